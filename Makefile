@@ -1,0 +1,72 @@
+# Every target sets up what it needs; `make` alone prints them.
+# ARGS passes options on, as in: make test ARGS="tests/cli -x"
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SERVERS_READY := .servers/.ready
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+ARGS ?=
+PYTHON ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test lint bench servers docs clean
+
+help: ## print this list
+	@echo "usage: make TARGET [ARGS=...]"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+setup: $(READY) ## create .venv with the pinned tools and chromasync itself
+
+# A new environment takes the first Python of at least 3.11 that really runs (a version manager's
+# shim may not); where its venv module comes without pip, its own pip fills the environment.
+$(BIN)/python:
+	@set -eu; \
+	for python in $${PYTHON:-python3 python3.13 python3.12 python3.11 python3.14 python}; do \
+	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    found=$$python; break; fi; \
+	done; \
+	if [ -z "$${found:-}" ]; then \
+	  echo "Python 3.11 or newer is needed; name it with: make $(MAKECMDGOALS) PYTHON=..." >&2; exit 1; fi; \
+	echo "creating $(VENV) with $$("$$found" --version)"; \
+	rm -rf $(VENV); \
+	"$$found" -m venv $(VENV) >/dev/null 2>&1 || { \
+	  rm -rf $(VENV); \
+	  "$$found" -m venv --without-pip $(VENV); \
+	  "$$found" -m pip --python $(VENV) install --quiet pip; }
+
+$(READY): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing the pinned packages into $(VENV)"
+	@$(PIP) hatchling editables
+	@$(PIP) --no-build-isolation -e '.[dev,demo]'
+	@touch $@
+
+demo: $(READY) ## two real Chroma servers with real text become and stay identical
+	$(BIN)/chromasync demo $(ARGS)
+
+test: $(READY) $(SERVERS_READY) ## run all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY) ## style, format, types and import contracts
+	$(BIN)/python -m ruff check
+	$(BIN)/python -m ruff format --check
+	$(BIN)/python -m mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: $(READY) ## measure against the official client, side by side
+	$(BIN)/python -m bench $(ARGS)
+
+servers: $(SERVERS_READY) ## install the older Chroma servers that the compatibility tests use
+
+$(SERVERS_READY): tests/compat_servers.py $(READY)
+	$(BIN)/python tests/compat_servers.py
+	@mkdir -p $(@D)
+	@touch $@
+
+docs: $(READY) ## write the generated reference pages anew
+	$(BIN)/python -m chromasync.cli.reference docs
+
+clean: ## remove everything that was made here
+	rm -rf $(VENV) .servers build dist bench/out .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage*
+	find src tests bench docs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

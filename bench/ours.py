@@ -1,0 +1,71 @@
+"""Our own program, timed from the inside."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from chromasync.app import Application
+from chromasync.config import Settings
+
+
+class Silent:
+    """Progress that nobody watches."""
+
+    def start(self, activity: str, total: int | None) -> None:
+        """Nothing to show."""
+
+    def advance(self, count: int) -> None:
+        """Nothing to show."""
+
+    def note(self, text: str) -> None:
+        """Nothing to show."""
+
+
+def cycles(
+    primary_url: str, replica_url: str, state: str, count: int = 1, *, walk_only: bool = False
+) -> dict[str, Any]:
+    """Open the program once and run `count` cycles.
+
+    Returns:
+        The seconds that opening took, and per cycle: seconds, records read, written, outcome.
+    """
+    settings = _settings(primary_url, replica_url, state)
+    if walk_only:
+        settings = settings.model_copy(update={"sync_scrub_budget": 0.0})
+    started = time.perf_counter()
+    with Application.open(settings) as app:
+        open_seconds = time.perf_counter() - started
+        done = [_cycle(app) for _ in range(count)]
+    return {"open_seconds": open_seconds, "cycles": done}
+
+
+def _cycle(app: Application) -> dict[str, Any]:
+    started, cpu = time.perf_counter(), time.process_time()
+    report = app.sync(Silent())
+    return {
+        "seconds": time.perf_counter() - started,
+        "cpu_seconds": time.process_time() - cpu,
+        "read": report.counts.read,
+        "applied": report.counts.applied,
+        "outcome": report.outcome.value,
+    }
+
+
+def verify(primary_url: str, replica_url: str, state: str) -> dict[str, Any]:
+    """Open the program once and compare both sides record by record."""
+    started = time.perf_counter()
+    with Application.open(_settings(primary_url, replica_url, state)) as app:
+        open_seconds = time.perf_counter() - started
+        report = app.verify(Silent())
+    return {
+        "open_seconds": open_seconds,
+        "seconds": report.duration_seconds,
+        "same": sum(collection.same for collection in report.collections),
+        "different": report.different,
+    }
+
+
+def _settings(primary_url: str, replica_url: str, state: str) -> Settings:
+    return Settings(primary_url=primary_url, replica_url=replica_url, sync_data_dir=Path(state))

@@ -1,0 +1,141 @@
+"""The composition root: settings become servers, store and engine; one method per command."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from chromasync.chroma import ChromaReader, ChromaWriter, Connection
+from chromasync.config import Role, Settings
+from chromasync.doctor import examine
+from chromasync.errors import ChromasyncError, SettingsError
+from chromasync.model import Hold, Side
+from chromasync.ports import Progress, Store
+from chromasync.preview import Preview
+from chromasync.quiet import Quiet
+from chromasync.reports import CycleReport, DoctorReport, PlanReport, StatusSnapshot, VerifyReport
+from chromasync.role import SingleRole
+from chromasync.status import take_snapshot
+from chromasync.store import open_store
+from chromasync.verify import Verifier
+
+
+class Application:
+    """The whole program, put together; servers and store are opened when first needed."""
+
+    def __init__(self, settings: Settings, stack: ExitStack) -> None:
+        self.settings = settings
+        self._stack = stack
+        self._store: Store | None = None
+        self._servers: tuple[ChromaReader, ChromaWriter] | None = None
+
+    @classmethod
+    @contextmanager
+    def open(cls, settings: Settings) -> Iterator[Application]:
+        """The program for these settings; closes what it opened."""
+        with ExitStack() as stack:
+            yield cls(settings, stack)
+
+    @property
+    def store(self) -> Store:
+        """The state store, opened on first use; raises StoreError or SettingsError."""
+        if self._store is None:
+            store = open_store(self.settings.store_url)
+            self._stack.callback(store.close)
+            self._store = store
+        return self._store
+
+    @property
+    def servers(self) -> tuple[ChromaReader, ChromaWriter]:
+        """Primary (which cannot be written) and replica; raises SettingsError."""
+        if self._servers is None:
+            primary = self._stack.enter_context(ChromaReader(self.connection(Side.PRIMARY)))
+            replica = self._stack.enter_context(ChromaWriter(self.connection(Side.REPLICA)))
+            self._servers = primary, replica
+        return self._servers
+
+    def connection(self, side: Side) -> Connection:
+        """How to reach one server."""
+        server = self.settings.server(side)
+        return Connection(
+            side=side,
+            url=server.url,
+            headers=server.headers,
+            verify=server.tls_verify,
+            ca_file=server.ca_file,
+            client_cert=server.client_cert,
+            timeout_seconds=server.timeout_seconds,
+        )
+
+    # ---- commands ---------------------------------------------------------------------------
+
+    def sync(self, progress: Progress, *, full: bool = False) -> CycleReport:
+        """One cycle; `full` reads everything on both sides whatever the budget."""
+        with self._single_role() as role:
+            return role.run_cycle(progress, full=full)
+
+    def run(self, stop: threading.Event) -> int:
+        """The service, until `stop` is set; gives the exit code."""
+        with self._single_role() as role:
+            role.run_until(stop, Quiet())
+        return 0
+
+    def plan(self, progress: Progress) -> PlanReport:
+        """What a cycle would do; writes nothing, neither to a server nor to the store."""
+        primary, replica = self.servers
+        return Preview(primary, replica, self.store, self.settings).make(progress)
+
+    def verify(
+        self, progress: Progress, *, sample_percent: float = 100.0, repair: bool = False
+    ) -> VerifyReport:
+        """Compare both sides; with `repair`, mend what differs by a full cycle, and compare again.
+
+        The full cycle goes through every guard, so surplus records may be held instead.
+        """
+        primary, replica = self.servers
+        verifier = Verifier(primary, replica, self.settings)
+        report = verifier.verify(progress, sample_percent)
+        if not repair or not report.different:
+            return report
+        self.sync(progress, full=True)
+        return verifier.verify(progress, sample_percent, repaired=True)
+
+    def status(self) -> StatusSnapshot:
+        """What the store knows; no server is asked."""
+        return take_snapshot(self.store, self.settings)
+
+    def approve(self, names: Sequence[str], *, everything: bool) -> list[Hold]:
+        """Let what is held in these collections (or everywhere) through, once.
+
+        Raises:
+            ChromasyncError: nothing is held under one of the names.
+        """
+        holds = self.store.holds()
+        held_names = {h.collection_name for h in holds} | {h.collection_id for h in holds}
+        for name in names:
+            if name not in held_names:
+                raise ChromasyncError(
+                    f"Nothing is held in a collection named {name!r}.",
+                    untouched="Nothing was approved.",
+                    hint="`chromasync status` lists what is held.",
+                )
+        chosen = [h for h in holds if everything or {h.collection_name, h.collection_id} & {*names}]
+        for hold in chosen:
+            self.store.approve(hold.collection_id, hold.kind)
+        return chosen
+
+    def doctor(self) -> DoctorReport:
+        """Settings, reachability, versions and abilities; reports trouble instead of raising it."""
+        return examine(self.settings, self.connection)
+
+    def _single_role(self) -> SingleRole:
+        if self.settings.role is not Role.SINGLE:
+            raise SettingsError(
+                f"SYNC_DISTRIBUTED=true asks for the role {self.settings.role.value}, "
+                "which this version does not have yet.",
+                untouched="Nothing was started.",
+                hint="Set SYNC_DISTRIBUTED=false to run everything in one process.",
+            )
+        primary, replica = self.servers
+        return SingleRole(primary, replica, self.store, self.settings)

@@ -1,0 +1,356 @@
+"""One server's HTTP connections: sends a request, repeats it where that is safe, or explains.
+
+A client built read-only refuses everything but reads at the lowest level, before a byte is sent;
+the primary never gets another kind.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import httpx2
+import stamina
+
+from chromasync import __version__
+from chromasync.chroma import failures
+from chromasync.errors import (
+    AccessRefused,
+    Conflict,
+    NotChroma,
+    NotFound,
+    ReadOnlyViolation,
+    RequestRefused,
+    ServerBusy,
+    ServerError,
+    ServerFault,
+    ServerUnreachable,
+    SettingsError,
+    TooLarge,
+)
+from chromasync.model import Side
+from chromasync.ports import Permit
+
+T = TypeVar("T")
+
+LARGE_BODY = 64 * 1024
+LONGEST_RETRY_AFTER_SECONDS = 60.0
+FAULT_ATTEMPTS = 3
+
+_READ_PATH = re.compile(
+    rb"/api/v2/tenants/[^/]+/databases/[^/]+/collections/[^/]+/"
+    rb"(get|count|query)$"
+)
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+_OUTCOMES: tuple[tuple[type[ServerError], str], ...] = (
+    (ServerBusy, "busy"),
+    (ServerUnreachable, "unreachable"),
+    (AccessRefused, "denied"),
+    (NotFound, "missing"),
+    (Conflict, "conflict"),
+    (TooLarge, "too_large"),
+    (RequestRefused, "refused"),
+    (NotChroma, "not_chroma"),
+    (ServerFault, "fault"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """How to reach one server.
+
+    Attributes:
+        url: base URL, path prefix allowed.
+        headers: extra headers; kept out of every message, like the token.
+        token: sent as `x-chroma-token`.
+        verify: check the server's certificate.
+        ca_file: certificate authorities (PEM) to trust instead of the system's.
+        client_cert: client certificate (PEM); its key is in `client_key` or in the same file.
+        timeout_seconds: longest silence of the server before a request is given up.
+        answer_seconds: longest time for one whole answer, however steadily it drips.
+        attempts: how often a request is sent at most.
+        retry_seconds: no repetition begins later than this after the first attempt.
+    """
+
+    side: Side
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    token: str | None = field(default=None, repr=False)
+    verify: bool = True
+    ca_file: Path | None = None
+    client_cert: Path | None = None
+    client_key: Path | None = None
+    timeout_seconds: float = 120.0
+    connect_seconds: float = 10.0
+    answer_seconds: float = 600.0
+    attempts: int = 6
+    retry_seconds: float = 45.0
+    wait_initial_seconds: float = 0.1
+    wait_max_seconds: float = 5.0
+
+    @property
+    def place(self) -> str:
+        """How sentences name this server: side and address."""
+        return failures.place(self.side, self.url)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """One request, however often it is sent; `most_bytes` bounds its answer."""
+
+    method: str
+    path: str
+    body: bytes | None = None
+    params: Mapping[str, int] | None = None
+    most_bytes: int | None = None
+
+
+class Client:
+    """Thread-safe; one per server, shared by all threads of the process.
+
+    Raises:
+        SettingsError: when the URL, a header or a certificate file cannot be used.
+    """
+
+    def __init__(self, connection: Connection, *, read_only: bool) -> None:
+        self.connection = connection
+        self.side = connection.side
+        self.read_only = read_only
+        self._counts: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        _check_url(connection)
+        host = urlsplit(connection.url).hostname
+        self._http = httpx2.Client(
+            base_url=connection.url.rstrip("/"),
+            headers=_headers(connection),
+            verify=_tls(connection),
+            timeout=httpx2.Timeout(connection.timeout_seconds, connect=connection.connect_seconds),
+            limits=httpx2.Limits(max_connections=64, max_keepalive_connections=32),
+            follow_redirects=False,
+            # a proxy named in the environment is not meant for this very machine
+            trust_env=host not in _LOOPBACK,
+            event_hooks={"request": [self._guard]},
+        )
+
+    @property
+    def request_counts(self) -> dict[str, int]:
+        """Requests sent so far by outcome (`ok`, `busy`, `unreachable`, `refused`, …)."""
+        with self._lock:
+            return dict(self._counts)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._http.close()
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        parse: Callable[[bytes], T],
+        *,
+        body: bytes | None = None,
+        params: Mapping[str, int] | None = None,
+        permit: Permit | None = None,
+        most_bytes: int | None = None,
+    ) -> T:
+        """Send a request, repeated after failures that may pass, and parse its answer.
+
+        Only for requests that may be done twice; all of Chroma's that are used here may.
+
+        Args:
+            method: HTTP method.
+            path: path below the base URL, its segments quoted.
+            parse: turns the answer's body into a value; raises Malformed, Unexpected or Damaged.
+            body: JSON to send.
+            params: query parameters.
+            permit: called before every sending attempt.
+            most_bytes: refuse a larger answer before it is read whole.
+
+        Raises:
+            TooLarge: the answer is larger than `most_bytes`.
+            ServerError: the subclass that fits, after the last attempt.
+        """
+        ask = _Ask(method, path, body, params, most_bytes)
+        state = _Repeats(self, len(body or b""))
+        for attempt in stamina.retry_context(
+            on=state.wait_seconds,
+            attempts=self.connection.attempts,
+            timeout=self.connection.retry_seconds,
+            wait_initial=self.connection.wait_initial_seconds,
+            wait_max=self.connection.wait_max_seconds,
+            wait_jitter=self.connection.wait_initial_seconds,
+        ):
+            with attempt:
+                if permit is not None:
+                    permit()
+                try:
+                    return self._counted(ask, parse)
+                except failures.ConnectionLost as error:
+                    state.check_size(error)
+                    raise
+        raise AssertionError("a retry loop ends by returning or raising")
+
+    def is_alive(self) -> bool:
+        """Whether the server answers its heartbeat right now."""
+        try:
+            self._counted(_Ask("GET", "/api/v2/heartbeat"), bytes)
+        except ServerError:
+            return False
+        return True
+
+    def _counted(self, ask: _Ask, parse: Callable[[bytes], T]) -> T:
+        try:
+            value = self._send(ask, parse)
+        except ServerError as error:
+            if not isinstance(error, ReadOnlyViolation):
+                self._count(next(name for kind, name in _OUTCOMES if isinstance(error, kind)))
+            raise
+        self._count("ok")
+        return value
+
+    def _count(self, outcome: str) -> None:
+        with self._lock:
+            self._counts[outcome] += 1
+
+    def _send(self, ask: _Ask, parse: Callable[[bytes], T]) -> T:
+        where = self.connection.place
+        try:
+            status, headers, content = self._exchange(ask)
+        except httpx2.LocalProtocolError as error:
+            # its text may quote a header, so it must not become a cause that gets printed
+            raise failures.from_exception(error, where, self.side) from None
+        except (httpx2.HTTPError, httpx2.StreamError) as error:
+            raise failures.from_exception(error, where, self.side) from error
+        if not 200 <= status < 300:
+            raise failures.from_answer(status, headers, content, where, self.side)
+        try:
+            return parse(content)
+        except (failures.Malformed, failures.Unexpected, failures.Damaged) as error:
+            raise failures.from_content(error, content, where, self.side) from error
+
+    def _exchange(self, ask: _Ask) -> tuple[int, Mapping[str, str], bytes]:
+        deadline = time.monotonic() + self.connection.answer_seconds
+        headers = {"content-type": "application/json"} if ask.body is not None else {}
+        with self._http.stream(
+            ask.method, ask.path, content=ask.body, params=ask.params, headers=headers
+        ) as answer:
+            parts = []
+            size = int(answer.headers.get("content-length", 0))
+            for part in answer.iter_bytes():
+                if ask.most_bytes is not None and size > ask.most_bytes:
+                    raise self._too_large_answer(ask.most_bytes)
+                parts.append(part)
+                size = max(size, answer.num_bytes_downloaded)
+                if time.monotonic() > deadline:
+                    raise httpx2.ReadTimeout("the answer takes too long", request=answer.request)
+            return answer.status_code, answer.headers, b"".join(parts)
+
+    def _too_large_answer(self, most_bytes: int) -> TooLarge:
+        return TooLarge(
+            f"The {self.connection.place} has an answer of more than {most_bytes:,} bytes.",
+            side=self.side,
+            untouched="It was not read.",
+            hint="Fewer records are asked for at a time.",
+        )
+
+    def _guard(self, request: httpx2.Request) -> None:
+        if not self.read_only or request.method == "GET":
+            return
+        path = request.url.raw_path.partition(b"?")[0]
+        if request.method == "POST" and _READ_PATH.search(path):
+            return
+        raise ReadOnlyViolation(
+            f"A write ({request.method}) to the {self.connection.place} was stopped.",
+            side=self.side,
+            untouched="Nothing was sent.",
+        )
+
+
+class _Repeats:
+    """Decides, for one request, whether and when another attempt follows a failure."""
+
+    def __init__(self, client: Client, body_size: int) -> None:
+        self._client = client
+        self._body_size = body_size
+        self._faults = 0
+        self._losses = 0
+
+    def wait_seconds(self, error: Exception) -> bool | float:
+        """Whether to repeat, or after how many seconds when the server named a time."""
+        if isinstance(error, ServerBusy) and error.retry_after_seconds is not None:
+            if error.retry_after_seconds > LONGEST_RETRY_AFTER_SECONDS:
+                return False
+            return error.retry_after_seconds
+        if isinstance(error, ServerFault):
+            # mostly a read that raced a delete; beyond that the server cannot do it
+            self._faults += 1
+            return self._faults < FAULT_ATTEMPTS
+        return isinstance(error, ServerUnreachable)
+
+    def check_size(self, error: ServerError) -> None:
+        """Raise TooLarge when a live server hung up twice on a large body.
+
+        Chroma answers 413 and closes; the reset may destroy the answer on its way.
+        """
+        self._losses += 1
+        if self._body_size < LARGE_BODY or self._losses < 2 or not self._client.is_alive():
+            return
+        raise TooLarge(
+            f"The {self._client.connection.place} closes the connection on a body of "
+            f"{self._body_size} bytes.",
+            side=self._client.side,
+        ) from error
+
+
+def _check_url(connection: Connection) -> None:
+    side = connection.side.upper()
+    try:
+        parts = urlsplit(connection.url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+        _ = parts.port
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment:
+        raise SettingsError(
+            f"{side}_URL is not a base URL like http://host:8000 or https://host/prefix."
+        )
+
+
+def _headers(connection: Connection) -> dict[str, str]:
+    headers = {"user-agent": f"chromasync/{__version__}"} | dict(connection.headers)
+    if connection.token is not None:
+        headers["x-chroma-token"] = connection.token
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+            raise SettingsError(
+                f"The {connection.side}'s header {name!r} has a name or value that HTTP forbids."
+            )
+    return headers
+
+
+def _tls(connection: Connection) -> ssl.SSLContext | bool:
+    if urlsplit(connection.url).scheme != "https":
+        return True
+    try:
+        context = ssl.create_default_context(cafile=connection.ca_file)
+        if connection.client_cert is not None:
+            context.load_cert_chain(connection.client_cert, connection.client_key)
+    except OSError as error:
+        raise SettingsError(
+            f"A certificate file of the {connection.side} cannot be used: {error}."
+        ) from error
+    if not connection.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

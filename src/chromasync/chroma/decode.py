@@ -1,0 +1,210 @@
+"""Turns Chroma's answers into our nouns, with embeddings straight from the text into float32."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+import orjson
+
+from chromasync.chroma.failures import Damaged, Malformed, Unexpected
+from chromasync.model import Collection, Floats, Metadata, Records
+
+simdjson: Any
+try:
+    simdjson = importlib.import_module("simdjson")
+except ImportError:  # no wheel for this Python; orjson reads the same, a few times slower
+    simdjson = None
+
+T = TypeVar("T")
+
+GET_COLUMNS = ("ids", "documents", "metadatas", "uris")
+KEPT_PARSER_BYTES = 16 * 1024 * 1024
+
+_threads = threading.local()
+
+
+def parsed(body: bytes) -> Any:
+    """The JSON value in `body`; raises Malformed."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Malformed(str(error)) from error
+
+
+def acknowledged(body: bytes) -> None:
+    """Check that a write was answered by Chroma (an object, true or null), not by a web page."""
+    answer = parsed(body)
+    if answer is not None and answer is not True and not isinstance(answer, dict):
+        raise Unexpected(f"a {type(answer).__name__} where an object belongs")
+
+
+def number(body: bytes) -> int:
+    """An answer that is one whole number."""
+    answer = parsed(body)
+    if not isinstance(answer, int) or isinstance(answer, bool):
+        raise Unexpected(f"a {type(answer).__name__} where a count belongs")
+    return answer
+
+
+def mapping(body: bytes) -> dict[str, Any]:
+    """An answer that is one object."""
+    answer = parsed(body)
+    if not isinstance(answer, dict):
+        raise Unexpected(f"a {type(answer).__name__} where an object belongs")
+    return answer
+
+
+def listed(item: Callable[[Any], T]) -> Callable[[bytes], list[T]]:
+    """A parser for an answer that is a list of what `item` reads."""
+
+    def parse(body: bytes) -> list[T]:
+        answer = parsed(body)
+        if not isinstance(answer, list):
+            raise Unexpected(f"a {type(answer).__name__} where a list belongs")
+        return [item(entry) for entry in answer]
+
+    return parse
+
+
+def database_name(entry: Any) -> str:
+    """The name of one database."""
+    return _text(entry, "name")
+
+
+def collection_answer(body: bytes) -> Collection:
+    """One collection as an answer of its own."""
+    return collection(parsed(body))
+
+
+def collection(entry: Any) -> Collection:
+    """One collection; fields that this or another version does not know are no problem."""
+    name = _text(entry, "name")
+    dimension = entry.get("dimension")
+    return Collection(
+        id=_text(entry, "id"),
+        name=name,
+        tenant=str(entry.get("tenant") or ""),
+        database=str(entry.get("database") or ""),
+        metadata=_object(entry, "metadata") or {},
+        configuration=_object(entry, "configuration_json") or {},
+        schema=_object(entry, "schema"),
+        dimension=dimension if isinstance(dimension, int) else None,
+    )
+
+
+def ids(body: bytes) -> list[str]:
+    """The ids of a `get` answer, in the order given."""
+    return _ids(mapping(body))
+
+
+def records(body: bytes, *, embeddings: bool) -> Records:
+    """The records of a `get` answer.
+
+    Raises:
+        Malformed, Unexpected: it is not a `get` answer.
+        Damaged: its columns have other lengths than its ids, or an embedding is missing, ragged
+            or not finite.
+    """
+    fast = _fast_columns(body) if simdjson is not None and embeddings else None
+    columns, vectors = fast or (mapping(body), None)
+    names = _ids(columns)
+    count = len(names)
+    if embeddings and vectors is None:
+        vectors = _from_lists(columns.get("embeddings"), names)
+    return Records(
+        ids=names,
+        documents=_column(columns, "documents", count, str),
+        metadatas=[_metadata(value) for value in _column(columns, "metadatas", count, Mapping)],
+        uris=_column(columns, "uris", count, str),
+        embeddings=vectors,
+    )
+
+
+def _fast_columns(body: bytes) -> tuple[dict[str, Any], Floats] | None:
+    """Read by pysimdjson; None for anything odd, which the slow way then explains."""
+    try:
+        answer = _parser(len(body)).parse(body)
+        rows = answer["embeddings"]
+        width = len(rows[0]) if len(rows) else 0
+        if not width or any(len(row) != width for row in rows):
+            return None
+        flat = np.frombuffer(rows.as_buffer(of_type="d"), dtype=np.float64)
+        with np.errstate(over="ignore"):  # an overflow becomes infinite, which is refused next
+            vectors = flat.astype(np.float32).reshape(len(rows), width)
+        columns = {name: answer[name].as_list() for name in GET_COLUMNS}
+    except (ValueError, TypeError, KeyError, RuntimeError, AttributeError):
+        return None
+    if len(columns["ids"]) != len(vectors) or not np.isfinite(vectors).all():
+        return None
+    return columns, vectors
+
+
+def _parser(size: int) -> Any:
+    """This thread's parser, whose memory is already warm; a huge answer gets one of its own."""
+    if size > KEPT_PARSER_BYTES:
+        return simdjson.Parser()
+    if not hasattr(_threads, "parser"):
+        _threads.parser = simdjson.Parser()
+    return _threads.parser
+
+
+def _from_lists(rows: Any, names: list[str]) -> Floats:
+    """Embeddings from lists of numbers, naming the first record that has none."""
+    if not names:
+        return np.empty((0, 0), dtype=np.float32)
+    if not isinstance(rows, list) or len(rows) != len(names):
+        raise Damaged("the embeddings are missing or do not match the ids")
+    width = len(rows[0]) if isinstance(rows[0], list) else 0
+    for name, row in zip(names, rows, strict=True):
+        if not isinstance(row, list) or not row or len(row) != width:
+            raise Damaged(f"record {name!r} has no embedding of the collection's dimension")
+        if not all(isinstance(x, int | float) and not isinstance(x, bool) for x in row):
+            raise Damaged(f"the embedding of record {name!r} holds something else than numbers")
+    with np.errstate(over="ignore"):
+        vectors = np.array(rows, dtype=np.float64).astype(np.float32)
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+        raise Damaged(f"the embedding of record {names[int(finite.argmin())]!r} is not finite")
+    return vectors
+
+
+def _column(columns: Mapping[str, Any], name: str, count: int, kind: type) -> list[Any]:
+    values = columns.get(name)
+    if count == 0:
+        return []
+    if values is None:
+        raise Damaged(f"the column {name!r} is missing")
+    if not isinstance(values, list) or len(values) != count:
+        raise Damaged(f"the column {name!r} does not match the ids")
+    if not all(value is None or isinstance(value, kind) for value in values):
+        raise Damaged(f"the column {name!r} holds values of a wrong type")
+    return values
+
+
+def _metadata(value: Metadata | None) -> Metadata:
+    return value or {}
+
+
+def _ids(columns: Mapping[str, Any]) -> list[str]:
+    names = columns.get("ids")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise Unexpected("an answer without a list of ids")
+    return names
+
+
+def _text(entry: Any, name: str) -> str:
+    value = entry.get(name) if isinstance(entry, dict) else None
+    if not isinstance(value, str) or not value:
+        raise Unexpected(f"an entry without {name!r}")
+    return value
+
+
+def _object(entry: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+    value = entry.get(name)
+    if value is None or isinstance(value, dict):
+        return value
+    raise Unexpected(f"an entry whose {name!r} is no object")

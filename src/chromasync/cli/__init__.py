@@ -1,0 +1,5 @@
+"""The command line: what people type, see and get back as an exit code."""
+
+from chromasync.cli.commands import main
+
+__all__ = ["main"]

@@ -1,0 +1,376 @@
+"""The commands: each reads its settings, asks the program, prints, and ends with an exit code."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from io import TextIOWrapper
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from chromasync import __version__
+from chromasync.cli import composition
+from chromasync.cli.exits import INTERRUPTED, MEANINGS, ExitCode, explain_failure, silence
+from chromasync.cli.options import (
+    GroupedHelp,
+    Invocation,
+    common_options,
+    examples,
+    output_options,
+)
+
+if TYPE_CHECKING:
+    from chromasync.cli.composition import Program
+    from chromasync.cli.jsonout import Report
+    from chromasync.cli.progress import TerminalProgress
+    from chromasync.config import Settings
+    from chromasync.reports import StatusSnapshot
+
+SECTIONS = (
+    ("Keep the replica identical", ("run", "sync")),
+    ("Look", ("status", "plan", "verify", "doctor")),
+    ("Decide", ("approve",)),
+    ("Try it out", ("demo",)),
+)
+CLOSED_PIPE = 141
+"""As the shell reports a program that wrote to a closed pipe."""
+
+
+class Commands(GroupedHelp, click.Group):
+    """The group of all commands; every failure ends here, as a sentence and an exit code."""
+
+    def main(self, *args: Any, **extra: Any) -> NoReturn:
+        """Run the command line and exit the process."""
+        invocation = Invocation()
+        extra |= {"standalone_mode": False, "obj": invocation}
+        sys.exit(_exit_code(lambda: super(Commands, self).main(*args, **extra), invocation))
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands by what they are for, then the options."""
+        for title, names in SECTIONS:
+            with formatter.section(title):
+                formatter.write_dl([(n, self.commands[n].get_short_help_str(70)) for n in names])
+        super().format_options(ctx, formatter)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the exit codes."""
+        del ctx
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(int(code)), text) for code, text in MEANINGS.items()])
+
+
+def _exit_code(work: Callable[[], Any], invocation: Invocation) -> int:
+    try:
+        code = int(work() or ExitCode.DONE)
+    except click.ClickException as error:
+        error.show()
+        code = ExitCode.USAGE
+    except click.exceptions.Exit as leaving:
+        code = leaving.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo(f"\n{INTERRUPTED}", err=True)
+        code = ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        silence(1)
+        code = CLOSED_PIPE
+    except Exception as error:  # noqa: BLE001 -- the last stop: told to the person, never hidden
+        code = _failed(error, invocation)
+    return code
+
+
+def _failed(error: Exception, invocation: Invocation) -> int:
+    code = explain_failure(error, debug=invocation.debug)
+    if invocation.as_json:
+        from chromasync.cli.jsonout import encode, error_document
+
+        _write(lambda: sys.stdout.write(encode(error_document(invocation.command, error, code))))
+    return code
+
+
+# ---- output ----------------------------------------------------------------------------------
+
+
+def _write(write: Callable[[], object]) -> None:
+    """Write to stdout; a reader that went away has seen enough, and the work is done."""
+    try:
+        write()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        silence(1)
+
+
+def _show(invocation: Invocation, report: Report) -> int:
+    """Print a report as asked, and give its exit code."""
+    if invocation.as_json:
+        from chromasync.cli.jsonout import encode, report_document
+
+        _write(lambda: sys.stdout.write(encode(report_document(invocation.command, report))))
+    elif not invocation.quiet:
+        from chromasync.cli.render import Page, show
+
+        _write(lambda: show(Page(), report))
+    return report.exit_code
+
+
+def _prepare(invocation: Invocation, *, service: bool = False, servers: bool = True) -> Settings:
+    """Load the settings and set the logs up.
+
+    A one-off command tells a person who watches why it takes long; otherwise its errors will do.
+    """
+    settings = invocation.settings(servers_required=servers)
+    from chromasync.cli.logs import configure_logs
+    from chromasync.config import LogFormat, LogLevel, Origin
+
+    level, log_format = settings.sync_log_level, settings.sync_log_format
+    if not service and settings.origin("SYNC_LOG_LEVEL") is Origin.DEFAULT:
+        level = LogLevel.WARNING if sys.stderr.isatty() else LogLevel.ERROR
+    if invocation.quiet:
+        level = LogLevel.ERROR
+    if invocation.debug:
+        level = LogLevel.DEBUG
+    if service and invocation.as_json:
+        log_format = LogFormat.JSON
+    configure_logs(log_format, level)
+    return settings
+
+
+def _long_work(invocation: Invocation, work: Callable[[Program, TerminalProgress], Report]) -> int:
+    """Do what takes time, with a progress bar, and print its report.
+
+    A termination signal counts as Ctrl-C: things are put down in order, exit code 130.
+    """
+    settings = _prepare(invocation)
+    from chromasync.cli.progress import TerminalProgress
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with (
+            composition.open_program(settings) as application,
+            TerminalProgress(quiet=invocation.quiet) as progress,
+        ):
+            report = work(application, progress)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return _show(invocation, report)
+
+
+# ---- commands --------------------------------------------------------------------------------
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="chromasync", message="%(prog)s %(version)s")
+@common_options
+def program(invocation: Invocation) -> None:
+    """Keep a replica ChromaDB identical to its primary, provably.
+
+    Settings come from flags, then the environment, then chromasync.toml; two are enough:
+    PRIMARY_URL and REPLICA_URL. The primary is never written to.
+    """
+    del invocation
+
+
+@program.command(
+    cls=GroupedHelp,
+    epilog=examples(
+        "PRIMARY_URL=http://one:8000 REPLICA_URL=http://two:8000 chromasync run",
+        "chromasync run --set SYNC_INTERVAL=60",
+    ),
+)
+@common_options
+def run(invocation: Invocation) -> int:
+    """Run the service: a cycle every SYNC_INTERVAL seconds.
+
+    The role comes from the environment. One Ctrl-C or SIGTERM lets what is in hand finish; a
+    second one stops at once. Log lines go to stderr, with --json as JSON.
+    """
+    settings = _prepare(invocation, service=True)
+    stop = threading.Event()
+    interrupted = threading.Event()
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        if number == signal.SIGINT:
+            interrupted.set()
+        stop.set()
+
+    before = {n: signal.signal(n, on_signal) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with composition.open_program(settings) as application:
+            code = application.run(stop)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return ExitCode.INTERRUPTED if interrupted.is_set() else code
+
+
+@program.command(
+    cls=GroupedHelp,
+    epilog=examples(
+        "chromasync sync --primary http://one:8000 --replica http://two:8000",
+        "chromasync sync --json | jq .outcome",
+    ),
+)
+@click.option("--full", is_flag=True, help="Read every record again, whatever the budget.")
+@common_options
+def sync(invocation: Invocation, *, full: bool) -> int:
+    """Run one cycle and say what it did.
+
+    Only differences are written; deletes beyond SYNC_MAX_DELETE are held until approved.
+    """
+    return _long_work(invocation, lambda app, progress: app.sync(progress, full=full))
+
+
+@program.command(cls=GroupedHelp, epilog=examples("chromasync plan", "chromasync plan --json"))
+@common_options
+def plan(invocation: Invocation) -> int:
+    """Show what a cycle would do; writes nothing."""
+    return _long_work(invocation, lambda app, progress: app.plan(progress))
+
+
+@program.command(
+    cls=GroupedHelp,
+    epilog=examples(
+        "chromasync verify", "chromasync verify --sample 5", "chromasync verify --repair"
+    ),
+)
+@click.option(
+    "--sample",
+    "sample_percent",
+    metavar="PERCENT",
+    type=click.FloatRange(0, 100, min_open=True),
+    default=100.0,
+    help="Compare only this share of the records, chosen at random.",
+)
+@click.option(
+    "--repair", is_flag=True, help="Mend what differs by a full cycle, then compare again."
+)
+@common_options
+def verify(invocation: Invocation, *, sample_percent: float, repair: bool) -> int:
+    """Compare both sides record by record.
+
+    Nothing that is remembered from earlier cycles is trusted. Findings start with + (missing on
+    the replica), - (extra there), * (changed) or ! (inconclusive: it changed meanwhile).
+    """
+    return _long_work(
+        invocation,
+        lambda app, progress: app.verify(progress, sample_percent=sample_percent, repair=repair),
+    )
+
+
+@program.command(
+    cls=GroupedHelp, epilog=examples("chromasync status", "chromasync status --watch --every 5")
+)
+@click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
+@click.option(
+    "--every",
+    metavar="SECONDS",
+    type=click.FloatRange(0.1, 3600),
+    default=2.0,
+    help="With --watch: how often (default 2).",
+)
+@common_options
+def status(invocation: Invocation, *, watch: bool, every: float) -> int:
+    """Show collections, lag, workers, tasks and holds.
+
+    It asks the state store alone, so it answers while a server is away. With --watch --json,
+    each line is one document.
+    """
+    settings = _prepare(invocation, servers=False)
+    with composition.open_program(settings) as application:
+        if not watch:
+            return _show(invocation, application.status())
+        while True:
+            _show_again(invocation, application.status())
+            time.sleep(every)
+
+
+def _show_again(invocation: Invocation, report: StatusSnapshot) -> None:
+    """Print a snapshot below or over the one before; a closed stdout ends the command."""
+    if invocation.as_json:
+        from chromasync.cli.jsonout import encode, report_document
+
+        sys.stdout.write(encode(report_document(invocation.command, report), one_line=True))
+    else:
+        from chromasync.cli.render import Page, show
+
+        click.clear()
+        show(Page(), report)
+    sys.stdout.flush()
+
+
+@program.command(
+    cls=GroupedHelp, epilog=examples("chromasync approve documents", "chromasync approve --all")
+)
+@click.argument("collections", nargs=-1, metavar="[COLLECTION]...")
+@click.option("--all", "everything", is_flag=True, help="Approve everything that is held.")
+@common_options
+def approve(invocation: Invocation, *, collections: Sequence[str], everything: bool) -> int:
+    """Let what a guard holds through, once.
+
+    `chromasync status` shows what is held, how much it is and why.
+    """
+    if bool(collections) == everything:
+        raise click.UsageError("Name the collections to approve, or give --all.")
+    settings = _prepare(invocation, servers=False)
+    with composition.open_program(settings) as application:
+        approved = application.approve(collections, everything=everything)
+    if invocation.as_json:
+        from chromasync.cli.jsonout import approval_document, encode
+
+        _write(lambda: sys.stdout.write(encode(approval_document(approved))))
+    elif not invocation.quiet:
+        from chromasync.cli.render import Page, show_approval
+
+        _write(lambda: show_approval(Page(), approved))
+    return ExitCode.DONE
+
+
+@program.command(cls=GroupedHelp, epilog=examples("chromasync doctor", "chromasync doctor --json"))
+@common_options
+def doctor(invocation: Invocation) -> int:
+    """Check settings, servers and state store.
+
+    It shows every setting with where it came from, whether both servers answer, what they can
+    and cannot carry, and the version of the state store. It changes nothing on any of them.
+    """
+    settings = _prepare(invocation, servers=False)
+    with composition.open_program(settings) as application:
+        report = application.doctor()
+    return _show(invocation, report)
+
+
+@program.command(cls=GroupedHelp, epilog=examples("chromasync demo", "chromasync demo --keep"))
+@click.option("--keep", is_flag=True, help="Leave both servers running, until Ctrl-C.")
+@output_options
+def demo(invocation: Invocation, *, keep: bool) -> int:
+    """Watch two real Chroma servers become and stay identical.
+
+    It starts them on free local ports, with real text, changes the primary and shows each change
+    arrive; then it leaves nothing behind. It takes about a minute.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=invocation.as_json, quiet=invocation.quiet)
+    code = composition.play_demo(console, keep=keep)
+    if invocation.as_json:
+        from chromasync.cli.jsonout import encode, exit_document
+
+        _write(lambda: sys.stdout.write(encode(exit_document(invocation.command, code))))
+    return code
+
+
+def main() -> NoReturn:
+    """Run the command line of this process."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    program.main(prog_name="chromasync")

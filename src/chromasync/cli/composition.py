@@ -1,0 +1,53 @@
+"""What the commands ask of the program, and where they get it: imported only when it is needed.
+
+`chromasync --help` must be fast, and the program with its libraries takes a while to import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from threading import Event
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from chromasync.config import Settings
+    from chromasync.model import Hold
+    from chromasync.ports import Progress
+    from chromasync.reports import (
+        CycleReport,
+        DoctorReport,
+        PlanReport,
+        StatusSnapshot,
+        VerifyReport,
+    )
+
+
+class Program(Protocol):
+    """The whole program, put together; every method raises ChromasyncError subclasses."""
+
+    def sync(self, progress: Progress, *, full: bool = False) -> CycleReport: ...
+    def plan(self, progress: Progress) -> PlanReport: ...
+    def verify(
+        self, progress: Progress, *, sample_percent: float = 100.0, repair: bool = False
+    ) -> VerifyReport: ...
+    def status(self) -> StatusSnapshot: ...
+    def approve(self, names: Sequence[str], *, everything: bool) -> list[Hold]: ...
+    def run(self, stop: Event) -> int: ...
+    def doctor(self) -> DoctorReport: ...
+
+
+def open_program(settings: Settings) -> AbstractContextManager[Program]:
+    """The program with real servers and a real state store."""
+    from chromasync.app import Application  # noqa: PLC0415
+
+    return Application.open(settings)
+
+
+def play_demo(console: Console, *, keep: bool) -> int:
+    """The demo with real servers; gives its exit code."""
+    from chromasync.demo import run_demo  # noqa: PLC0415
+
+    return run_demo(console, keep=keep)

@@ -1,0 +1,62 @@
+"""The JSON documents that `--json` prints: the reports field by field, plus what they compute.
+
+Every document has `command`, `version` and `exit_code`; a failed command has `error` instead of a
+report. Instants are ISO 8601 in UTC, durations are seconds, sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+
+import orjson
+
+from chromasync import __version__
+from chromasync.cli.exits import failure_document
+from chromasync.model import Hold
+from chromasync.reports import CycleReport, DoctorReport, PlanReport, StatusSnapshot, VerifyReport
+
+Report = CycleReport | PlanReport | VerifyReport | StatusSnapshot | DoctorReport
+
+COMPUTED = {
+    CycleReport: (),
+    PlanReport: (),
+    VerifyReport: ("different", "inconclusive"),
+    StatusSnapshot: (),
+    DoctorReport: (),
+}
+"""Properties that are printed beside the fields of a report."""
+
+
+def report_document(command: str, report: Report) -> dict[str, object]:
+    """The document of a command that made a report."""
+    values = {field.name: getattr(report, field.name) for field in fields(report)}
+    values |= {name: getattr(report, name) for name in COMPUTED[type(report)]}
+    return {**_head(command, report.exit_code), **values}
+
+
+def approval_document(approved: Sequence[Hold]) -> dict[str, object]:
+    """The document of `approve`."""
+    return {**_head("approve", 0), "approved": list(approved)}
+
+
+def exit_document(command: str, exit_code: int) -> dict[str, object]:
+    """The document of a command whose only result is its exit code."""
+    return _head(command, exit_code)
+
+
+def error_document(command: str, error: Exception, exit_code: int) -> dict[str, object]:
+    """The document of a command that failed."""
+    return {**_head(command, exit_code), "error": failure_document(error)}
+
+
+def encode(document: dict[str, object], *, one_line: bool = False) -> str:
+    """The document as text that ends in a newline."""
+    layout = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
+    if not one_line:
+        layout |= orjson.OPT_INDENT_2
+    return orjson.dumps(document, option=layout).decode()
+
+
+def _head(command: str, exit_code: int) -> dict[str, object]:
+    return {"command": command, "version": __version__, "exit_code": int(exit_code)}

@@ -1,0 +1,76 @@
+"""Log lines on stderr: readable on a terminal, JSON otherwise."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from typing import TYPE_CHECKING
+
+import structlog
+
+from chromasync.config import LogFormat, LogLevel
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor
+
+LEVELS = {
+    LogLevel.DEBUG: logging.DEBUG,
+    LogLevel.INFO: logging.INFO,
+    LogLevel.WARNING: logging.WARNING,
+    LogLevel.ERROR: logging.ERROR,
+}
+
+
+class CurrentStderr:
+    """Writes to whatever stderr is now, so that lines go above a live progress bar."""
+
+    def write(self, text: str) -> int:
+        """Write `text`; gives how many characters went out."""
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """Pass on what is buffered."""
+        sys.stderr.flush()
+
+
+def configure_logs(log_format: LogFormat, level: LogLevel) -> None:
+    """Send the program's log lines to stderr in `log_format`, from `level` up."""
+    on_terminal = sys.stderr.isatty()
+    as_json = log_format is LogFormat.JSON or (log_format is LogFormat.AUTO and not on_terminal)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            readable_retries,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *(_json_lines() if as_json else _console_lines(colors=on_terminal)),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=structlog.PrintLoggerFactory(CurrentStderr()),  # type: ignore[arg-type]
+        cache_logger_on_first_use=False,
+    )
+
+
+def readable_retries(logger: object, method: str, event: EventDict) -> EventDict:
+    """Say in words that a request is tried again, instead of in the retry library's terms."""
+    del logger, method
+    if event.get("event") != "stamina.retry_scheduled":
+        return event
+    kept = {key: event[key] for key in ("level", "timestamp") if key in event}
+    cause = re.sub(r"""^\w+\((['"])(.*)\1,?\)$""", r"\2", str(event["caused_by"]))
+    return {
+        **kept,
+        "event": "trying again",
+        "attempt": event["retry_num"] + 1,
+        "in_seconds": event["wait_for"],
+        "because": cause,
+    }
+
+
+def _json_lines() -> list[Processor]:
+    return [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+
+
+def _console_lines(*, colors: bool) -> list[Processor]:
+    return [structlog.dev.ConsoleRenderer(colors=colors)]

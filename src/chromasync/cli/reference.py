@@ -1,0 +1,212 @@
+"""Writes the reference pages `settings.md` and `commands.md` from the program itself.
+
+`python -m chromasync.cli.reference FOLDER` writes them; a test compares them with what is there.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from datetime import datetime
+from enum import StrEnum
+from itertools import groupby
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+import click
+
+from chromasync.cli.commands import CLOSED_PIPE, program
+from chromasync.cli.exits import MEANINGS
+from chromasync.cli.jsonout import COMPUTED
+from chromasync.config import Settings
+from chromasync.model import Hold
+from chromasync.reports import CycleReport, DoctorReport, PlanReport, StatusSnapshot, VerifyReport
+
+GENERATED = "<!-- Written by `make docs` from the program itself. -->"
+WIDTH = 96
+REPORTS: dict[str, type] = {
+    "sync": CycleReport,
+    "plan": PlanReport,
+    "verify": VerifyReport,
+    "status": StatusSnapshot,
+    "doctor": DoctorReport,
+}
+SIMPLE = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+NOTES = {
+    "run": "`--json` prints no document: the log lines on stderr are JSON instead.",
+    "demo": "The story goes to stderr then; the document holds nothing but the common fields.",
+}
+
+SETTINGS_INTRO = """\
+# Settings
+
+A setting comes from a flag (`--primary`, `--replica`, `--data-dir`, or `--set NAME=VALUE` for any),
+else from the environment variable of its name, else from `chromasync.toml` in the working folder
+(or the file that `--config` names), else from its default. An empty variable counts as not set.
+An unknown setting, or a variable that starts with `SYNC_`, `PRIMARY_` or `REPLICA_` and is none of
+these, is refused, so that a typing error cannot go unnoticed. `chromasync doctor` shows every
+setting in effect and where it came from. Tokens, header values and passwords are never shown; a
+`user:password@` in a server's URL is sent as an Authorization header and shown nowhere.
+
+In `chromasync.toml` the names are the same, in either case, and lists may be real lists:
+
+```toml
+PRIMARY_URL = "http://one:8000"
+REPLICA_URL = "https://two.example.com/chroma"
+SYNC_INTERVAL = 60
+SYNC_EXCLUDE = ["test-*", "tmp-*"]
+```
+
+What a process does follows from two settings alone:
+
+| SYNC_DISTRIBUTED | SYNC_COORDINATOR | role |
+|---|---|---|
+| false | any | single: one process does everything |
+| true | true | coordinator: plans, and works too unless SYNC_COORDINATOR_WORKS is false |
+| true | false | worker |
+"""
+
+COMMANDS_INTRO = """\
+# Commands
+
+Data goes to stdout, everything meant for people (progress, notes, errors, log lines) to stderr.
+Progress bars appear on a terminal only. Colour carries no meaning. `-q` leaves errors only.
+
+## Exit codes
+"""
+
+CUT_SHORT = (
+    f"A command whose reader goes away (`| head`) while it prints help, or one snapshot after the\n"
+    f"other, ends with {CLOSED_PIPE}, as shells have it."
+)
+
+JSON_INTRO = """\
+## JSON documents
+
+With `--json` a command prints one document on stdout. Instants are ISO 8601 in UTC, durations
+are seconds, sizes are bytes. Fields may be added; none is renamed or removed.
+
+Common to all documents: `command` (text), `version` (text), `exit_code` (whole number). A command
+that fails prints `error` instead of its report: `kind`, `what` happened, what was left
+`untouched`, and a `hint` (all text). A wrong command line prints no document.
+"""
+
+
+def settings_page() -> str:
+    """The text of `docs/settings.md`."""
+    parts = [GENERATED, "", SETTINGS_INTRO]
+    for group, rows in groupby(Settings.table(), key=lambda info: info.group):
+        parts += [f"## {group}", "", "| name | default | allowed | meaning |", "|---|---|---|---|"]
+        parts += [
+            f"| `{row.name}` | {row.default} | {row.allowed} | {row.meaning} |" for row in rows
+        ]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def commands_page() -> str:
+    """The text of `docs/commands.md`."""
+    parts = [GENERATED, "", COMMANDS_INTRO, "| code | meaning |", "|---|---|"]
+    parts += [f"| {int(code)} | {meaning} |" for code, meaning in MEANINGS.items()]
+    parts += [
+        "",
+        CUT_SHORT,
+        "",
+        *_command_section(program),
+    ]
+    parent = click.Context(program, info_name="chromasync", **program.context_settings)
+    for command in program.commands.values():
+        parts += _command_section(command, parent)
+    return "\n".join([*parts, JSON_INTRO, *_document_sections()])
+
+
+def _command_section(command: click.Command, parent: click.Context | None = None) -> list[str]:
+    name = command.name if parent else "chromasync"
+    layout = {**command.context_settings, "terminal_width": WIDTH}
+    context = click.Context(command, info_name=name, parent=parent, **layout)
+    text = command.get_help(context).rstrip()
+    return [f"## `{context.command_path}`", "", "```text", text, "```", ""]
+
+
+def _document_sections() -> Iterator[str]:
+    for name in program.commands:
+        yield from (f"### `chromasync {name} --json`", "")
+        if name in NOTES:
+            yield from (NOTES[name], "")
+            continue
+        yield from ("| field | holds |", "|---|---|")
+        if name == "approve":
+            yield "| `approved[]` | list |"
+            rows = _rows("approved[].", Hold)
+        else:
+            rows = _report_rows(REPORTS[name])
+        yield from (f"| `{path}` | {what} |" for path, what in rows)
+        yield ""
+
+
+def _report_rows(report: type) -> Iterator[tuple[str, str]]:
+    yield from _rows("", report)
+    for name in COMPUTED[report]:
+        kind = get_type_hints(getattr(report, name).fget)["return"]
+        yield name, _words(kind)
+
+
+def _rows(prefix: str, kind: type) -> Iterator[tuple[str, str]]:
+    """The fields of a dataclass and of those in it, as paths with what they hold."""
+    hints = get_type_hints(kind)
+    for field in fields(kind):
+        hint = hints[field.name]
+        path = f"{prefix}{field.name}"
+        item = _item_type(hint)
+        if item is not None:
+            path += "[]"
+        yield path, "list" if item is not None and _is_record(item) else _words(hint)
+        inner = _without_none(item if item is not None else hint)
+        if _is_record(inner):
+            yield from _rows(f"{path}.", inner)
+
+
+def _words(hint: Any) -> str:
+    if isinstance(hint, UnionType):
+        return " or ".join("null" if part is NoneType else _words(part) for part in get_args(hint))
+    if get_origin(hint) is tuple:
+        return f"list of {_words(get_args(hint)[0])}"
+    if hint is datetime:
+        return "instant"
+    if _is_record(hint):
+        return "object"
+    if issubclass(hint, StrEnum):
+        return "one of " + ", ".join(f"`{member.value}`" for member in hint)
+    return SIMPLE[hint]
+
+
+def _item_type(hint: Any) -> Any:
+    return get_args(hint)[0] if get_origin(hint) is tuple else None
+
+
+def _without_none(hint: Any) -> Any:
+    if isinstance(hint, UnionType):
+        return next(part for part in get_args(hint) if part is not NoneType)
+    return hint
+
+
+def _is_record(hint: Any) -> bool:
+    return isinstance(hint, type) and is_dataclass(hint)
+
+
+def pages() -> Mapping[str, str]:
+    """The generated pages by file name."""
+    return {"settings.md": settings_page(), "commands.md": commands_page()}
+
+
+def write_pages(folder: Path) -> None:
+    """Write the generated pages into `folder`."""
+    folder.mkdir(exist_ok=True)
+    for name, text in pages().items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_pages(Path(sys.argv[1]))

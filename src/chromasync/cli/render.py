@@ -1,0 +1,434 @@
+"""Reports as people read them: tables for collections, sentences for everything else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import assert_never
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from chromasync.cli.jsonout import Report
+from chromasync.cli.words import ago, duration, full_name, moment, number, plain, plural, size
+from chromasync.model import (
+    Hold,
+    HoldKind,
+    MirrorStatus,
+    OpCounts,
+    Quarantined,
+    WorkerBeat,
+    WorkerStatus,
+)
+from chromasync.reports import (
+    CollectionReport,
+    CycleReport,
+    DoctorReport,
+    ExaminedServer,
+    Outcome,
+    PlannedAction,
+    PlannedCollection,
+    PlanReport,
+    StatusSnapshot,
+    VerifyReport,
+)
+
+SHOWN_QUARANTINED = 10
+UNBOUNDED = 10_000
+"""Columns of an output that is no terminal: nothing is cut off or broken."""
+
+STATES = {
+    MirrorStatus.NEW: "not copied yet",
+    MirrorStatus.SYNCING: "being copied",
+    MirrorStatus.IDENTICAL: "identical",
+    MirrorStatus.LIMITED: "identical as far as possible",
+    MirrorStatus.HELD: "held, needs approval",
+    MirrorStatus.ERROR: "failed in the last cycle",
+    MirrorStatus.VANISHED: "gone from the primary",
+}
+ACTIONS = {
+    PlannedAction.NONE: "keep",
+    PlannedAction.CREATE: "create",
+    PlannedAction.ADOPT: "compare and take over",
+    PlannedAction.MODIFY: "change its definition",
+    PlannedAction.RENAME: "rename",
+    PlannedAction.REPLACE: "replace",
+    PlannedAction.DROP: "drop",
+    PlannedAction.HOLD: "hold",
+}
+HELD_WORDS = {
+    HoldKind.DELETES: "deleting {records} that the primary no longer has",
+    HoldKind.SURPLUS: "deleting {records} that the primary never had",
+    HoldKind.DROP: "dropping the whole collection with {records}",
+    HoldKind.REPLACE: "replacing the collection, which loses {records}",
+    HoldKind.SURPLUS_COLLECTION: "dropping a collection that the primary never had, {records}",
+}
+
+
+class Page:
+    """Prints to stdout; all data is escaped, so that it cannot drive the terminal."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        if console is None:
+            width = None if sys.stdout.isatty() else UNBOUNDED
+            console = Console(width=width, markup=False, highlight=False, emoji=False)
+        self._console = console
+
+    def say(self, *sentences: str) -> None:
+        """Print sentences on one line; without any, an empty line."""
+        self._console.print(" ".join(s for s in sentences if s), soft_wrap=True)
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Print a table; a column whose heading starts with `>` stands to the right."""
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+        for column in columns:
+            right = column.startswith(">")
+            table.add_column(column.lstrip(">"), justify="right" if right else "left")
+        for row in rows:
+            table.add_row(*row)
+        with self._console.capture() as lines:
+            self._console.print(table)
+        for line in lines.get().splitlines():
+            self._console.file.write(f"{line.rstrip()}\n")
+        self.say()
+
+
+def show(page: Page, report: Report) -> None:
+    """Print any report."""
+    match report:
+        case CycleReport():
+            show_cycle(page, report)
+        case StatusSnapshot():
+            show_status(page, report)
+        case PlanReport():
+            show_plan(page, report)
+        case VerifyReport():
+            show_verify(page, report)
+        case DoctorReport():
+            show_doctor(page, report)
+        case _:
+            assert_never(report)
+
+
+# ---- sync ------------------------------------------------------------------------------------
+
+
+def show_cycle(page: Page, report: CycleReport) -> None:
+    """Print what a cycle did and how it ended."""
+    page.table(
+        ("Collection", ">Primary", ">Replica", ">Written", ">Deleted", "State"),
+        [_cycle_row(collection) for collection in report.collections],
+    )
+    _show_concerns(page, report.collections, report.holds, report.quarantined, report.warnings)
+    page.say(_cycle_sentence(report))
+    page.say(_verdict(report))
+
+
+def _cycle_row(collection: CollectionReport) -> tuple[str, ...]:
+    counts = collection.counts
+    written = counts.inserted + counts.updated + counts.replaced
+    return (
+        _name(collection),
+        number(collection.primary_count),
+        number(collection.replica_count),
+        number(written),
+        number(counts.deleted),
+        STATES[collection.status],
+    )
+
+
+def _cycle_sentence(report: CycleReport) -> str:
+    took = duration(report.duration_seconds)
+    done = _ops_words(report.counts) or "nothing had to be written"
+    read = plural(report.counts.read, "record")
+    return f"Cycle {report.cycle.id} took {took}: {read} read, {done}."
+
+
+def _ops_words(counts: OpCounts) -> str:
+    parts = (
+        ("inserted", counts.inserted),
+        ("updated", counts.updated),
+        ("replaced", counts.replaced),
+        ("deleted", counts.deleted),
+        ("set aside", counts.quarantined),
+    )
+    words = ", ".join(f"{number(count)} {word}" for word, count in parts if count)
+    if counts.drifted:
+        words += f" ({number(counts.drifted)} of them because the replica had changed by itself)"
+    return words
+
+
+def _verdict(report: CycleReport) -> str:
+    as_of = "" if report.identical_as_of is None else f" as of {moment(report.identical_as_of)}"
+    records = sum(collection.primary_count for collection in report.collections)
+    extent = f"{plural(records, 'record')} in {plural(len(report.collections), 'collection')}"
+    match report.outcome:
+        case Outcome.IDENTICAL:
+            return f"Identical{as_of}: {extent}."
+        case Outcome.LIMITED:
+            return f"Identical{as_of}, but for what is listed above: {extent}."
+        case Outcome.HELD:
+            return "Held: a guard stopped deletes, everything else was written."
+        case Outcome.FAILED:
+            cause = f": {plain(report.cycle.error)}" if report.cycle.error else "; see above."
+            return f"Not finished{cause}"
+
+
+# ---- status ----------------------------------------------------------------------------------
+
+
+def show_status(page: Page, snapshot: StatusSnapshot) -> None:
+    """Print everything that is known without asking the servers."""
+    page.say(_headline(snapshot))
+    if snapshot.collections:
+        page.say()
+        page.table(
+            ("Collection", ">Primary", ">Replica", "Identical as of", "State"),
+            [_status_row(collection, snapshot.taken_at) for collection in snapshot.collections],
+        )
+    _show_concerns(page, snapshot.collections, snapshot.holds, snapshot.quarantined, ())
+    _show_work(page, snapshot)
+
+
+def _headline(snapshot: StatusSnapshot) -> str:
+    if not snapshot.cycles:
+        return "No cycle has run yet. Start one with: chromasync sync"
+    if snapshot.identical_as_of is None:
+        return "Not identical yet: no cycle has ended with all collections identical."
+    as_of = snapshot.identical_as_of
+    return f"Identical as of {moment(as_of)}, {ago(as_of, snapshot.taken_at)}."
+
+
+def _status_row(collection: CollectionReport, now: datetime) -> tuple[str, ...]:
+    as_of = collection.identical_as_of
+    return (
+        _name(collection),
+        number(collection.primary_count),
+        number(collection.replica_count),
+        "never" if as_of is None else ago(as_of, now),
+        STATES[collection.status],
+    )
+
+
+def _show_work(page: Page, snapshot: StatusSnapshot) -> None:
+    now = snapshot.taken_at
+    if snapshot.cycles:
+        newest = snapshot.cycles[0]
+        done = _ops_words(newest.counts) or "nothing written"
+        started = ago(newest.started_at, now)
+        page.say(f"Cycle {newest.id} is {newest.status}, started {started}: {done}.")
+    tasks = snapshot.tasks
+    if tasks.total:
+        page.say(
+            f"Tasks: {number(tasks.completed)} completed, {number(tasks.processing)} in work, "
+            f"{number(tasks.pending)} pending, {number(tasks.failed)} failed."
+        )
+    for worker in snapshot.workers:
+        if worker.status is not WorkerStatus.STOPPED:
+            page.say(_worker_sentence(worker, now))
+    if snapshot.cycles and snapshot.reread_seconds is not None:
+        page.say(f"Every record is read again within {duration(snapshot.reread_seconds)}.")
+
+
+def _worker_sentence(worker: WorkerBeat, now: datetime) -> str:
+    beat = worker.last_heartbeat_at
+    seen = "" if beat is None else f", last heard of {ago(beat, now)}"
+    task = "" if worker.current_task_id is None else f", on task {worker.current_task_id}"
+    return (
+        f"Worker {plain(worker.worker_id)} is {worker.status}{task}{seen}: "
+        f"{worker.memory_mb:.0f} MB, {worker.cpu_percent:.0f}% CPU."
+    )
+
+
+# ---- what both tell --------------------------------------------------------------------------
+
+
+def _show_concerns(
+    page: Page,
+    collections: Sequence[CollectionReport],
+    holds: Sequence[Hold],
+    quarantined: Sequence[Quarantined],
+    warnings: Sequence[str],
+) -> None:
+    for collection in collections:
+        if collection.message:
+            page.say(f"{_name(collection)}: {plain(collection.message)}")
+    for hold in holds:
+        page.say(*_hold_sentences(hold))
+    names = {collection.collection_id: _name(collection) for collection in collections}
+    for record in quarantined[:SHOWN_QUARANTINED]:
+        page.say(_quarantine_sentence(record, names.get(record.collection_id, "?")))
+    if len(quarantined) > SHOWN_QUARANTINED:
+        rest = len(quarantined) - SHOWN_QUARANTINED
+        page.say(f"{plural(rest, 'more record')} set aside; --json lists them all.")
+    for warning in warnings:
+        page.say(f"Note: {plain(warning)}")
+
+
+def _hold_sentences(hold: Hold) -> tuple[str, str]:
+    name = plain(hold.collection_name)
+    what = HELD_WORDS[hold.kind].format(records=plural(hold.count, "record"))
+    if hold.approved_count is not None:
+        return f"Approved for {name}: {what}.", "It goes through in the next cycle."
+    return (
+        f"Held for {name}: {what}. {plain(hold.reason)}",
+        f"To let it through once: chromasync approve {name}",
+    )
+
+
+def _quarantine_sentence(record: Quarantined, name: str) -> str:
+    state = "not on the replica" if record.absent else "older on the replica"
+    record_id, reason = plain(record.record_id), plain(record.reason)
+    return f'Set aside in {name}: record "{record_id}", {state}. {reason}'
+
+
+def show_approval(page: Page, approved: Sequence[Hold]) -> None:
+    """Print what was approved."""
+    if not approved:
+        page.say("Nothing is held; there was nothing to approve.")
+    for hold in approved:
+        what = HELD_WORDS[hold.kind].format(records=plural(hold.count, "record"))
+        page.say(f"Approved for {plain(hold.collection_name)}: {what}.")
+    if approved:
+        page.say("It goes through once, in the next cycle.")
+
+
+# ---- plan ------------------------------------------------------------------------------------
+
+
+def show_plan(page: Page, report: PlanReport) -> None:
+    """Print what a cycle would do."""
+    page.table(
+        ("Collection", "Would", ">Create", ">Update", ">Delete", ">Same", ">To send"),
+        [_plan_row(collection) for collection in report.collections],
+    )
+    for collection in report.collections:
+        if collection.reason:
+            held = "held: " if collection.held else ""
+            page.say(f"{_name(collection)}: {held}{plain(collection.reason)}")
+    for warning in report.warnings:
+        page.say(f"Note: {plain(warning)}")
+    page.say(_plan_sentence(report), "Nothing was written.")
+
+
+def _plan_row(collection: PlannedCollection) -> tuple[str, ...]:
+    return (
+        _name(collection),
+        ACTIONS[collection.action],
+        number(collection.create),
+        number(collection.update),
+        number(collection.delete),
+        number(collection.same),
+        size(collection.bytes),
+    )
+
+
+def _plan_sentence(report: PlanReport) -> str:
+    if report.exit_code == 0:
+        return "A cycle would change nothing."
+    create = sum(c.create for c in report.collections)
+    update = sum(c.update for c in report.collections)
+    delete = sum(c.delete for c in report.collections)
+    return (
+        f"A cycle would create {number(create)}, update {number(update)} and delete "
+        f"{plural(delete, 'record')}: {size(report.bytes)}, about "
+        f"{duration(report.expected_seconds)}."
+    )
+
+
+# ---- verify ----------------------------------------------------------------------------------
+
+
+def show_verify(page: Page, report: VerifyReport) -> None:
+    """Print how the two sides compare; one line per finding, with its sigil."""
+    page.table(
+        ("Collection", ">Same", ">Missing", ">Extra", ">Changed", ">Inconclusive", "Definition"),
+        [
+            (
+                full_name(c.tenant, c.database, c.name),
+                *map(number, (c.same, c.missing, c.extra, c.changed, c.inconclusive)),
+                "differs" if c.definition_differs else "same",
+            )
+            for c in report.collections
+        ],
+    )
+    for finding in report.findings:
+        name = full_name(finding.tenant, finding.database, finding.collection)
+        record = "" if finding.record_id is None else f' "{plain(finding.record_id)}"'
+        page.say(f"{finding.sigil} {name}{record}: {plain(finding.what)}")
+    listed = sum(finding.record_id is not None for finding in report.findings)
+    found = sum(c.missing + c.extra + c.changed + c.inconclusive for c in report.collections)
+    if found > listed:
+        page.say(f"... and {number(found - listed)} more; the counts above are complete.")
+    page.say(_verify_sentence(report))
+
+
+def _verify_sentence(report: VerifyReport) -> str:
+    records = sum(c.same + c.missing + c.changed + c.inconclusive for c in report.collections)
+    extent = plural(records, "record")
+    if report.sample_percent < 100:
+        extent += f", a sample of {report.sample_percent:g}%,"
+    took = f"compared in {duration(report.duration_seconds)}"
+    if report.different:
+        state = "Still different after the repair" if report.repaired else "Different"
+        return f"{state}: {plural(report.different, 'difference')} in {extent} {took}."
+    if report.inconclusive:
+        return (
+            f"Inconclusive: {plural(report.inconclusive, 'record')} changed while {extent} were "
+            f"{took}; everything else is the same."
+        )
+    state = "Repaired, and now the same" if report.repaired else "Same"
+    return f"{state}: {extent} {took}."
+
+
+# ---- doctor ----------------------------------------------------------------------------------
+
+
+def show_doctor(page: Page, report: DoctorReport) -> None:
+    """Print what is well, what is not, and every setting with its origin."""
+    page.say(f"chromasync {report.version} on Python {report.python_version}, role {report.role}.")
+    page.say()
+    for check in report.checks:
+        page.say(f"{'ok   ' if check.ok else 'WRONG'} {check.name}: {plain(check.detail)}")
+    for server in report.servers:
+        _show_server(page, server)
+    schema = report.schema_version
+    known = "its schema version is not known" if schema is None else f"schema version {schema}"
+    page.say(f"The state store is {plain(report.store)}; {known}.")
+    page.say()
+    page.table(
+        ("Setting", "Value", "From"),
+        [(line.name, plain(line.value), line.origin) for line in report.settings],
+    )
+    wrong = sum(not check.ok for check in report.checks)
+    page.say("All is well." if not wrong else f"{plural(wrong, 'check')} failed; see WRONG above.")
+
+
+def _show_server(page: Page, server: ExaminedServer) -> None:
+    can = server.capabilities
+    if can is None:
+        page.say(f"The {server.side} at {plain(server.url)} gave no answer to go by.")
+        return
+    able = [
+        word
+        for word, there in (
+            ("base64 embeddings", can.base64),
+            ("schemas", can.schema),
+            ("configurations", can.configuration),
+            ("array metadata", can.arrays),
+        )
+        if there
+    ]
+    takes = ", ".join(able) or "only the basics"
+    page.say(
+        f"The {server.side} at {plain(server.url)} says it is Chroma {plain(can.version)}; it "
+        f"takes {takes}, and at most {plural(can.max_batch_size, 'record')} in one write."
+    )
+    for limitation in can.limitations:
+        page.say(f"  {plain(limitation)}")
+
+
+def _name(collection: CollectionReport | PlannedCollection) -> str:
+    return full_name(collection.tenant, collection.database, collection.name)

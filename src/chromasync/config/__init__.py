@@ -1,0 +1,36 @@
+"""Every setting of the program: name, default, meaning, allowed values, and where it came from.
+
+`load_settings` reads flags, environment and `chromasync.toml`, in this order of precedence;
+`Settings(...)` takes values as they are and reads nothing.
+"""
+
+from chromasync.config.settings import (
+    CONFIG_FILE,
+    DATABASE_FILE,
+    LogFormat,
+    LogLevel,
+    Origin,
+    Role,
+    ServerSettings,
+    SettingInfo,
+    SettingLine,
+    Settings,
+)
+from chromasync.config.sources import load_settings
+from chromasync.config.values import MaxDelete, container_memory_mb
+
+__all__ = [
+    "CONFIG_FILE",
+    "DATABASE_FILE",
+    "LogFormat",
+    "LogLevel",
+    "MaxDelete",
+    "Origin",
+    "Role",
+    "ServerSettings",
+    "SettingInfo",
+    "SettingLine",
+    "Settings",
+    "container_memory_mb",
+    "load_settings",
+]

@@ -1,0 +1,137 @@
+"""Reads the settings from flags, environment and file, and explains what is wrong with them."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
+
+from chromasync.config.settings import (
+    CONFIG_FILE,
+    URL_FIELDS,
+    Origin,
+    Settings,
+    field_extra,
+    missing_urls,
+)
+from chromasync.config.values import hide_userinfo
+from chromasync.errors import SettingsError
+
+OWN_PREFIXES = ("SYNC_", "PRIMARY_", "REPLICA_")
+WHERE = {
+    Origin.FLAG: "given as a flag",
+    Origin.ENVIRONMENT: "in the environment",
+    Origin.FILE: "in the settings file",
+    Origin.DEFAULT: "by default",
+}
+UNTOUCHED = "Nothing was started."
+HINT = "docs/settings.md lists all settings."
+
+
+def load_settings(
+    flags: Mapping[str, object] | None = None,
+    *,
+    config_file: Path | None = None,
+    servers_required: bool = True,
+) -> Settings:
+    """Read the settings from `flags`, the environment and the file, the strongest first.
+
+    Args:
+        flags: values of command-line flags by setting name; None values count as not given.
+        config_file: the file to read; `chromasync.toml` in the working folder if there is one.
+        servers_required: refuse to go on without both URLs.
+
+    Raises:
+        SettingsError: something is unknown, missing or not allowed; it names all of it.
+    """
+    sources = {
+        Origin.FILE: _from_file(config_file),
+        Origin.ENVIRONMENT: _from_environment(),
+        Origin.FLAG: _from_flags(flags or {}),
+    }
+    values: dict[str, Any] = {}
+    origins: dict[str, Origin] = {}
+    for origin, found in sources.items():
+        values |= found
+        origins |= dict.fromkeys(found, origin)
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        what = _explain(error, values, origins)
+        raise SettingsError(what, untouched=UNTOUCHED, hint=HINT) from None
+    settings.remember_origins(origins)
+    missing = [field for field in URL_FIELDS if not getattr(settings, field)]
+    if missing and servers_required:
+        raise missing_urls(missing)
+    return settings
+
+
+def _from_flags(flags: Mapping[str, object]) -> dict[str, Any]:
+    given = {name.lower(): value for name, value in flags.items() if value is not None}
+    return _known(given, "The setting")
+
+
+def _from_environment() -> dict[str, Any]:
+    own = {name.lower() for name in os.environ if name.startswith(OWN_PREFIXES)}
+    _known(dict.fromkeys(own), "The environment variable")
+    found = EnvSettingsSource(Settings)()
+    port = os.environ.get("PORT")
+    return {"sync_http_port": port, **found} if port else found
+
+
+def _from_file(config_file: Path | None) -> dict[str, Any]:
+    path = config_file or Path(CONFIG_FILE)
+    if not path.is_file():
+        if config_file is None:
+            return {}
+        raise SettingsError(f"There is no settings file {path}.", hint="Check --config.")
+    try:
+        source = TomlConfigSettingsSource(Settings, path)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise SettingsError(
+            f"The settings file {path} cannot be read: {error}.",
+            untouched=UNTOUCHED,
+            hint='Its lines look like: PRIMARY_URL = "http://localhost:8000"',
+        ) from error
+    found = {key.lower(): value for key, value in source.toml_data.items()}
+    return _known(found, f"In {path}, the setting")
+
+
+def _known(found: dict[str, Any], what: str) -> dict[str, Any]:
+    unknown = sorted(name for name in found if name not in Settings.model_fields)
+    if unknown:
+        sentences = [f"{what} {name.upper()} is unknown.{_similar(name)}" for name in unknown]
+        raise SettingsError(" ".join(sentences), untouched=UNTOUCHED, hint=HINT)
+    return found
+
+
+def _similar(name: str) -> str:
+    close = difflib.get_close_matches(name, Settings.model_fields, n=1)
+    return f" Did you mean {close[0].upper()}?" if close else ""
+
+
+def _explain(error: ValidationError, values: dict[str, Any], origins: dict[str, Origin]) -> str:
+    """All that is wrong, a sentence each; the values of secrets are not named."""
+    sentences = {}
+    for wrong in error.errors(include_url=False):
+        name = str(wrong["loc"][0])
+        allowed = field_extra(Settings.model_fields[name])["allowed"]
+        where = WHERE[origins.get(name, Origin.DEFAULT)]
+        cause = f" ({wrong['ctx']['error']})" if wrong["type"] == "value_error" else ""
+        sentences[name] = (
+            f"{name.upper()} {where} is {_quoted(name, values.get(name))}{cause}; "
+            f"allowed: {allowed}."
+        )
+    return " ".join(sentences.values())
+
+
+def _quoted(name: str, value: object) -> str:
+    if "SecretStr" in str(Settings.model_fields[name].annotation):
+        return "not valid, its value stays hidden"
+    return hide_userinfo(repr(value))

@@ -1,0 +1,196 @@
+"""How single values are read: URLs, lists, percentages, header objects, the memory limit.
+
+Each reader takes what a flag, a variable or a file gave and raises ValueError, in words, when it
+is not allowed; pydantic turns the result into the type of the field.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Self
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from pydantic import BeforeValidator, Field, PlainSerializer, SecretStr
+from pydantic_settings import NoDecode
+
+SMALLEST_PERCENTAGE_LIMIT = 100
+UNLIMITED_BYTES = 1 << 60
+MEGABYTE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class MaxDelete:
+    """The delete guard's threshold: a number of records, or a percentage of a collection."""
+
+    value: float
+    is_percentage: bool
+
+    @classmethod
+    def parse(cls, given: object) -> Self:
+        """Read `500` or `"10%"`; raises ValueError for anything else."""
+        if isinstance(given, cls):
+            return given
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%?)\s*", str(given))
+        if found is None:
+            raise ValueError("neither a count nor a percentage")
+        value, is_percentage = float(found[1]), bool(found[2])
+        if is_percentage and value > 100:
+            raise ValueError("more than 100%")
+        if not is_percentage and not value.is_integer():
+            raise ValueError("a count is a whole number")
+        return cls(value, is_percentage)
+
+    def limit(self, total: int) -> int:
+        """How many of `total` records may be deleted without approval.
+
+        A percentage never gives less than 100 records; a count is taken as it is.
+        """
+        if not self.is_percentage:
+            return int(self.value)
+        return max(SMALLEST_PERCENTAGE_LIMIT, int(total * self.value / 100))
+
+    def __str__(self) -> str:
+        return f"{self.value:g}%" if self.is_percentage else str(int(self.value))
+
+
+def read_list(given: object) -> object:
+    """Cut a text at its commas; anything else is left as it is."""
+    if isinstance(given, str):
+        return [part.strip() for part in given.split(",") if part.strip()]
+    return given
+
+
+def read_json(given: object) -> object:
+    """Parse a text as JSON; anything else is left as it is."""
+    if not isinstance(given, str):
+        return given
+    try:
+        return json.loads(given)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error.msg} at character {error.pos}") from None
+
+
+def add_header(given: object, name: str, value: str) -> object:
+    """Header values, as they were given, with one more unless it is there already."""
+    try:
+        headers = read_json(given or {})
+    except ValueError:  # the field's own check names what is wrong with it
+        return given
+    return {name: value, **headers} if isinstance(headers, dict) else given
+
+
+def read_fraction(given: object) -> object:
+    """Turn `"25%"` into 0.25; anything else is left as it is."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", str(given))
+    return float(found[1]) / 100 if found else given
+
+
+def read_base_url(given: object) -> object:
+    """Check a base URL and take its trailing slash away; an empty text stays empty."""
+    if not isinstance(given, str) or not given:
+        return given
+    parts = urlsplit(given.strip())
+    if parts.scheme not in ("http", "https"):
+        raise ValueError("it does not start with http:// or https://")
+    if not parts.hostname:
+        raise ValueError("the host is missing")
+    if parts.query or parts.fragment:
+        raise ValueError("a base URL has no ? or # part")
+    _ = parts.port  # raises ValueError by itself when it is no port
+    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
+
+
+def read_webhook_url(given: object) -> object:
+    """Check a URL whose path and query are secrets."""
+    if isinstance(given, str):
+        read_base_url(given.partition("?")[0])
+    return given
+
+
+def read_database_url(given: object) -> object:
+    """Check the URL of a state store; `postgres://`, as some hosts write it, is put right."""
+    if not isinstance(given, str):
+        return given
+    text = re.sub(r"^postgres://", "postgresql://", given.strip())
+    if not re.match(r"(sqlite:///.|postgresql(\+\w+)?://.)", text):
+        raise ValueError("it names another kind of database")
+    return text
+
+
+def read_existing_file(given: object) -> object:
+    """Check that a file is there."""
+    if given is not None and not Path(str(given)).is_file():
+        raise ValueError("there is no such file")
+    return given
+
+
+def cut_userinfo(url: object) -> tuple[str, object]:
+    """Part `http://user:password@host` into `user:password`, unquoted, and the URL without it."""
+    try:
+        parts = urlsplit(url) if isinstance(url, str) else None
+    except ValueError:  # the field's own check names what is wrong with it
+        parts = None
+    if parts is None or "@" not in parts.netloc:
+        return "", url
+    userinfo, _, host = parts.netloc.rpartition("@")
+    return unquote(userinfo), parts._replace(netloc=host).geturl()
+
+
+def hide_userinfo(text: str) -> str:
+    """`text` with the `user:password@` of any URL in it masked."""
+    return re.sub(r"//[^/@\s]*@", "//***@", text)
+
+
+BaseUrl = Annotated[str, BeforeValidator(read_base_url)]
+WebhookUrl = Annotated[SecretStr | None, BeforeValidator(read_webhook_url)]
+DatabaseUrl = Annotated[SecretStr | None, BeforeValidator(read_database_url)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(read_list)]
+OptionalNames = Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(read_list)]
+Headers = Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(read_json)]
+ExistingFile = Annotated[Path | None, BeforeValidator(read_existing_file)]
+Fraction = Annotated[float, BeforeValidator(read_fraction), Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Threshold = Annotated[
+    MaxDelete,
+    NoDecode,
+    BeforeValidator(MaxDelete.parse),
+    PlainSerializer(str, return_type=str),
+]
+
+
+# ---- the container's memory limit ------------------------------------------------------------
+
+
+def container_memory_mb(root: Path = Path("/")) -> int | None:
+    """The memory limit of the container this process runs in, in MB; None without a limit."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    limits = [limit for line in lines for limit in _cgroup_limits(root, line)]
+    # version 1 says "no limit" with the largest number that is a multiple of a page
+    real = [limit for limit in limits if limit < UNLIMITED_BYTES]
+    return min(real) // MEGABYTE if real else None
+
+
+def _cgroup_limits(root: Path, line: str) -> list[int]:
+    """The limits, in bytes, of the group that `line` names and of those it lies in."""
+    _, controllers, group = line.split(":", 2)
+    if not controllers:
+        base, name = root / "sys/fs/cgroup", "memory.max"
+    elif "memory" in controllers.split(","):
+        base, name = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+    else:
+        return []
+    own = base / group.strip("/")
+    found = []
+    for folder in (own, *own.parents):
+        if not folder.is_relative_to(base):
+            break
+        path = folder / name
+        text = path.read_text().strip() if path.is_file() else "max"
+        found += [int(text)] if text.isdigit() else []
+    return found

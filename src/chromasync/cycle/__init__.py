@@ -1,0 +1,1 @@
+"""One cycle of the coordinator: collections, walk, tasks, deletes, close."""

@@ -1,0 +1,160 @@
+"""The cycle's last room: what each collection came to, and since when it is identical.
+
+*Identical as of T* means: every record that the primary did not change since T is the same on the
+replica. T is the oldest of the instants at which the ids were walked and each chunk's content was
+read, so it moves only when a clean read has covered everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from chromasync.cycle.work import CollectionWork, CycleWork
+from chromasync.model import (
+    ChunkHead,
+    Cycle,
+    DeletionKind,
+    Hold,
+    Mirror,
+    MirrorStatus,
+    OpCounts,
+    Quarantined,
+    TaskCounts,
+)
+from chromasync.reports import CollectionReport, CycleReport, Outcome, oldest
+from chromasync.status import report_mirror
+
+
+def settle_mirror(cycle: CycleWork, work: CollectionWork) -> None:
+    """Count both sides, decide the collection's state, and remember it."""
+    heads = cycle.store.chunk_heads(work.mirror.collection_id)
+    quarantined = cycle.store.quarantined(work.mirror.collection_id)
+    work.update(replica_count=cycle.replica.count(work.replica))
+    agrees = work.error is None and _counts_agree(cycle, work, heads, quarantined)
+    finished_at = cycle.store.now()
+    seconds = (finished_at - work.started_at).total_seconds()
+    work.update(
+        status=_status(work, heads, quarantined, agrees=agrees),
+        duration_seconds=seconds,
+        reduced_count=sum(head.reduced_count for head in heads),
+        consecutive_errors=0 if work.error is None else work.mirror.consecutive_errors + 1,
+        last_error=None if work.error is None else str(work.error),
+        ordered=work.mirror.ordered and not _has_live_hints(cycle, work),
+        adopting=work.mirror.adopting and not (agrees and _is_settled(cycle, work)),
+    )
+    if work.mirror.status is MirrorStatus.IDENTICAL:
+        as_of = identical_since(work.mirror, heads)
+        work.update(last_successful_sync_at=finished_at, identical_as_of=as_of)
+    cycle.store.save_mirror(work.mirror)
+
+
+def identical_since(mirror: Mirror, heads: Iterable[ChunkHead]) -> datetime | None:
+    """The oldest instant at which a part of the collection was last read."""
+    instants = [mirror.walked_at, *(head.read_at for head in heads)]
+    known = [instant for instant in instants if instant is not None]
+    return min(known) if len(known) == len(instants) else None
+
+
+def _counts_agree(
+    cycle: CycleWork, work: CollectionWork, heads: list[ChunkHead], quarantined: list[Quarantined]
+) -> bool:
+    """Whether the replica holds as many records as the ledger says; if not, walk it next time."""
+    surplus = sum(
+        len(d.ids) for d in cycle.store.deletions(work.mirror.collection_id) if d.chunk_id is None
+    )
+    expected = sum(h.count for h in heads) - sum(q.absent for q in quarantined) + surplus
+    if work.mirror.replica_count == expected:
+        return True
+    work.notes.append(
+        f"the replica has {work.mirror.replica_count:,} records where {expected:,} were expected; "
+        "the next cycle looks which"
+    )
+    work.update(replica_walked_at=None)
+    return False
+
+
+def _is_settled(cycle: CycleWork, work: CollectionWork) -> bool:
+    """Whether the replica's ids were walked and nothing surplus waits for an approval."""
+    waiting = cycle.store.deletions(work.mirror.collection_id)
+    surplus = any(d.kind is DeletionKind.SURPLUS for d in waiting)
+    return work.mirror.replica_walked_at is not None and not surplus
+
+
+def _status(
+    work: CollectionWork,
+    heads: list[ChunkHead],
+    quarantined: list[Quarantined],
+    *,
+    agrees: bool,
+) -> MirrorStatus:
+    if work.error is not None:
+        return MirrorStatus.ERROR
+    if work.held:
+        return MirrorStatus.HELD
+    if not agrees or any(head.read_at is None or head.suspect for head in heads):
+        return MirrorStatus.SYNCING
+    if quarantined or work.not_carried or any(head.reduced_count for head in heads):
+        return MirrorStatus.LIMITED
+    return MirrorStatus.IDENTICAL
+
+
+def _has_live_hints(cycle: CycleWork, work: CollectionWork) -> bool:
+    """Whether an id that the walk did not see is there all the same: the order is not as kept."""
+    if not work.hints:
+        return False
+    left = set().union(*work.hints.values())
+    for chunk_id in work.hints:
+        chunk = cycle.store.load_chunk(chunk_id)
+        if chunk is not None and left & set(chunk.ids):
+            waiting = {i for d in cycle.store.deletions(chunk.head.collection_id) for i in d.ids}
+            return bool((left & set(chunk.ids)) - waiting)
+    return False
+
+
+def report_cycle(
+    work: CycleWork,
+    closed: Cycle,
+    tasks: TaskCounts,
+    counts: dict[str, OpCounts],
+    mirrors: list[Mirror],
+) -> CycleReport:
+    """What people are told of the cycle."""
+    holds = tuple(work.store.holds())
+    quarantined = tuple(work.store.quarantined())
+    notes = {w.mirror.collection_id: [*w.notes, *w.not_carried] for w in work.collections}
+    collections = tuple(
+        report_mirror(
+            mirror,
+            holds,
+            quarantined,
+            counts.get(mirror.collection_id, OpCounts()),
+            notes.get(mirror.collection_id, ()),
+        )
+        for mirror in mirrors
+    )
+    as_of = oldest(report.identical_as_of for report in collections)
+    finished_at = closed.finished_at or work.store.now()
+    return CycleReport(
+        cycle=closed,
+        outcome=_outcome(collections, holds),
+        collections=collections,
+        holds=holds,
+        quarantined=quarantined,
+        warnings=tuple(work.warnings),
+        tasks=tasks,
+        counts=sum(counts.values(), OpCounts(deleted=work.deleted)),
+        duration_seconds=(finished_at - closed.started_at).total_seconds(),
+        identical_as_of=as_of,
+    )
+
+
+def _outcome(collections: Iterable[CollectionReport], holds: tuple[Hold, ...]) -> Outcome:
+    states = {report.status for report in collections}
+    if MirrorStatus.ERROR in states:
+        return Outcome.FAILED
+    if holds:
+        return Outcome.HELD
+    if states - {MirrorStatus.IDENTICAL}:
+        return Outcome.LIMITED
+    return Outcome.IDENTICAL

@@ -1,0 +1,109 @@
+"""The cycle's first room: every primary collection gets its replica, with the right definition.
+
+Nothing is dropped here. A crash between creating a collection and remembering its id is mended by
+the next cycle, which finds the collection by its name and adopts it.
+"""
+
+from __future__ import annotations
+
+from chromasync import faultpoints
+from chromasync.cycle.names import settle_names
+from chromasync.cycle.pairing import Match, Pairing, Pairings
+from chromasync.cycle.work import CollectionWork, CycleWork
+from chromasync.definition import configuration_change, creatable, immutable_differences
+from chromasync.errors import Conflict, NotFound, RequestRefused, ServerFault
+from chromasync.model import Capabilities, Collection, Definition, MirrorStatus
+from chromasync.reconcile.diff import metadata_delta
+
+REFUSALS = (RequestRefused, ServerFault, NotFound, Conflict)
+"""Errors that concern one collection; anything else ends the cycle."""
+
+
+def why_incompatible(primary: Collection, replica: Collection, server: Capabilities) -> str:
+    """Why a replica collection can never become equal to a primary one; empty when it can."""
+    if primary.dimension and replica.dimension and primary.dimension != replica.dimension:
+        return f"The dimension is {replica.dimension} instead of {primary.dimension}."
+    return " ".join(immutable_differences(primary, replica, server))
+
+
+def settle_collections(cycle: CycleWork, pairings: Pairings) -> None:
+    """Create, adopt, redefine and rename, so that `cycle.collections` is ready for the census."""
+    for tenant, database in cycle.primary_listing.databases:
+        if (tenant, database) not in cycle.replica_listing.databases:
+            cycle.replica.ensure_database(tenant, database)
+    for pairing in pairings.pairings:
+        _settle_one(cycle, pairing)
+    _rename(cycle)
+
+
+def _settle_one(cycle: CycleWork, pairing: Pairing) -> None:
+    mirror, started_at = pairing.mirror, cycle.cycle.started_at
+    definition, not_carried = creatable(pairing.primary, cycle.replica.capabilities())
+    if pairing.lost:
+        cycle.warnings.append(f"{mirror.name}: {pairing.lost} Copying it anew.")
+        cycle.store.forget_chunks(mirror.collection_id)
+    try:
+        replica = pairing.replica or _create(cycle, pairing, definition)
+        work = CollectionWork(mirror, pairing.primary, replica, started_at)
+        work.not_carried = not_carried
+        work.update(replica_id=replica.id, last_attempt_at=started_at)
+        _remember(cycle, pairing, work)
+        _redefine(cycle, work, definition)
+    except REFUSALS as error:
+        cycle.refuse(mirror, error)
+        return
+    cycle.collections.append(work)
+
+
+def _create(cycle: CycleWork, pairing: Pairing, definition: Definition) -> Collection:
+    named = Definition(
+        pairing.create_name,
+        definition.tenant,
+        definition.database,
+        definition.metadata,
+        definition.configuration,
+        definition.schema,
+    )
+    created = cycle.replica.create_collection(named)
+    cycle.replica_listing.collections[created.id] = created
+    faultpoints.reach(faultpoints.AFTER_COLLECTION_CREATED)
+    return created
+
+
+def _remember(cycle: CycleWork, pairing: Pairing, work: CollectionWork) -> None:
+    """Store whose replica it is, before any record is written to it."""
+    if pairing.match is not Match.KEEP:
+        work.update(
+            status=MirrorStatus.NEW,
+            identical_as_of=None,
+            replica_walked_at=None,
+            replica_count=0,
+            adopting=pairing.match is Match.ADOPT,
+        )
+        cycle.store.save_mirror(work.mirror)
+
+
+def _redefine(cycle: CycleWork, work: CollectionWork, wanted: Definition) -> None:
+    """Bring metadata and changeable configuration in line."""
+    delta = metadata_delta(dict(wanted.metadata), dict(work.replica.metadata))
+    configuration = configuration_change(work.primary, work.replica, cycle.replica.capabilities())
+    if delta is not None or configuration:
+        cycle.replica.modify_collection(
+            work.replica,
+            metadata=None if delta is None else wanted.metadata,
+            configuration=configuration or None,
+        )
+
+
+def _rename(cycle: CycleWork) -> None:
+    """Renames that need nothing to be finished first.
+
+    A name is taken only from a mirror whose own primary collection has another name now.
+    """
+    wanted = {work.replica.id: work.mirror.name for work in cycle.collections}
+
+    def may_take(_: Collection, occupant: Collection) -> bool:
+        return wanted.get(occupant.id, occupant.name) != occupant.name
+
+    settle_names(cycle.replica, cycle.replica_listing, wanted, may_take)
+    cycle.refresh_replicas()

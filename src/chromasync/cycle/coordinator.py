@@ -1,0 +1,264 @@
+"""The coordinator: one cycle from listing to close.
+
+    list both sides → guards → collections → census (walks, tasks) → scrub → wait → prune → drops
+    → close
+
+Workers take tasks as soon as they are published. An error that concerns one collection is noted
+there, stops deletes in it, and the cycle goes on; an error that concerns a server or the store ends
+the cycle, which then deletes nothing. Whatever was published and not done stays visible in the
+ledger's chunks, so the next cycle plans it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from math import inf
+
+import structlog
+
+from chromasync import faultpoints
+from chromasync.config import Settings
+from chromasync.cycle.census import Census, new_task
+from chromasync.cycle.close import report_cycle, settle_mirror
+from chromasync.cycle.collections import REFUSALS, settle_collections, why_incompatible
+from chromasync.cycle.drops import Drops, note_vanished
+from chromasync.cycle.listing import list_primary, list_replica
+from chromasync.cycle.pairing import Pairings, pair_collections
+from chromasync.cycle.prune import prune
+from chromasync.cycle.work import CollectionWork, CycleWork
+from chromasync.definition import effective
+from chromasync.errors import ChromasyncError, DamagedChunk
+from chromasync.guard import refuse_same_server, refuse_swapped
+from chromasync.lease import Lead
+from chromasync.ledger.plan import choose_scrubs, must_read
+from chromasync.model import CycleStatus, Mirror, MirrorStatus, NewTask
+from chromasync.ports import Progress, Reader, Store, Writer
+from chromasync.reconcile.chunk import Pair
+from chromasync.reports import CycleReport
+from chromasync.status import scrub_budget_seconds
+from chromasync.worker import WorkerPool
+
+WAIT_SECONDS = 0.25
+KEEP_SECONDS = 86_400.0
+KEEP_TASKS = 1_000_000
+
+log = structlog.get_logger()
+Pairs = dict[str, Pair]
+
+
+class Coordinator:
+    """Runs cycles for as long as `lead` holds.
+
+    Args:
+        pairs: filled with the two collections of each mirror, for the workers of this process.
+        pool: the workers of this process.
+    """
+
+    def __init__(
+        self,
+        primary: Reader,
+        replica: Writer,
+        store: Store,
+        settings: Settings,
+        *,
+        lead: Lead,
+        pool: WorkerPool,
+        pairs: Pairs,
+    ) -> None:
+        self._primary = primary
+        self._replica = replica.permitted_by(lead.check)
+        self._store = store.led_by(lead.term)
+        self._settings = settings
+        self._pool = pool
+        self._pairs = pairs
+
+    def run_cycle(self, progress: Progress, *, full: bool = False) -> CycleReport:
+        """One cycle.
+
+        Args:
+            full: read every record of the primary and the replica, whatever the budget.
+
+        Raises:
+            ChromasyncError: the cycle could not be finished; its reason is stored with it.
+        """
+        cycle = CycleWork(
+            self._store.open_cycle(),
+            self._settings,
+            self._primary,
+            self._replica,
+            self._store,
+            progress,
+            full,
+        )
+        faultpoints.reach(faultpoints.AFTER_OPEN)
+        try:
+            self._do(cycle)
+            return self._close(cycle)
+        except DamagedChunk as error:
+            self._store.forget_chunks(error.collection_id)
+            self._abort(cycle, error)
+            raise
+        except ChromasyncError as error:
+            self._abort(cycle, error)
+            raise
+
+    def _do(self, cycle: CycleWork) -> None:
+        pairings, known = self._match(cycle)
+        settle_collections(cycle, pairings)
+        self._pairs.update(
+            (w.mirror.collection_id, Pair(w.primary, w.replica, effective(w.primary).space))
+            for w in cycle.collections
+        )
+        self._take_census(cycle)
+        self._publish_scrubs(cycle)
+        faultpoints.reach(faultpoints.AFTER_PLAN)
+        self._wait_for_tasks(cycle)
+        self._delete(cycle, pairings, known)
+        faultpoints.reach(faultpoints.BEFORE_CLOSE)
+
+    # ---- collections ------------------------------------------------------------------------
+
+    def _match(self, cycle: CycleWork) -> tuple[Pairings, int]:
+        """List both sides, refuse wrong servers, and match; also how many mirrors are known."""
+        cycle.primary_listing = list_primary(self._primary, self._settings)
+        cycle.replica_listing = list_replica(self._replica, self._settings, cycle.primary_listing)
+        mirrors = self._store.mirrors()
+        primary_ids = cycle.primary_listing.collections.keys()
+        known_replica_ids = {m.replica_id for m in mirrors if m.replica_id}
+        refuse_swapped(primary_ids, known_replica_ids, self._settings.primary_url)
+        refuse_same_server(primary_ids, cycle.replica_listing.collections.keys())
+        pairings = pair_collections(
+            cycle.primary_listing,
+            cycle.replica_listing,
+            mirrors,
+            self._settings.wants_collection,
+            partial(why_incompatible, server=self._replica.capabilities()),
+        )
+        return pairings, len(mirrors)
+
+    # ---- tasks ------------------------------------------------------------------------------
+
+    def _take_census(self, cycle: CycleWork) -> None:
+        census = Census(cycle, partial(self._publish, cycle))
+        cycle.progress.start("walking", None)
+        for work in cycle.collections:
+            self._note_error(work, partial(census.take, work))
+
+    def _publish(self, cycle: CycleWork, tasks: list[NewTask]) -> None:
+        works = {w.mirror.collection_id: w for w in cycle.collections}
+        for collection_id in {task.collection_id for task in tasks}:
+            self._mark_syncing(works[collection_id])
+        self._store.add_tasks(cycle.cycle.id, tasks)
+        self._pool.wake()
+
+    def _mark_syncing(self, work: CollectionWork) -> None:
+        """Remember that writes may follow: a later count that differs is then our own doing."""
+        if work.mirror.status is not MirrorStatus.SYNCING:
+            work.update(status=MirrorStatus.SYNCING)
+            self._store.save_mirror(work.mirror)
+
+    def _publish_scrubs(self, cycle: CycleWork) -> None:
+        works = {w.mirror.collection_id: w for w in cycle.collections if w.error is None}
+        heads = [
+            head
+            for work in works.values()
+            for head in self._store.chunk_heads(work.mirror.collection_id)
+            if not must_read(head) and head.id not in work.hints
+        ]
+        budget = inf if cycle.full else scrub_budget_seconds(self._settings)
+        tasks = [
+            new_task(works[s.head.collection_id], s.head, check_replica=s.check_replica)
+            for s in choose_scrubs(heads, budget, cycle.check_before)
+        ]
+        for task in tasks:
+            works[task.collection_id].planned += task.end_offset - task.start_offset
+        if tasks:
+            self._publish(cycle, tasks)
+
+    def _wait_for_tasks(self, cycle: CycleWork) -> None:
+        """Until every task is done; errors of single collections are noted with them.
+
+        Raises:
+            ChromasyncError: a server or the store cannot be reached any more.
+        """
+        total = sum(work.planned for work in cycle.collections)
+        cycle.progress.start("reconciling", total)
+        seen = 0
+        while self._store.task_counts(cycle.cycle.id).live:
+            self._pool.progressed.wait(WAIT_SECONDS)
+            self._pool.progressed.clear()
+            if self._pool.trouble is not None:
+                raise self._pool.trouble.error
+            if not self._pool.alive:
+                raise ChromasyncError("A worker thread of this process ended unexpectedly.")
+            seen = self._show(cycle, seen)
+        self._show(cycle, seen)
+        failed = self._store.failed_tasks(cycle.cycle.id)
+        for work in cycle.collections:
+            if work.mirror.collection_id in failed:
+                work.error = ChromasyncError(failed[work.mirror.collection_id])
+
+    def _show(self, cycle: CycleWork, seen: int) -> int:
+        read = sum(c.read for c in self._store.cycle_counts(cycle.cycle.id).values())
+        cycle.progress.advance(read - seen)
+        return read
+
+    # ---- the end ----------------------------------------------------------------------------
+
+    def _delete(self, cycle: CycleWork, pairings: Pairings, known: int) -> None:
+        holds = self._store.holds()
+        for work in cycle.collections:
+            if self._store.deletions(work.mirror.collection_id):
+                self._mark_syncing(work)
+            self._note_error(work, partial(prune, cycle, work, holds))
+        note_vanished(cycle, pairings)
+        Drops(cycle, pairings, holds, known).run()
+
+    def _close(self, cycle: CycleWork) -> CycleReport:
+        for work in cycle.collections:
+            settle_mirror(cycle, work)
+        for mirror, error in cycle.refused:
+            self._store.save_mirror(_refused(cycle, mirror, error))
+        failed = bool(cycle.refused) or any(work.error for work in cycle.collections)
+        closed = self._store.close_cycle(
+            cycle.cycle.id, CycleStatus.FAILED if failed else CycleStatus.COMPLETED, cycle.deleted
+        )
+        self._store.prune_history(keep_seconds=KEEP_SECONDS, keep_tasks=KEEP_TASKS)
+        tasks = self._store.task_counts(cycle.cycle.id)
+        counts = self._store.cycle_counts(cycle.cycle.id)
+        return report_cycle(cycle, closed, tasks, counts, self._store.mirrors())
+
+    def _abort(self, cycle: CycleWork, error: ChromasyncError) -> None:
+        """Leave the store so that the next cycle starts clean; the store may be gone itself."""
+        log.warning("cycle aborted", cycle=cycle.cycle.id, reason=str(error))
+        try:
+            self._store.cancel_tasks(str(error))
+            for work in cycle.collections:
+                work.update(
+                    consecutive_errors=work.mirror.consecutive_errors + 1, last_error=str(error)
+                )
+                self._store.save_mirror(work.mirror)
+            self._store.close_cycle(cycle.cycle.id, CycleStatus.FAILED, cycle.deleted, str(error))
+        except ChromasyncError as second:
+            log.warning("the aborted cycle could not be recorded", reason=str(second))
+
+    @staticmethod
+    def _note_error(work: CollectionWork, step: Callable[[], None]) -> None:
+        """Do one collection's step; an error that concerns only it is kept with it."""
+        try:
+            step()
+        except REFUSALS as error:
+            log.warning("collection failed", name=work.mirror.name, reason=str(error))
+            work.error = error
+
+
+def _refused(cycle: CycleWork, mirror: Mirror, error: ChromasyncError) -> Mirror:
+    return replace(
+        mirror,
+        status=MirrorStatus.ERROR,
+        last_attempt_at=cycle.cycle.started_at,
+        consecutive_errors=mirror.consecutive_errors + 1,
+        last_error=str(error),
+    )

@@ -1,0 +1,276 @@
+"""What a collection is in effect, and how to make its like on another server; pure.
+
+Chroma wrote the same facts in four shapes over time: `hnsw:*` metadata, the 0.6 and 1.0.0
+`hnsw_configuration`, the present `configuration_json`, and the schema. `effective` reads any of
+them into one value, so that two sides can be compared whatever their versions are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from chromasync.model import Capabilities, Collection, Definition, Scalar, Space
+
+LEGACY_PREFIX = "hnsw:"
+
+_DEFAULTS: dict[str, Any] = {
+    "space": "l2",
+    "ef_construction": 100,
+    "max_neighbors": 16,
+    "ef_search": 100,
+    "resize_factor": 1.2,
+    "sync_threshold": 1000,
+}
+_METADATA_NAMES = {
+    "space": "hnsw:space",
+    "ef_construction": "hnsw:construction_ef",
+    "max_neighbors": "hnsw:M",
+    "ef_search": "hnsw:search_ef",
+    "resize_factor": "hnsw:resize_factor",
+    "sync_threshold": "hnsw:sync_threshold",
+}
+_CHANGEABLE = ("ef_search", "max_neighbors", "resize_factor", "sync_threshold")
+_CHANGEABLE_HNSW = {*_CHANGEABLE, "num_threads", "batch_size"}
+_CHANGEABLE_SPANN = {"ef_search", "search_nprobe"}
+_UNSAID_FUNCTIONS = ({"type": "legacy"}, {"type": "unknown"})
+_INDEXES_OFF = {"fts_index", "vector_index", "sparse_vector_index"}
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """How a collection really behaves, whatever shape its server describes it in.
+
+    Attributes:
+        index: `hnsw`, or `spann` on Chroma's distributed servers.
+        embedding_function: the client-side descriptor, None when there is none.
+        spann: the settings of a spann index besides `space`.
+        indexes: metadata indexes switched on or off against the default, as `key/index=state`.
+    """
+
+    space: Space = Space.L2
+    index: str = "hnsw"
+    ef_construction: int = 100
+    max_neighbors: int = 16
+    ef_search: int = 100
+    resize_factor: float = 1.2
+    sync_threshold: int = 1000
+    embedding_function: Mapping[str, Any] | None = None
+    spann: Mapping[str, Any] = field(default_factory=dict)
+    indexes: frozenset[str] = frozenset()
+
+
+def effective(collection: Collection) -> Effective:
+    """Read a collection's behaviour from its metadata, configuration and schema.
+
+    The distance is that of metadata `hnsw:space` where it is set, because that is what a live
+    index of an upgraded database uses while its configuration claims the default. For the other
+    settings a configuration that differs from the default is the newer word.
+    """
+    return _effective(collection, collection.metadata)
+
+
+def creatable(
+    primary: Collection, capabilities: Capabilities
+) -> tuple[Definition, tuple[str, ...]]:
+    """The definition of a replica of `primary` on a server with these capabilities.
+
+    The metadata in it is what the replica's metadata shall be: the primary's own, with `hnsw:*`
+    keys added where the server takes the index's settings in no other way. When `schema` is set,
+    `configuration` says the same in the older shape, for a server that refuses the schema.
+
+    Returns:
+        The definition, and one sentence for each part that the server cannot carry.
+    """
+    wanted = effective(primary)
+    base = Definition(primary.name, primary.tenant, primary.database, dict(primary.metadata))
+    missing = tuple(_not_carried(wanted, capabilities))
+    if not capabilities.configuration:
+        return replace(
+            base, metadata={**base.metadata, **_legacy_metadata(wanted, primary)}
+        ), missing
+    configuration = _configuration(primary, wanted)
+    # a schema that contradicts the effective settings is that of an upgraded database
+    usable = capabilities.schema and _effective(primary, {}) == wanted
+    return replace(
+        base, configuration=configuration, schema=primary.schema if usable else None
+    ), missing
+
+
+def immutable_differences(
+    primary: Collection, replica: Collection, capabilities: Capabilities
+) -> tuple[str, ...]:
+    """Sentences for what only re-creating the replica's collection could make equal.
+
+    Differences that re-creating on a server with these capabilities could not mend are left out.
+    """
+    left, right = effective(primary), effective(replica)
+    found = []
+    if left.space is not right.space:
+        found.append(f"The distance is {right.space} instead of {left.space}.")
+    if left.index == right.index == "hnsw" and left.ef_construction != right.ef_construction:
+        found.append(
+            f"ef_construction is {right.ef_construction} instead of {left.ef_construction}."
+        )
+    if capabilities.schema and left.indexes != right.indexes:
+        odd = ", ".join(sorted(left.indexes ^ right.indexes))
+        found.append(f"Metadata indexes are switched differently: {odd}.")
+    return tuple(found)
+
+
+def configuration_change(
+    primary: Collection, replica: Collection, capabilities: Capabilities
+) -> dict[str, Any]:
+    """What `modify_collection` must send to bring the changeable settings in line; {} if equal."""
+    if not capabilities.configuration:
+        return {}
+    left, right = effective(primary), effective(replica)
+    change: dict[str, Any] = {}
+    if left.index == right.index == "hnsw":
+        hnsw = {n: getattr(left, n) for n in _CHANGEABLE if getattr(left, n) != getattr(right, n)}
+        change |= {"hnsw": hnsw} if hnsw else {}
+    if left.index == right.index == "spann":
+        spann = {
+            n: left.spann[n]
+            for n in _CHANGEABLE_SPANN & left.spann.keys()
+            if left.spann[n] != right.spann.get(n)
+        }
+        change |= {"spann": spann} if spann else {}
+    if left.embedding_function and left.embedding_function != right.embedding_function:
+        change["embedding_function"] = dict(left.embedding_function)
+    return change
+
+
+def changeable(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a configuration (present shape) that Chroma takes on an existing collection."""
+    kept: dict[str, Any] = {}
+    for index, names in (("hnsw", _CHANGEABLE_HNSW), ("spann", _CHANGEABLE_SPANN)):
+        settings = configuration.get(index)
+        chosen = {k: v for k, v in (settings or {}).items() if k in names and v is not None}
+        if chosen:
+            kept[index] = chosen
+    if configuration.get("embedding_function") is not None:
+        kept["embedding_function"] = configuration["embedding_function"]
+    return kept
+
+
+def without_legacy(metadata: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Collection metadata without the `hnsw:*` keys."""
+    return {k: v for k, v in metadata.items() if not k.startswith(LEGACY_PREFIX)}
+
+
+def _effective(collection: Collection, metadata: Mapping[str, Scalar]) -> Effective:
+    index, described, function = _described(collection)
+    settings = {name: _setting(name, described, metadata) for name in _DEFAULTS}
+    settings["space"] = Space(settings["space"])
+    return Effective(
+        **settings,
+        index=index,
+        embedding_function=None if function in _UNSAID_FUNCTIONS else function or None,
+        spann={k: v for k, v in described.items() if k != "space"} if index == "spann" else {},
+        indexes=frozenset(_index_choices(collection.schema or {})),
+    )
+
+
+def _setting(name: str, described: Mapping[str, Any], metadata: Mapping[str, Scalar]) -> Any:
+    default = _DEFAULTS[name]
+    told = _coerced(described.get(name), default)
+    legacy = _coerced(metadata.get(_METADATA_NAMES[name]), default)
+    if legacy is not None and (name == "space" or told in (None, default)):
+        return legacy
+    return default if told is None else told
+
+
+def _coerced(value: Any, default: Any) -> Any:
+    """`value` in the type of `default`; None when it is absent or makes no sense."""
+    if value is None:
+        return None
+    try:
+        if isinstance(default, str):
+            return Space(value).value
+        return type(default)(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _described(collection: Collection) -> tuple[str, dict[str, Any], Mapping[str, Any] | None]:
+    """Index kind, its settings under present names, and the embedding function."""
+    configuration = collection.configuration
+    function = configuration.get("embedding_function")
+    for index in ("hnsw", "spann"):
+        if isinstance(configuration.get(index), Mapping):
+            return index, dict(configuration[index]), function
+    legacy = configuration.get("hnsw_configuration")
+    if isinstance(legacy, Mapping):
+        return "hnsw", {**legacy, "max_neighbors": legacy.get("M")}, None
+    vector = _vector_config(collection.schema or {})
+    for index in ("hnsw", "spann"):
+        if isinstance(vector.get(index), Mapping):
+            settings = {**vector[index], "space": vector.get("space")}
+            return index, settings, function or vector.get("embedding_function")
+    return "hnsw", {}, function
+
+
+def _vector_config(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    keys, defaults = schema.get("keys") or {}, schema.get("defaults") or {}
+    for types in (keys.get("#embedding") or {}, defaults):
+        config = ((types.get("float_list") or {}).get("vector_index") or {}).get("config")
+        if config:
+            return dict(config)
+    return {}
+
+
+def _index_choices(schema: Mapping[str, Any]) -> Iterator[str]:
+    defaults: dict[str, bool] = {}
+    for name, enabled in _indexes(schema.get("defaults") or {}):
+        defaults[name] = enabled
+        if enabled is (name in _INDEXES_OFF):
+            yield f"*/{name}={'on' if enabled else 'off'}"
+    # a key that only repeats the defaults was added by a write, not by a person
+    for key, types in (schema.get("keys") or {}).items():
+        for name, enabled in _indexes(types or {}):
+            usual = defaults.get(name, name not in _INDEXES_OFF)
+            if key == "#document":
+                usual = name == "fts_index"
+            if enabled is not usual and (key != "#embedding" or name != "vector_index"):
+                yield f"{key}/{name}={'on' if enabled else 'off'}"
+
+
+def _indexes(types: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+    for indexes in types.values():
+        for name, index in (indexes or {}).items():
+            if isinstance(index, Mapping) and isinstance(index.get("enabled"), bool):
+                yield name, index["enabled"]
+
+
+def _configuration(primary: Collection, wanted: Effective) -> dict[str, Any]:
+    """The present shape: the primary's own words where they are true, else built from effect."""
+    present = {k: v for k, v in primary.configuration.items() if v is not None}
+    if ("hnsw" in present or "spann" in present) and _effective(primary, {}) == wanted:
+        return present
+    hnsw = {name: getattr(wanted, name) for name in _DEFAULTS}
+    built: dict[str, Any] = {"hnsw": hnsw | {"space": wanted.space.value}}
+    if wanted.embedding_function:
+        built["embedding_function"] = dict(wanted.embedding_function)
+    return built
+
+
+def _legacy_metadata(wanted: Effective, primary: Collection) -> dict[str, Scalar]:
+    added: dict[str, Scalar] = {}
+    for name, default in _DEFAULTS.items():
+        value = getattr(wanted, name)
+        value = value.value if isinstance(value, Space) else value
+        if value != default or _METADATA_NAMES[name] in primary.metadata:
+            added[_METADATA_NAMES[name]] = value
+    return added
+
+
+def _not_carried(wanted: Effective, capabilities: Capabilities) -> Iterator[str]:
+    if wanted.embedding_function and not capabilities.configuration:
+        yield "The description of the embedding function cannot be stored on this server."
+    if wanted.indexes and not capabilities.schema:
+        odd = ", ".join(sorted(wanted.indexes))
+        yield f"Metadata indexes cannot be switched on or off on this server ({odd})."
+    if wanted.index == "spann" and not capabilities.configuration:
+        yield "The settings of the spann index cannot be stored on this server."

@@ -1,0 +1,211 @@
+"""The one tree of errors: each says what happened, what was left untouched and what to do next.
+
+    ChromasyncError
+    ├── SettingsError            a setting is wrong or missing                     exit 2
+    ├── ServerError              a Chroma server answered badly (carries `side`)
+    │   ├── ServerUnreachable    no usable answer after retries        transient   exit 3
+    │   ├── ServerBusy           429 or 503, with Retry-After          transient   exit 3
+    │   ├── NotChroma            something answers, but not Chroma                 exit 4
+    │   ├── AccessRefused        401 or 403                                        exit 4
+    │   ├── NotFound             404                                               exit 4
+    │   ├── Conflict             the name is taken                                 exit 4
+    │   ├── RequestRefused       400, 422, 501: this content cannot be stored      exit 4
+    │   │   ├── TooLarge         413, or the connection closed on a large body     exit 4
+    │   │   └── QuotaExceeded    422 with a quota message                          exit 4
+    │   ├── ServerFault          500 that repeats: the server cannot do this       exit 4
+    │   └── ReadOnlyViolation    our own code tried to write to the primary        exit 4
+    ├── StoreError               the state store
+    │   ├── StoreUnavailable     unreachable, locked, disk full        transient   exit 3
+    │   └── StoreUnusable        corrupted, newer schema, not ours                 exit 4
+    │       └── DamagedChunk     one chunk of the ledger; it can be adopted again  exit 4
+    ├── GuardRefusal             a guard refuses to run at all                     exit 4
+    ├── LeaseLost                this process may no longer write      lease-lost  exit 3
+    └── AnotherInstance          another process leads on this store               exit 5
+
+`retry` tells the caller what a repetition can bring: `transient` (may succeed later), `permanent`
+(will not, unless something changes) or `lease_lost` (someone else owns the work now).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Retry(StrEnum):
+    """What repeating the failed operation can bring."""
+
+    TRANSIENT = "transient"
+    PERMANENT = "permanent"
+    LEASE_LOST = "lease_lost"
+
+
+class ChromasyncError(Exception):
+    """Something went wrong that a person can understand and act on.
+
+    Args:
+        what: what happened, one sentence.
+        untouched: what was not changed because of it, one sentence; empty when nothing is at stake.
+        hint: what to do next, one sentence; the class default is used when empty.
+    """
+
+    retry: ClassVar[Retry] = Retry.PERMANENT
+    exit_code: ClassVar[int] = 4
+    default_hint: ClassVar[str] = ""
+
+    def __init__(self, what: str, *, untouched: str = "", hint: str = "") -> None:
+        self.what = what
+        self.untouched = untouched
+        self.hint = hint or self.default_hint
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.what, self.untouched, self.hint) if part)
+
+
+class SettingsError(ChromasyncError):
+    """A setting is missing, unknown or has a value that is not allowed."""
+
+    exit_code = 2
+    default_hint = "Run `chromasync doctor` to see every setting and where it came from."
+
+
+class ServerError(ChromasyncError):
+    """A Chroma server did not do what was asked.
+
+    Args:
+        side: `primary` or `replica`.
+        status: the HTTP status, when there was an answer.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        side: str,
+        status: int | None = None,
+        untouched: str = "",
+        hint: str = "",
+    ) -> None:
+        super().__init__(what, untouched=untouched, hint=hint)
+        self.side = side
+        self.status = status
+
+
+class ServerUnreachable(ServerError):
+    """The server gave no usable answer, retries included."""
+
+    retry = Retry.TRANSIENT
+    exit_code = 3
+    default_hint = "Check that the server runs and that its URL is right; work resumes by itself."
+
+
+class ServerBusy(ServerUnreachable):
+    """The server asks to slow down (429 or 503).
+
+    Args:
+        retry_after_seconds: how long the server asked to wait, when it said so.
+    """
+
+    default_hint = "The server limits the rate; work resumes by itself."
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        side: str,
+        status: int | None = None,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(what, side=side, status=status)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class NotChroma(ServerError):
+    """Something answers at the URL, but it does not speak Chroma's v2 API."""
+
+    default_hint = "Check the URL, its path prefix and any proxy in front of the server."
+
+
+class AccessRefused(ServerError):
+    """The server refuses our credentials (401 or 403)."""
+
+    default_hint = "Check the token and the extra headers of this side."
+
+
+class NotFound(ServerError):
+    """The tenant, database or collection does not exist (404)."""
+
+
+class Conflict(ServerError):
+    """The name is already taken."""
+
+
+class RequestRefused(ServerError):
+    """The server refuses this content for good (400, 422 or 501)."""
+
+
+class TooLarge(RequestRefused):
+    """The request body is larger than the server takes (413)."""
+
+
+class QuotaExceeded(RequestRefused):
+    """The request breaks a quota of the server (422 with a quota message)."""
+
+
+class ServerFault(ServerError):
+    """The server answers 500 each time it is asked this."""
+
+
+class ReadOnlyViolation(ServerError):
+    """Our own code tried to write to the primary; nothing was sent."""
+
+    default_hint = "This is a defect in chromasync; please report it."
+
+
+class StoreError(ChromasyncError):
+    """The state store cannot be used."""
+
+
+class StoreUnavailable(StoreError):
+    """The state store is unreachable, locked by someone else, or out of space."""
+
+    retry = Retry.TRANSIENT
+    exit_code = 3
+
+
+class StoreUnusable(StoreError):
+    """The state store is corrupted, of a newer version, or not ours."""
+
+
+class DamagedChunk(StoreUnusable):
+    """What the ledger holds of one collection cannot be read; the rest of the store can.
+
+    Args:
+        collection_id: whose ledger it is; forgetting it makes the next cycle adopt again.
+        chunk_id: the damaged chunk; None when it is an id list that belongs to no chunk.
+    """
+
+    default_hint = "The ledger of this collection is rebuilt by comparing both sides."
+
+    def __init__(self, what: str, *, collection_id: str, chunk_id: int | None) -> None:
+        super().__init__(what, untouched="Nothing was changed.")
+        self.collection_id = collection_id
+        self.chunk_id = chunk_id
+
+
+class GuardRefusal(ChromasyncError):
+    """A guard refuses to run, because running could destroy data."""
+
+
+class LeaseLost(ChromasyncError):
+    """The lease of the task ran out, so this process may no longer write for it."""
+
+    retry = Retry.LEASE_LOST
+    exit_code = 3
+
+
+class AnotherInstance(ChromasyncError):
+    """Another process already leads on this state store."""
+
+    exit_code = 5

@@ -1,0 +1,78 @@
+"""Named points where tests make a process die or fail; no-ops in production.
+
+A test sets `CHROMASYNC_FAULTPOINT=name[:n]` in the environment of a real process, which then kills
+itself with SIGKILL the n-th time it reaches that point, or installs a callable with `injected`
+inside its own process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+AFTER_OPEN = "after-open-cycle"
+AFTER_COLLECTION_CREATED = "after-collection-created"
+BETWEEN_RENAMES = "between-renames"
+AFTER_WALK = "after-walk"
+AFTER_PLAN = "after-plan"
+AFTER_CLAIM = "after-claim"
+AFTER_READ = "after-read"
+MID_WRITE = "mid-write"
+AFTER_WRITE = "after-write"
+AFTER_COMPLETE = "after-complete"
+MID_PRUNE = "mid-prune"
+BEFORE_CLOSE = "before-close"
+
+ALL = (
+    AFTER_OPEN,
+    AFTER_COLLECTION_CREATED,
+    BETWEEN_RENAMES,
+    AFTER_WALK,
+    AFTER_PLAN,
+    AFTER_CLAIM,
+    AFTER_READ,
+    MID_WRITE,
+    AFTER_WRITE,
+    AFTER_COMPLETE,
+    MID_PRUNE,
+    BEFORE_CLOSE,
+)
+
+Hook = Callable[[str], None]
+
+
+def _suicide_hook(spec: str) -> Hook:
+    name, _, nth = spec.partition(":")
+    left = int(nth or 1)
+
+    def hook(point: str) -> None:
+        nonlocal left
+        if point == name:
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return hook
+
+
+_spec = os.environ.get("CHROMASYNC_FAULTPOINT")
+_hook: Hook | None = _suicide_hook(_spec) if _spec else None
+
+
+def reach(point: str) -> None:
+    """Tell a waiting test, if any, that `point` has been reached."""
+    if _hook is not None:
+        _hook(point)
+
+
+@contextmanager
+def injected(hook: Hook) -> Iterator[None]:
+    """Call `hook(point)` at every point reached, in every thread, while the block runs."""
+    global _hook
+    before, _hook = _hook, hook
+    try:
+        yield
+    finally:
+        _hook = before

@@ -1,0 +1,152 @@
+"""Which chunks to read again, and how new ids become chunks; pure.
+
+A chunk *must* be read when it is new, suspect, changed in the last cycle (a read that raced a
+write may have been torn) or hinted at by the walk. Every other chunk is read again (*scrubbed*)
+each cycle while all of them fit the budget; beyond it, those read longest ago go first, so every
+record is read again within `reread_cycles` cycles. The replica's side of a chunk is read in the
+same pass when its last check is older than the check interval and the budget allows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection as Container
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from chromasync.ledger.digest import at, ids_digest
+from chromasync.model import UNKNOWN_DIGEST, Chunk, ChunkHead
+
+
+@dataclass(frozen=True, slots=True)
+class Scrub:
+    """A chunk to read again; `check_replica` reads the replica's side too."""
+
+    head: ChunkHead
+    check_replica: bool
+
+
+def must_read(head: ChunkHead) -> bool:
+    """Whether a chunk needs a read in this cycle whatever the budget."""
+    return head.read_at is None or head.suspect or head.recheck
+
+
+def is_overdue(head: ChunkHead, check_before: datetime) -> bool:
+    """Whether a chunk that must be read anyway is due for a look at the replica's side as well.
+
+    One that changes in every cycle is never scrubbed, so this is its turn; a new one is not due.
+    """
+    if head.checked_at is None:
+        return head.read_at is not None
+    return head.checked_at < check_before
+
+
+def choose_scrubs(
+    heads: Iterable[ChunkHead], budget_seconds: float, check_before: datetime
+) -> list[Scrub]:
+    """The chunks to scrub, longest unread first, while their read times fit the budget.
+
+    Args:
+        heads: chunks that need no read for another reason.
+        budget_seconds: reading time to spend, all workers together.
+        check_before: replica checks older than this are due.
+    """
+    left = budget_seconds
+    chosen: list[Scrub] = []
+    for head in sorted(heads, key=_read_instant):
+        if left <= 0:
+            break
+        left -= head.read_seconds
+        chosen.append(Scrub(head, check_replica=False))
+    by_check = sorted(range(len(chosen)), key=lambda i: _check_instant(chosen[i].head))
+    for i in by_check:
+        head = chosen[i].head
+        due = head.checked_at is None or head.checked_at < check_before
+        if not due or left <= 0:
+            break
+        left -= head.read_seconds
+        chosen[i] = Scrub(head, check_replica=True)
+    return chosen
+
+
+def _read_instant(head: ChunkHead) -> float:
+    return head.read_at.timestamp() if head.read_at else -math.inf
+
+
+def _check_instant(head: ChunkHead) -> float:
+    return head.checked_at.timestamp() if head.checked_at else -math.inf
+
+
+def reread_cycles(heads: Iterable[ChunkHead], budget_seconds: float) -> float:
+    """Cycles within which every record is read again; infinite with no budget."""
+    total = sum(head.read_seconds for head in heads)
+    if total <= budget_seconds:
+        return 1.0
+    return math.ceil(total / budget_seconds) if budget_seconds > 0 else math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What the ledger knows of a record that changes chunk."""
+
+    embedding: bytes
+    payload: bytes
+    suspect: bool
+
+
+Carry = Mapping[str, Carried]
+_UNKNOWN = Carried(UNKNOWN_DIGEST, UNKNOWN_DIGEST, suspect=False)
+
+
+def new_chunk(
+    collection_id: str, ids: Sequence[str], start_offset: int, carry: Carry, *, suspect: bool
+) -> Chunk:
+    """A chunk of records that are not known to be on the replica, but for those in `carry`."""
+    head = ChunkHead(0, collection_id, start_offset, 0, ids_digest([]), suspect=suspect)
+    return extended(Chunk(head, [], b"", b""), ids, carry)
+
+
+def extended(chunk: Chunk, ids: Sequence[str], carry: Carry) -> Chunk:
+    """The chunk with more ids at its end; it must be read again."""
+    both = chunk.ids + list(ids)
+    known = [carry.get(record_id, _UNKNOWN) for record_id in ids]
+    head = replace(
+        chunk.head,
+        count=len(both),
+        ids_digest=ids_digest(both),
+        read_at=None,
+        suspect=chunk.head.suspect or any(k.suspect for k in known),
+    )
+    embedding = chunk.embedding_digests + b"".join([k.embedding for k in known])
+    payload = chunk.payload_digests + b"".join([k.payload for k in known])
+    return Chunk(head, both, embedding, payload)
+
+
+def carry_from(chunk: Chunk, ids: Container[str]) -> dict[str, Carried]:
+    """What the chunk knows of those of its records that are in `ids`."""
+    return {
+        record_id: Carried(
+            at(chunk.embedding_digests, row), at(chunk.payload_digests, row), chunk.head.suspect
+        )
+        for row, record_id in enumerate(chunk.ids)
+        if record_id in ids
+    }
+
+
+def without_ids(chunk: Chunk, ids: Container[str]) -> Chunk:
+    """The chunk without the records in `ids`."""
+    return without_rows(chunk, {row for row, i in enumerate(chunk.ids) if i in ids})
+
+
+def without_rows(chunk: Chunk, rows: Container[int]) -> Chunk:
+    """The chunk without the records at `rows`."""
+    kept = [i for i in range(len(chunk.ids)) if i not in rows]
+    ids = [chunk.ids[i] for i in kept]
+    head = replace(chunk.head, count=len(ids), ids_digest=ids_digest(ids))
+    return Chunk(
+        head,
+        ids,
+        b"".join([at(chunk.embedding_digests, i) for i in kept]),
+        b"".join([at(chunk.payload_digests, i) for i in kept]),
+    )

@@ -1,0 +1,220 @@
+"""The walk: a server's ids, page by page, held against the ledger's chunks.
+
+A single-node Chroma lists ids in insertion order and the ledger keeps them in that order, so the
+usual walk is a merge: the next ids either equal a chunk (one digest compared) or are searched for
+what the chunk lacks. Three things may be wrong with a page stream, and none may cost exactness:
+
+* A delete before the cursor shifts later ids left, past a page boundary: an id goes unseen.
+* A record deleted and added again moves to the end, and may be seen twice.
+* Another server may list in any order.
+
+So the result is a *hint* about what is missing (the caller asks the primary by id before anything
+is deleted), ids seen out of place are matched with ids missed elsewhere, and when more than
+`MAX_STRAYS` ids are out of place the merge gives up (`Disordered`) and the caller takes the
+set walk, which is exact for any order at 24 bytes an id.
+
+Invariants, both walks: every id seen is in the ledger or is handed out as new; every ledger id
+not seen is in `missing`; nothing is in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chromasync.ledger.digest import ids_digest
+from chromasync.ledger.idset import IdSet
+from chromasync.model import ChunkHead
+
+MAX_STRAYS = 50_000
+"""Ids out of place that the merging walk remembers (about 10 MB)."""
+
+ORDERED_SHARE = 0.99
+"""Neighbours that must follow each other in the ledger for the order to be worth a merge."""
+
+Pages = Iterable[list[str]]
+LoadIds = Callable[[int], list[str]]
+
+
+class Disordered(Exception):
+    """Too many ids are out of place for a merge; not an error, the caller takes the set walk."""
+
+
+class _Stream:
+    """The pages as one stream with a look ahead of any length."""
+
+    def __init__(self, pages: Pages) -> None:
+        self._pages = iter(pages)
+        self._buffer: list[str] = []
+        self._at = 0
+        self.seen = 0
+
+    def peek(self, count: int) -> list[str]:
+        """The next `count` ids, or all that are left."""
+        while len(self._buffer) - self._at < count:
+            page = next(self._pages, None)
+            if page is None:
+                break
+            self._buffer = self._buffer[self._at :] + page
+            self._at = 0
+        return self._buffer[self._at : self._at + count]
+
+    def skip(self, count: int) -> None:
+        self._at += count
+        self.seen += count
+
+    def rest(self) -> Iterator[list[str]]:
+        """What is left, page by page."""
+        left = self._buffer[self._at :]
+        self._buffer, self._at = [], 0
+        while True:
+            if left:
+                self.seen += len(left)
+                yield left
+            page = next(self._pages, None)
+            if page is None:
+                return
+            left = page
+
+
+class MergeWalk:
+    """The walk of a server that lists ids in the ledger's order.
+
+    Iterate `new_ids` to its end; the attributes are complete only then.
+
+    Attributes:
+        missing: ledger ids that were not seen, by chunk id.
+        moved: ids seen again after the ledger's end, with the chunk they left.
+        seen: ids seen.
+        ordered: always true for a merge that came to its end.
+        repeated: always empty; only a set walk can tell.
+    """
+
+    ordered = True
+
+    def __init__(self, pages: Pages, heads: Sequence[ChunkHead], load_ids: LoadIds) -> None:
+        self._stream = _Stream(pages)
+        self._heads = heads
+        self._load_ids = load_ids
+        self._missed: dict[str, int] = {}
+        self._strays: list[str] = []
+        self.moved: dict[str, int] = {}
+        self.repeated: dict[int, list[int]] = {}
+
+    @property
+    def seen(self) -> int:
+        """Ids seen so far."""
+        return self._stream.seen
+
+    @property
+    def missing(self) -> dict[int, list[str]]:
+        """Ledger ids that were not seen, by chunk id."""
+        by_chunk: dict[int, list[str]] = {}
+        for record_id, chunk_id in self._missed.items():
+            by_chunk.setdefault(chunk_id, []).append(record_id)
+        return by_chunk
+
+    def new_ids(self) -> Iterator[list[str]]:
+        """Ids to append to the ledger, in the order seen; those in `moved` leave a chunk.
+
+        Raises:
+            Disordered: before anything was handed out.
+        """
+        for head in self._heads:
+            self._pass_chunk(head)
+        early = [i for i in self._strays if self._missed.pop(i, None) is None]
+        self._strays = []
+        if early:
+            yield early
+        for ids in self._stream.rest():
+            self._note_moved(ids)
+            yield ids
+
+    def _pass_chunk(self, head: ChunkHead) -> None:
+        ahead = self._stream.peek(head.count)
+        if len(ahead) == head.count and ids_digest(ahead) == head.ids_digest:
+            self._stream.skip(head.count)
+            return
+        expected = dict.fromkeys(self._load_ids(head.id), head.id)
+        ahead = self._stream.peek(2 * len(expected))
+        last = max((i for i, seen in enumerate(ahead) if seen in expected), default=-1)
+        for seen in ahead[: last + 1]:
+            if expected.pop(seen, None) is None:
+                self._strays.append(seen)
+        self._stream.skip(last + 1)
+        self._missed.update(expected)
+        if len(self._missed) + len(self._strays) > MAX_STRAYS:
+            raise Disordered
+
+    def _note_moved(self, ids: list[str]) -> None:
+        if self._missed:
+            for record_id in ids:
+                chunk_id = self._missed.pop(record_id, None)
+                if chunk_id is not None:
+                    self.moved[record_id] = chunk_id
+
+
+class SetWalk:
+    """The walk that is exact for any order; the same attributes as `MergeWalk`.
+
+    Attributes:
+        ordered: whether the ids came, by and large, in the ledger's order.
+        repeated: rows of ids that the ledger has twice, by chunk id (the later one is named).
+    """
+
+    def __init__(self, pages: Pages, heads: Sequence[ChunkHead], load_ids: LoadIds) -> None:
+        self._pages = pages
+        self._heads = heads
+        self._load_ids = load_ids
+        self._known = IdSet.of(load_ids(head.id) for head in heads)
+        self._found = np.zeros(len(self._known), dtype=bool)
+        self._in_order = 0
+        self.moved: dict[str, int] = {}
+        self.seen = 0
+
+    def new_ids(self) -> Iterator[list[str]]:
+        """Ids that the ledger does not have, in the order seen."""
+        for page in self._pages:
+            self.seen += len(page)
+            rows = self._known.find(page)
+            known = rows[rows >= 0]
+            self._found[known] = True
+            self._in_order += int(np.count_nonzero(np.diff(known) > 0)) + 1
+            fresh = [page[i] for i in np.flatnonzero(rows < 0)]
+            if fresh:
+                yield fresh
+
+    @property
+    def ordered(self) -> bool:
+        """Whether a merge would do, next time."""
+        return self._in_order >= ORDERED_SHARE * int(np.count_nonzero(self._found))
+
+    @property
+    def missing(self) -> dict[int, list[str]]:
+        """Ledger ids that were not seen, by chunk id."""
+        unseen = ~self._found
+        unseen[self._known.repeats()] = False
+        return {
+            chunk_id: [ids[row] for row in rows]
+            for chunk_id, rows in self._by_chunk(np.flatnonzero(unseen)).items()
+            for ids in [self._load_ids(chunk_id)]
+        }
+
+    @property
+    def repeated(self) -> dict[int, list[int]]:
+        """Rows of ids that stand in the ledger twice, by chunk id."""
+        return self._by_chunk(self._known.repeats())
+
+    def _by_chunk(self, places: NDArray[np.int64]) -> dict[int, list[int]]:
+        starts = [0, *accumulate(head.count for head in self._heads)]
+        by_chunk: dict[int, list[int]] = {}
+        for place in places.tolist():
+            at = int(np.searchsorted(starts, place, side="right")) - 1
+            by_chunk.setdefault(self._heads[at].id, []).append(place - starts[at])
+        return by_chunk
+
+
+Walk = MergeWalk | SetWalk

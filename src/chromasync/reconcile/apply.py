@@ -1,0 +1,183 @@
+"""Apply and verify: send the differences to the replica, read them back, and mend what is left.
+
+Each round reads the records' present state from the replica, takes the difference and sends the
+smallest write for it. The first round may be spared its read when the ledger knows that a record is
+not there. A record that still differs after `ROUNDS` is one that the replica's server does not
+keep; it is quarantined, as is one that the server refuses. Nothing here is atomic on the server,
+so every write can be repeated: a process that dies between two of them leaves a suspect chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from chromasync import faultpoints
+from chromasync.model import Change, Collection, Records
+from chromasync.ports import Writer
+from chromasync.reconcile.diff import Differ, Difference, Whole, describe
+from chromasync.reconcile.read import RecordReader
+from chromasync.reconcile.split import Splitter
+
+ROUNDS = 3
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Applied:
+    """What was done, by record id.
+
+    Attributes:
+        different: records that the replica lacked or held in another state.
+        refused: records that could not be made equal, with the reason.
+        absent: those of them that are not on the replica at all.
+    """
+
+    inserted: set[str] = field(default_factory=set)
+    updated: set[str] = field(default_factory=set)
+    replaced: set[str] = field(default_factory=set)
+    different: set[str] = field(default_factory=set)
+    refused: dict[str, str] = field(default_factory=dict)
+    absent: set[str] = field(default_factory=set)
+
+    @property
+    def written(self) -> set[str]:
+        """Records that were changed on the replica."""
+        return self.inserted | self.updated | self.replaced
+
+
+class Applier:
+    """Makes records of one replica collection equal to the wanted ones.
+
+    Args:
+        writer: the replica, bound to the permit of the task.
+        reader: reads the same replica.
+        collection: the replica's collection.
+        differ: how two records compare.
+    """
+
+    def __init__(
+        self, writer: Writer, reader: RecordReader, collection: Collection, differ: Differ
+    ) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._collection = collection
+        self._differ = differ
+
+    def apply(self, wanted: Records, known_absent: set[str]) -> Applied:
+        """Make the replica's records equal to `wanted`; those in `known_absent` are not there.
+
+        Raises:
+            LeaseLost: this process may no longer write.
+            ServerError: the replica failed for a reason other than single records.
+        """
+        done = Applied()
+        rows = list(range(len(wanted)))
+        for round_number in range(ROUNDS):
+            skip = known_absent if round_number == 0 else set()
+            differences = self._differences(wanted, rows, skip)
+            done.different.update(wanted.ids[row] for row in differences)
+            if not differences:
+                return done
+            if round_number == ROUNDS - 1:
+                self._refuse_leftovers(wanted, differences, done)
+                return done
+            self._send(wanted, differences, done)
+            rows = [row for row in differences if wanted.ids[row] not in done.refused]
+        return done
+
+    def _differences(
+        self, wanted: Records, rows: Sequence[int], known_absent: set[str]
+    ) -> dict[int, Difference]:
+        asked = [wanted.ids[row] for row in rows if wanted.ids[row] not in known_absent]
+        present: dict[str, tuple[Records, int]] = {}
+        unreadable: dict[str, str] = {}
+        for batch in self._reader.batches(self._collection, asked):
+            unreadable.update(batch.unreadable)
+            for piece in batch.pieces:
+                present.update((i, (piece, at)) for at, i in enumerate(piece.ids))
+        differences: dict[int, Difference] = {}
+        for row in rows:
+            difference = self._one(wanted, row, present, unreadable)
+            if difference is not None:
+                differences[row] = difference
+        return differences
+
+    def _one(
+        self,
+        wanted: Records,
+        row: int,
+        present: dict[str, tuple[Records, int]],
+        unreadable: dict[str, str],
+    ) -> Difference:
+        record_id = wanted.ids[row]
+        if record_id in unreadable:
+            return Whole.REPLACE
+        if record_id not in present:
+            return Whole.INSERT
+        records, other = present[record_id]
+        return self._differ.difference(wanted, row, records, other)
+
+    def _send(self, wanted: Records, differences: dict[int, Difference], done: Applied) -> None:
+        inserts = [row for row, d in differences.items() if d is Whole.INSERT]
+        replaces = [row for row, d in differences.items() if d is Whole.REPLACE]
+        changes = [d for d in differences.values() if isinstance(d, Change)]
+        self._insert(wanted, inserts, done, done.inserted)
+        self._replace(wanted, replaces, done)
+        for batch in self._writer.change_batches(changes):
+            self._split(lambda part: self._writer.update(self._collection, part), batch, done)
+            done.updated.update(c.id for c in batch if c.id not in done.refused)
+            faultpoints.reach(faultpoints.MID_WRITE)
+
+    def _replace(self, wanted: Records, rows: Sequence[int], done: Applied) -> None:
+        if rows:
+            self._writer.delete(self._collection, [wanted.ids[row] for row in rows])
+            faultpoints.reach(faultpoints.MID_WRITE)
+            self._insert(wanted, rows, done, done.replaced)
+
+    def _insert(
+        self, wanted: Records, rows: Sequence[int], done: Applied, counted: set[str]
+    ) -> None:
+        if not rows:
+            return
+        for batch in self._writer.batches(wanted.take(rows)):
+
+            def send(part: Sequence[int], batch: Records = batch) -> None:
+                whole = len(part) == len(batch)
+                self._writer.upsert(self._collection, batch if whole else batch.take(part))
+
+            refused = self._refusals(send, range(len(batch)))
+            names = {batch.ids[at]: reason for at, reason in refused}
+            done.refused.update(names)
+            done.absent.update(names)
+            counted.update(i for i in batch.ids if i not in names)
+            faultpoints.reach(faultpoints.MID_WRITE)
+
+    def _split(
+        self, send: Callable[[Sequence[Change]], None], batch: Sequence[Change], done: Applied
+    ) -> None:
+        done.refused.update((c.id, reason) for c, reason in self._refusals(send, batch))
+
+    @staticmethod
+    def _refusals(send: Callable[[Sequence[T]], None], items: Sequence[T]) -> list[tuple[T, str]]:
+        return [(item, error.what) for item, error in Splitter(send).run(items)]
+
+    def _refuse_leftovers(
+        self, wanted: Records, differences: dict[int, Difference], done: Applied
+    ) -> None:
+        for row, difference in differences.items():
+            reason = (
+                f"the replica's server does not keep it as written: {describe_left(difference)}"
+            )
+            done.refused[wanted.ids[row]] = reason
+            if difference is Whole.INSERT:
+                done.absent.add(wanted.ids[row])
+
+
+def describe_left(difference: Difference) -> str:
+    """Which fields still differ, in words."""
+    if difference is Whole.INSERT:
+        return "it is not there after a write that the server accepted"
+    return f"{describe(difference)} differs"

@@ -1,0 +1,230 @@
+"""Reconcile one chunk: read it from the primary, hold it against the ledger, mend the replica.
+
+What the ledger says decides what is looked at on the replica:
+
+* A record whose digests equal the ledger's is the same; it costs one read of the primary.
+* A record that the ledger does not know is inserted without asking (the read-back tells if the
+  replica had it after all, and mends it).
+* Any other record is compared with what the replica holds now, and only what differs is sent.
+* In a *suspect* chunk, or when the replica's side is to be checked, every record is compared.
+
+A record that the primary no longer returns is *gone*: it is never deleted here, only handed to the
+delete guard at the end of the cycle. Interrupted anywhere, the chunk's ledger entry is as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from chromasync import faultpoints
+from chromasync.ledger.digest import at, embedding_digests, ids_digest, payload_digests
+from chromasync.model import (
+    DIGEST_BYTES,
+    UNKNOWN_DIGEST,
+    Capabilities,
+    Chunk,
+    ChunkResult,
+    Collection,
+    OpCounts,
+    Quarantined,
+    Records,
+    Space,
+    Task,
+)
+from chromasync.ports import Permit, Reader, Writer
+from chromasync.reconcile.apply import Applied, Applier
+from chromasync.reconcile.diff import Differ, carried
+from chromasync.reconcile.read import ReadBatch, RecordReader
+from chromasync.timing import Stopwatch
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A primary collection, its replica, and the distance function they share."""
+
+    primary: Collection
+    replica: Collection
+    space: Space
+
+
+class ChunkReconciler:
+    """Reconciles chunks of any collection; shared by the worker threads of a process."""
+
+    def __init__(self, primary: Reader, replica: Writer) -> None:
+        self._primary = RecordReader(primary)
+        self._replica = replica
+        self._replica_reader = RecordReader(replica)
+
+    def reconcile(
+        self,
+        pair: Pair,
+        chunk: Chunk,
+        task: Task,
+        permit: Permit,
+        set_aside: Mapping[str, Quarantined],
+    ) -> ChunkResult:
+        """Make the chunk's records on the replica equal to the primary's.
+
+        Args:
+            pair: the two collections.
+            chunk: the ledger's entry.
+            task: what was claimed; says whether the replica's side is to be checked.
+            permit: called before every write.
+            set_aside: quarantined records by id; they are tried again when their content changed.
+
+        Raises:
+            LeaseLost: `permit` refused.
+            ServerError: one of the servers failed for a reason other than single records.
+        """
+        writer = self._replica.permitted_by(permit)
+        applier = Applier(writer, self._replica_reader, pair.replica, Differ(pair.space))
+        work = _ChunkWork(chunk, task, applier, writer.capabilities(), set_aside)
+        for batch in work.timed(self._primary.batches(pair.primary, chunk.ids)):
+            faultpoints.reach(faultpoints.AFTER_READ)
+            work.take_in(batch)
+        faultpoints.reach(faultpoints.AFTER_WRITE)
+        return work.result()
+
+
+class _ChunkWork:
+    """The state of one reconcile: what is known of each row so far."""
+
+    def __init__(
+        self,
+        chunk: Chunk,
+        task: Task,
+        applier: Applier,
+        capabilities: Capabilities,
+        set_aside: Mapping[str, Quarantined],
+    ) -> None:
+        self._chunk = chunk
+        self._task = task
+        self._applier = applier
+        self._capabilities = capabilities
+        self._set_aside = set_aside
+        self._compare_all = chunk.head.suspect or task.check_replica
+        self._rows = {record_id: row for row, record_id in enumerate(chunk.ids)}
+        self._embedding = bytearray(chunk.embedding_digests)
+        self._payload = bytearray(chunk.payload_digests)
+        self._dropped: set[int] = set()
+        self._gone: list[str] = []
+        self._quarantined: list[Quarantined] = []
+        self._counts = OpCounts()
+        self._reduced = 0
+        self._reading = Stopwatch()
+
+    def timed(self, batches: Iterator[ReadBatch]) -> Iterator[ReadBatch]:
+        """The batches, with the time that reading them takes counted."""
+        while True:
+            with self._reading:
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+    def take_in(self, batch: ReadBatch) -> None:
+        """Mend what one batch of the primary's records shows, and note what is gone."""
+        returned = set(batch.unreadable)
+        for piece in batch.pieces:
+            returned.update(piece.ids)
+            self._take_in_records(piece)
+        for record_id in batch.asked:
+            if record_id not in returned:
+                self._note_gone(record_id)
+        for record_id, reason in batch.unreadable.items():
+            words = f"the primary has it but cannot give it: {reason}"
+            self._quarantine(record_id, words, absent=self._is_unknown(self._rows[record_id]))
+
+    def _take_in_records(self, records: Records) -> None:
+        embedding, payload = embedding_digests(records), payload_digests(records)
+        same = [
+            self._is_same(records.ids[i], at(embedding, i), at(payload, i))
+            for i in range(len(records))
+        ]
+        rows = [i for i in range(len(records)) if self._compare_all or not same[i]]
+        done = self._mend(records, rows)
+        for i, record_id in enumerate(records.ids):
+            place = self._rows[record_id] * DIGEST_BYTES
+            self._embedding[place : place + DIGEST_BYTES] = at(embedding, i)
+            self._payload[place : place + DIGEST_BYTES] = at(payload, i)
+            if same[i] and not self._compare_all and record_id in self._set_aside:
+                self._quarantined.append(self._set_aside[record_id])
+        expected = {records.ids[i] for i in rows if same[i]}
+        self._count(done, len(records), drifted=len(done.different & expected))
+
+    def _mend(self, records: Records, rows: list[int]) -> Applied:
+        if not rows:
+            _, reduced = carried(records, self._capabilities)
+            self._reduced += reduced
+            return Applied()
+        sendable, reduced = carried(records, self._capabilities)
+        self._reduced += reduced
+        wanted = sendable.take(rows) if len(rows) < len(sendable) else sendable
+        absent = (
+            set()
+            if self._compare_all
+            else {i for i in wanted.ids if self._is_unknown(self._rows[i])}
+        )
+        return self._applier.apply(wanted, absent)
+
+    def _count(self, done: Applied, read: int, drifted: int) -> None:
+        for record_id, reason in done.refused.items():
+            self._quarantine(record_id, reason, absent=record_id in done.absent)
+        self._counts += OpCounts(
+            read=read,
+            inserted=len(done.inserted),
+            updated=len(done.updated),
+            replaced=len(done.replaced),
+            drifted=drifted,
+        )
+
+    def _is_same(self, record_id: str, embedding: bytes, payload: bytes) -> bool:
+        row = self._rows[record_id]
+        return (
+            at(self._chunk.embedding_digests, row) == embedding
+            and at(self._chunk.payload_digests, row) == payload
+        )
+
+    def _is_unknown(self, row: int) -> bool:
+        return at(self._chunk.payload_digests, row) == UNKNOWN_DIGEST
+
+    def _note_gone(self, record_id: str) -> None:
+        row = self._rows[record_id]
+        if self._is_unknown(row) and not self._chunk.head.suspect:
+            self._dropped.add(row)
+        else:
+            self._gone.append(record_id)
+
+    def _quarantine(self, record_id: str, reason: str, *, absent: bool) -> None:
+        collection_id = self._chunk.head.collection_id
+        self._quarantined.append(Quarantined(collection_id, record_id, reason, absent))
+
+    def result(self) -> ChunkResult:
+        """The chunk's new ledger entry and what else there is to record."""
+        keep = [row for row in range(len(self._chunk.ids)) if row not in self._dropped]
+        ids = [self._chunk.ids[row] for row in keep]
+        counts = self._counts + OpCounts(quarantined=len(self._quarantined))
+        all_seen = self._compare_all or counts.inserted == len(ids) - len(self._quarantined)
+        claimed_at = self._task.claimed_at
+        head = replace(
+            self._chunk.head,
+            count=len(ids),
+            ids_digest=ids_digest(ids),
+            read_at=claimed_at,
+            checked_at=claimed_at if all_seen else self._chunk.head.checked_at,
+            read_seconds=self._reading.seconds,
+            suspect=False,
+            recheck=counts.applied > 0,
+            gone_count=len(self._gone),
+            reduced_count=self._reduced,
+        )
+        entry = Chunk(head, ids, _rows_of(self._embedding, keep), _rows_of(self._payload, keep))
+        return ChunkResult(entry, self._gone, self._quarantined, counts)
+
+
+def _rows_of(digests: bytearray, rows: list[int]) -> bytes:
+    whole = bytes(digests)
+    if len(rows) * DIGEST_BYTES == len(whole):
+        return whole
+    return b"".join([at(whole, row) for row in rows])

@@ -1,0 +1,97 @@
+"""Reading records by id in batches bounded by bytes, around any record that the server cannot give.
+
+One record whose vector is lost makes Chroma answer 500 for every page that contains it; the page
+is split until that record stands alone. If even its payload is gone, it was deleted meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from chromasync.model import Collection, Records
+from chromasync.ports import Reader
+from chromasync.reconcile.split import Splitter
+
+BATCH_BYTES = 8_000_000
+"""Aim for the size of one answer."""
+
+FIRST_BATCH = 200
+LARGEST_BATCH = 2_000
+BYTES_PER_FLOAT = 11
+BYTES_PER_RECORD = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBatch:
+    """Records read, in the server's order, and what could not be read.
+
+    Attributes:
+        asked: the ids asked for.
+        pieces: the answers; an id in none of them is not on the server.
+        unreadable: ids that the server has but cannot give, with its words.
+    """
+
+    asked: list[str]
+    pieces: list[Records] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+
+class RecordReader:
+    """Reads one server; learns per collection how large its records are."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._record_bytes: dict[str, float] = {}
+
+    def batches(
+        self, collection: Collection, ids: Sequence[str], *, embeddings: bool = True
+    ) -> Iterator[ReadBatch]:
+        """The records of `ids`, in batches whose answers stay near `BATCH_BYTES`."""
+        done = 0
+        while done < len(ids):
+            asked = list(ids[done : done + self._batch_size(collection)])
+            yield self.read(collection, asked, embeddings=embeddings)
+            done += len(asked)
+
+    def read(
+        self, collection: Collection, ids: Sequence[str], *, embeddings: bool = True
+    ) -> ReadBatch:
+        """The records of `ids` in one batch, split only where the server fails."""
+        batch = ReadBatch(list(ids))
+
+        def send(part: Sequence[str]) -> None:
+            records = self._reader.read(collection, part, embeddings=embeddings)
+            batch.pieces.append(records)
+            self._learn(collection, records)
+
+        for record_id, error in Splitter(send).run(batch.asked):
+            payload = self._reader.read(collection, [record_id], embeddings=False)
+            if len(payload):
+                batch.unreadable[record_id] = error.what
+        return batch
+
+    def _batch_size(self, collection: Collection) -> int:
+        known = self._record_bytes.get(collection.id)
+        if known is None:
+            return FIRST_BATCH
+        return max(1, min(LARGEST_BATCH, int(BATCH_BYTES / known)))
+
+    def _learn(self, collection: Collection, records: Records) -> None:
+        if not len(records):
+            return
+        mean = answer_bytes(records) / len(records)
+        before = self._record_bytes.get(collection.id, mean)
+        self._record_bytes[collection.id] = max(mean, (before + mean) / 2)
+
+
+def answer_bytes(records: Records) -> float:
+    """About how large a server's answer with these records is, in bytes."""
+    floats = 0 if records.embeddings is None else records.embeddings.size
+    text = sum(len(d) for d in records.documents if d) + sum(len(u) for u in records.uris if u)
+    values = sum(
+        len(key) + (len(value) if isinstance(value, str | list) else 8)
+        for metadata in records.metadatas
+        for key, value in metadata.items()
+    )
+    return floats * BYTES_PER_FLOAT + text + values + len(records) * BYTES_PER_RECORD

@@ -1,0 +1,81 @@
+"""The status at one instant, from the store alone: nobody is asked, nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from chromasync.config import Settings
+from chromasync.ledger.plan import reread_cycles
+from chromasync.model import Hold, Mirror, OpCounts, Quarantined, TaskCounts
+from chromasync.ports import Store
+from chromasync.reports import CollectionReport, StatusSnapshot, oldest
+
+CYCLES_SHOWN = 10
+
+
+def report_mirror(
+    mirror: Mirror,
+    holds: Iterable[Hold],
+    quarantined: Iterable[Quarantined],
+    counts: OpCounts,
+    notes: Iterable[str] = (),
+) -> CollectionReport:
+    """One collection for people."""
+    key = mirror.collection_id
+    words = [*notes, *([mirror.last_error] if mirror.last_error else [])]
+    return CollectionReport(
+        collection_id=key,
+        tenant=mirror.tenant,
+        database=mirror.database,
+        name=mirror.name,
+        status=mirror.status,
+        primary_count=mirror.primary_count,
+        replica_count=mirror.replica_count,
+        identical_as_of=mirror.identical_as_of,
+        counts=counts,
+        quarantined=sum(q.collection_id == key for q in quarantined),
+        held=sum(h.count for h in holds if h.collection_id == key),
+        message=" ".join(words),
+    )
+
+
+def take_snapshot(store: Store, settings: Settings) -> StatusSnapshot:
+    """Everything that the store knows, at one instant.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    taken_at = store.now()
+    holds, quarantined = tuple(store.holds()), tuple(store.quarantined())
+    cycles = tuple(store.cycles(CYCLES_SHOWN))
+    counts = store.cycle_counts(cycles[0].id) if cycles else {}
+    mirrors = store.mirrors()
+    collections = tuple(
+        report_mirror(m, holds, quarantined, counts.get(m.collection_id, OpCounts()))
+        for m in mirrors
+    )
+    as_of = oldest(c.identical_as_of for c in collections)
+    return StatusSnapshot(
+        taken_at=taken_at,
+        identical_as_of=as_of,
+        lag_seconds=None if as_of is None else (taken_at - as_of).total_seconds(),
+        collections=collections,
+        workers=tuple(store.workers()),
+        tasks=store.task_counts(cycles[0].id) if cycles else TaskCounts(),
+        cycles=cycles,
+        holds=holds,
+        quarantined=quarantined,
+        reread_seconds=reread_seconds(store, settings, mirrors),
+    )
+
+
+def reread_seconds(store: Store, settings: Settings, mirrors: Iterable[Mirror]) -> float | None:
+    """Within how many seconds every record is read again; None when that is never."""
+    heads = [head for m in mirrors for head in store.chunk_heads(m.collection_id)]
+    cycles = reread_cycles(heads, scrub_budget_seconds(settings))
+    return None if cycles == float("inf") else cycles * settings.sync_interval
+
+
+def scrub_budget_seconds(settings: Settings) -> float:
+    """Seconds of reading per cycle that unchanged content may cost, all workers together."""
+    return settings.sync_scrub_budget * settings.sync_interval * settings.sync_workers

@@ -1,0 +1,202 @@
+"""Chunks, deletions and quarantine, inside a transaction that someone else began.
+
+The ledger (planning) and the queue (completion) both write chunks; this is their common ground.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
+
+from chromasync.model import Chunk, ChunkResult, Deletion, DeletionKind, Quarantined
+from chromasync.store.core import Backend
+from chromasync.store.rows import HEAD, build_chunk, damaged, pack_ids, printable, unpack_ids
+from chromasync.store.schema import Now, chunk_contents, chunks, deletions, quarantine
+
+_MOST_PARAMETERS = 500
+
+_HEAD_BY_ID = select(*HEAD.columns).where(chunks.c.id == bindparam("chunk_id"))
+_CONTENT_BY_ID = select(
+    chunk_contents.c.ids, chunk_contents.c.embedding_digests, chunk_contents.c.payload_digests
+).where(chunk_contents.c.chunk_id == bindparam("b_chunk_id"))
+_STORED_IDS_DIGEST = (
+    select(chunks.c.ids_digest).where(chunks.c.id == bindparam("chunk_id")).with_for_update()
+)
+_INSERT_HEAD = insert(chunks).returning(chunks.c.id)
+_INSERT_CONTENT = insert(chunk_contents)
+_UPDATE_HEAD = update(chunks).where(chunks.c.id == bindparam("chunk_id"))
+_UPDATE_CONTENT = update(chunk_contents).where(chunk_contents.c.chunk_id == bindparam("b_chunk_id"))
+_UPDATE_DIGESTS = _UPDATE_CONTENT.where(
+    or_(
+        chunk_contents.c.embedding_digests != bindparam("b_embeddings"),
+        chunk_contents.c.payload_digests != bindparam("b_payloads"),
+    )
+).values(embedding_digests=bindparam("b_embeddings"), payload_digests=bindparam("b_payloads"))
+_DELETE_HEAD = delete(chunks).where(chunks.c.id == bindparam("chunk_id"))
+_DELETE_CONTENT = delete(chunk_contents).where(chunk_contents.c.chunk_id == bindparam("b_chunk_id"))
+_DISTRUST = (
+    update(chunks)
+    .where(chunks.c.id.in_(bindparam("chunk_ids", expanding=True)))
+    .values(suspect=True)
+)
+_DELETE_GONE = delete(deletions).where(
+    deletions.c.chunk_id == bindparam("b_chunk_id"), deletions.c.kind == DeletionKind.GONE
+)
+_QUARANTINED_IDS = select(quarantine.c.record_id).where(
+    quarantine.c.collection_id == bindparam("collection_id")
+)
+_RELEASE = delete(quarantine).where(
+    quarantine.c.collection_id == bindparam("b_collection_id"),
+    quarantine.c.record_id.in_(bindparam("record_ids", expanding=True)),
+)
+DELETION_COLUMNS = [deletions.c[name] for name in ("id", "collection_id", "kind", "chunk_id")]
+
+
+def load(tx: Connection, chunk_id: int) -> Chunk | None:
+    """The chunk, or None when the ledger has no such chunk; raises DamagedChunk."""
+    head = tx.execute(_HEAD_BY_ID, {"chunk_id": chunk_id}).first()
+    if head is None:
+        return None
+    content = tx.execute(_CONTENT_BY_ID, {"b_chunk_id": chunk_id}).first()
+    return build_chunk(HEAD.build(head), content)
+
+
+def content_of(chunk: Chunk) -> dict[str, Any]:
+    """The content row of a chunk; compressing takes time, so make it before a transaction."""
+    return {
+        "ids": pack_ids(chunk.ids),
+        "embedding_digests": chunk.embedding_digests,
+        "payload_digests": chunk.payload_digests,
+    }
+
+
+def add(tx: Connection, chunk: Chunk, content: dict[str, Any]) -> int:
+    """Store a new chunk and return its id."""
+    head = HEAD.values(chunk.head)
+    del head["id"]
+    chunk_id = int(tx.execute(_INSERT_HEAD, head).scalar_one())
+    tx.execute(_INSERT_CONTENT, {"chunk_id": chunk_id, **content})
+    return chunk_id
+
+
+def replace(tx: Connection, chunk: Chunk, content: dict[str, Any]) -> None:
+    """Store a chunk anew, whole; one that was forgotten meanwhile stays forgotten."""
+    if _update_head(tx, chunk):
+        tx.execute(_UPDATE_CONTENT, {"b_chunk_id": chunk.head.id, **content})
+
+
+def remove(tx: Connection, chunk_id: int) -> None:
+    """Take a chunk out of the ledger, with what was waiting to be deleted of it."""
+    tx.execute(_DELETE_GONE, {"b_chunk_id": chunk_id})
+    tx.execute(_DELETE_HEAD, {"chunk_id": chunk_id})
+    tx.execute(_DELETE_CONTENT, {"b_chunk_id": chunk_id})
+
+
+def distrust(tx: Connection, chunk_ids: Iterable[int]) -> None:
+    """Mark these chunks as suspect."""
+    for some in in_parts(list(chunk_ids)):
+        tx.execute(_DISTRUST, {"chunk_ids": some})
+
+
+def record(tx: Connection, backend: Backend, result: ChunkResult) -> None:
+    """Store what came of a chunk: its row, its deletion, its quarantine.
+
+    Nothing is stored about a chunk that the ledger has forgotten meanwhile.
+    """
+    chunk = result.chunk
+    stored = tx.execute(_STORED_IDS_DIGEST, {"chunk_id": chunk.head.id}).scalar()
+    if stored is None:
+        return
+    if not chunk.ids:
+        remove(tx, chunk.head.id)
+    else:
+        _record_chunk(tx, result, same_ids=stored == chunk.head.ids_digest)
+    tx.execute(_DELETE_GONE, {"b_chunk_id": chunk.head.id})
+    if result.gone:
+        add_deletions(tx, DeletionKind.GONE, chunk.head.collection_id, [result.gone], chunk.head.id)
+    _record_quarantine(tx, backend, result)
+
+
+def _record_chunk(tx: Connection, result: ChunkResult, *, same_ids: bool) -> None:
+    chunk = result.chunk
+    _update_head(tx, chunk, gone_count=len(result.gone))
+    # An unchanged chunk is the usual case: comparing 32 kB is cheaper than writing them.
+    if same_ids:
+        digests = {"b_embeddings": chunk.embedding_digests, "b_payloads": chunk.payload_digests}
+        tx.execute(_UPDATE_DIGESTS, {"b_chunk_id": chunk.head.id, **digests})
+    else:
+        tx.execute(_UPDATE_CONTENT, {"b_chunk_id": chunk.head.id, **content_of(chunk)})
+
+
+def _update_head(tx: Connection, chunk: Chunk, **other: Any) -> bool:
+    head = HEAD.values(chunk.head) | other
+    head["chunk_id"] = head.pop("id")
+    return tx.execute(_UPDATE_HEAD, head).rowcount > 0
+
+
+def _record_quarantine(tx: Connection, backend: Backend, result: ChunkResult) -> None:
+    collection_id = result.chunk.head.collection_id
+    known = set(tx.scalars(_QUARANTINED_IDS, {"collection_id": collection_id}))
+    now_set_aside = {record.record_id for record in result.quarantined}
+    release(tx, collection_id, known.intersection(result.chunk.ids) - now_set_aside)
+    if result.quarantined:
+        _set_aside(tx, backend, collection_id, result.quarantined)
+
+
+def _set_aside(
+    tx: Connection, backend: Backend, collection_id: str, records: Sequence[Quarantined]
+) -> None:
+    rows = [
+        {
+            "collection_id": collection_id,
+            "record_id": record.record_id,
+            "reason": printable(record.reason),
+            "absent": record.absent,
+        }
+        for record in records
+    ]
+    new = backend.insert(quarantine).values(since_at=Now())
+    keep_since = new.on_conflict_do_update(
+        index_elements=["collection_id", "record_id"],
+        set_={"reason": new.excluded.reason, "absent": new.excluded.absent},
+    )
+    tx.execute(keep_since, rows)
+
+
+def release(tx: Connection, collection_id: str, record_ids: Iterable[str]) -> None:
+    """Take records out of the quarantine."""
+    for some in in_parts(list(record_ids)):
+        tx.execute(_RELEASE, {"b_collection_id": collection_id, "record_ids": some})
+
+
+def add_deletions(
+    tx: Connection,
+    kind: DeletionKind,
+    collection_id: str,
+    batches: Sequence[Sequence[str]],
+    chunk_id: int | None,
+) -> None:
+    """Store one deletion per batch of ids."""
+    rows = [
+        {"collection_id": collection_id, "kind": kind, "chunk_id": chunk_id, "ids": pack_ids(ids)}
+        for ids in batches
+    ]
+    if rows:
+        tx.execute(insert(deletions), rows)
+
+
+def build_deletion(row: Sequence[Any]) -> Deletion:
+    """The deletion in a row of DELETION_COLUMNS and ids; raises DamagedChunk."""
+    number, collection_id, kind, chunk_id, blob = row
+    try:
+        return Deletion(number, collection_id, kind, chunk_id, unpack_ids(blob))
+    except ValueError as error:
+        raise damaged(collection_id, chunk_id, error) from error
+
+
+def in_parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """`values` in runs short enough for one IN list."""
+    for start in range(0, len(values), _MOST_PARAMETERS):
+        yield values[start : start + _MOST_PARAMETERS]

@@ -1,0 +1,243 @@
+"""Cycles and what they leave behind: sums, metrics, and the pruning of both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Table,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    tuple_,
+    update,
+)
+
+from chromasync.errors import StoreUnusable
+from chromasync.model import Cycle, CycleStatus, OpCounts, TaskStatus, WorkerStatus
+from chromasync.store.core import Core
+from chromasync.store.rows import printable
+from chromasync.store.schema import (
+    COUNT_COLUMNS,
+    FINISHED,
+    RUNNING,
+    Instant,
+    Later,
+    Now,
+    collections,
+    cycles,
+    metrics,
+    tasks,
+    workers,
+)
+
+PRUNE_BATCH = 5000
+KEPT_CYCLES = 1000
+"""So many of the newest cycles are kept, however old."""
+KEPT_METRICS = 10_000
+_RATED_CYCLES = 50
+
+_COUNTS = [cycles.c[column] for column in COUNT_COLUMNS.values()]
+_CYCLE = select(
+    cycles.c.id,
+    cycles.c.started_at,
+    cycles.c.cycle_status,
+    cycles.c.finished_at,
+    cycles.c.error_message,
+    *_COUNTS,
+)
+_SUMS = [func.coalesce(func.sum(tasks.c[column]), 0) for column in COUNT_COLUMNS.values()]
+_ABANDON = (
+    update(cycles)
+    .where(RUNNING)
+    .values(
+        cycle_status=CycleStatus.ABANDONED,
+        finished_at=Now(),
+        error_message="the process that ran it ended before it did",
+    )
+)
+_CLOSED = [status for status in CycleStatus if status is not CycleStatus.RUNNING]
+
+
+class HistoryPart(Core):
+    """The second half of `ports.Control`."""
+
+    def open_cycle(self) -> Cycle:
+        """Begin a cycle; one that is still running is marked abandoned."""
+        no_counts = dict.fromkeys(COUNT_COLUMNS.values(), 0)
+        new = insert(cycles).values(cycle_status=CycleStatus.RUNNING, started_at=Now(), **no_counts)
+        with self._leading() as tx:
+            tx.execute(_ABANDON)
+            return _cycle(tx, tx.execute(new.returning(cycles.c.id)).scalar_one())
+
+    def close_cycle(
+        self, cycle_id: int, status: CycleStatus, deleted: int, error: str | None = None
+    ) -> Cycle:
+        """End a running cycle with the sums of its tasks, and record its metrics.
+
+        `deleted` counts records deleted at the end of the cycle, outside its tasks. A cycle that
+        is closed already stays as it is.
+
+        Raises:
+            StoreUnusable: there is no such cycle.
+        """
+        with self._leading() as tx:
+            counts = _sum_of_tasks(tx, cycle_id) + OpCounts(deleted=deleted)
+            closing = update(cycles).where(cycles.c.id == cycle_id, RUNNING)
+            values: dict[str, Any] = {
+                "cycle_status": status,
+                "finished_at": Now(),
+                "error_message": None if error is None else printable(error),
+            }
+            values |= {column: getattr(counts, name) for name, column in COUNT_COLUMNS.items()}
+            closed_now = tx.execute(closing.values(values)).rowcount
+            cycle = _cycle(tx, cycle_id)
+            if closed_now:
+                tx.execute(insert(metrics), _measured(tx, cycle))
+        return cycle
+
+    def cycles(self, limit: int) -> list[Cycle]:
+        """The latest cycles, newest first."""
+        with self._reading() as tx:
+            rows = tx.execute(_CYCLE.order_by(cycles.c.id.desc()).limit(limit))
+            return [_build_cycle(row) for row in rows]
+
+    def cycle_counts(self, cycle_id: int) -> dict[str, OpCounts]:
+        """What the tasks of a cycle did so far, by collection id."""
+        sums = (
+            select(tasks.c.collection_id, *_SUMS)
+            .where(tasks.c.cycle_id == cycle_id)
+            .group_by(tasks.c.collection_id)
+        )
+        with self._reading() as tx:
+            return {row[0]: OpCounts(*(int(n) for n in row[1:])) for row in tx.execute(sums)}
+
+    def records_per_second(self) -> dict[str, float] | None:
+        """Rates of the latest cycles: `read` without and `write` with much writing.
+
+        None when no completed cycle has read anything yet. While only one kind of cycle is known,
+        its rate stands for both.
+        """
+        latest = (
+            select(metrics.c.duration_seconds, metrics.c.records_read, metrics.c.records_written)
+            .where(metrics.c.records_read > 0, metrics.c.duration_seconds > 0)
+            .order_by(metrics.c.id.desc())
+            .limit(_RATED_CYCLES)
+        )
+        with self._reading() as tx:
+            rows = tx.execute(latest).all()
+        reading = [(d, read) for d, read, written in rows if written * 10 <= read]
+        writing = [(d, written) for d, read, written in rows if written * 10 > read]
+        if not rows:
+            return None
+        return {"read": _rate(reading or writing), "write": _rate(writing or reading)}
+
+    def prune_history(self, *, keep_seconds: float, keep_tasks: int) -> int:
+        """Delete old history and say how many rows went.
+
+        Finished tasks go when they are older than `keep_seconds` or not among the newest
+        `keep_tasks`, but never those of a running cycle. Closed cycles and metrics go by age, but
+        the newest KEPT_CYCLES and KEPT_METRICS stay; workers go that have been stopped or dead for
+        so long. Each PRUNE_BATCH rows are a transaction of their own.
+        """
+        old = Later(-keep_seconds)
+        settled = tasks.c.cycle_id.not_in(select(cycles.c.id).where(RUNNING))
+        removed = self._prune(tasks, FINISHED & settled & (tasks.c.completed_at < old))
+        surplus = self._beyond_newest_tasks(keep_tasks)
+        if surplus is not None:
+            removed += self._prune(tasks, FINISHED & settled & surplus)
+        closed_before = cycles.c.cycle_status.in_(_CLOSED) & (cycles.c.finished_at < old)
+        removed += self._prune(cycles, closed_before & _beyond_newest(cycles, KEPT_CYCLES))
+        measured_before = metrics.c.recorded_at < old
+        removed += self._prune(metrics, measured_before & _beyond_newest(metrics, KEPT_METRICS))
+        ended = workers.c.worker_status.in_([WorkerStatus.STOPPED, WorkerStatus.DEAD])
+        return removed + self._prune(workers, ended & (workers.c.last_heartbeat < old))
+
+    def _prune(self, table: Table, condition: ColumnElement[bool]) -> int:
+        key = table.primary_key.columns[0]
+        some = select(key).where(condition).limit(PRUNE_BATCH)
+        removed = 0
+        while True:
+            with self._writing() as tx:
+                count = tx.execute(delete(table).where(key.in_(some))).rowcount
+            removed += count
+            if count < PRUNE_BATCH:
+                return removed
+
+    def _beyond_newest_tasks(self, keep: int) -> ColumnElement[bool] | None:
+        place = tuple_(tasks.c.completed_at, tasks.c.id)
+        first_surplus = (
+            select(tasks.c.completed_at, tasks.c.id)
+            .where(FINISHED)
+            .order_by(tasks.c.completed_at.desc(), tasks.c.id.desc())
+            .offset(keep)
+            .limit(1)
+        )
+        with self._reading() as tx:
+            found = tx.execute(first_surplus).first()
+        if found is None:
+            return None
+        completed_at, task_id = found
+        return place <= tuple_(literal(completed_at, Instant()), literal(task_id))
+
+
+def _beyond_newest(table: Table, keep: int) -> ColumnElement[bool]:
+    newest = select(func.coalesce(func.max(table.c.id), 0)).scalar_subquery()
+    return table.c.id <= newest - keep
+
+
+def _sum_of_tasks(tx: Connection, cycle_id: int) -> OpCounts:
+    sums = tx.execute(select(*_SUMS).where(tasks.c.cycle_id == cycle_id)).one()
+    return OpCounts(*(int(n) for n in sums))
+
+
+def _cycle(tx: Connection, cycle_id: int) -> Cycle:
+    row = tx.execute(_CYCLE.where(cycles.c.id == cycle_id)).first()
+    if row is None:
+        raise StoreUnusable(
+            f"The state store knows no cycle {cycle_id}.", untouched="Nothing was changed."
+        )
+    return _build_cycle(row)
+
+
+def _build_cycle(row: Sequence[Any]) -> Cycle:
+    cycle_id, started_at, status, finished_at, error, *counts = row
+    return Cycle(cycle_id, started_at, status, finished_at, OpCounts(*counts), error)
+
+
+def _measured(tx: Connection, cycle: Cycle) -> Mapping[str, Any]:
+    seconds = 0.0
+    if cycle.finished_at is not None:
+        seconds = (cycle.finished_at - cycle.started_at).total_seconds()
+    by_status = select(tasks.c.task_status, func.count()).where(tasks.c.cycle_id == cycle.id)
+    ended = {row[0]: row[1] for row in tx.execute(by_status.group_by(tasks.c.task_status))}
+    load = tx.execute(
+        select(
+            func.count(), func.max(workers.c.memory_usage_mb), func.avg(workers.c.cpu_percent)
+        ).where(workers.c.worker_status == WorkerStatus.ACTIVE)
+    ).one()
+    total = tx.execute(select(func.sum(collections.c.primary_document_count))).scalar()
+    return {
+        "recorded_at": cycle.finished_at,
+        "cycle_id": cycle.id,
+        "duration_seconds": seconds,
+        "records_read": cycle.counts.read,
+        "records_written": cycle.counts.applied,
+        "records_per_second": _rate([(seconds, cycle.counts.read)]),
+        "tasks_completed": ended.get(TaskStatus.COMPLETED, 0),
+        "tasks_failed": ended.get(TaskStatus.FAILED, 0),
+        "primary_document_count": int(total or 0),
+        "active_workers": load[0],
+        "memory_usage_mb": load[1],
+        "cpu_percent": load[2],
+    }
+
+
+def _rate(samples: list[tuple[float, int]]) -> float:
+    seconds = sum(sample[0] for sample in samples)
+    return sum(sample[1] for sample in samples) / seconds if seconds > 0 else 0.0

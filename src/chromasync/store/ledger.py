@@ -1,0 +1,184 @@
+"""The ledger's part of the store: mirrors, chunks, deletions, quarantine (`ports.Ledger`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection, Table, bindparam, delete, select, update
+
+from chromasync.ledger.digest import ids_digest
+from chromasync.model import Chunk, ChunkHead, Deletion, DeletionKind, Mirror, Quarantined
+from chromasync.store import chunkrows
+from chromasync.store.core import Core
+from chromasync.store.rows import HEAD, MIRROR, QUARANTINED, printable, without
+from chromasync.store.schema import (
+    LIVE,
+    chunk_contents,
+    chunks,
+    collections,
+    deletions,
+    holds,
+    quarantine,
+    tasks,
+)
+
+_HEADS = select(*HEAD.columns).where(chunks.c.collection_id == bindparam("collection_id"))
+_HEADS = _HEADS.order_by(chunks.c.id)
+_DELETIONS = (
+    select(*chunkrows.DELETION_COLUMNS, deletions.c.ids)
+    .where(deletions.c.collection_id == bindparam("collection_id"))
+    .order_by(deletions.c.id)
+)
+_MIRRORS = select(*MIRROR.columns).order_by(
+    collections.c.tenant,
+    collections.c.database_name,
+    collections.c.collection_name,
+    collections.c.collection_id,
+)
+
+
+class LedgerPart(Core):
+    """`ports.Ledger` on tables; all its writes are refused once a led view's term has ended."""
+
+    def mirrors(self) -> list[Mirror]:
+        """All mirrors, by tenant, database and name."""
+        with self._reading() as tx:
+            return [MIRROR.build(row) for row in tx.execute(_MIRRORS)]
+
+    def save_mirror(self, mirror: Mirror) -> None:
+        """Insert the mirror, or replace the one of the same collection id."""
+        if mirror.last_error is not None:
+            mirror = replace(mirror, last_error=printable(mirror.last_error))
+        values = MIRROR.values(mirror)
+        others = {name: value for name, value in values.items() if name != "collection_id"}
+        new = self._backend.insert(collections).values(values)
+        with self._leading() as tx:
+            tx.execute(new.on_conflict_do_update(index_elements=["collection_id"], set_=others))
+
+    def forget_mirror(self, collection_id: str) -> None:
+        """Remove a mirror with everything that hangs on it; finished tasks stay as history."""
+        with self._leading() as tx:
+            _forget_chunks(tx, collection_id)
+            for table in (holds, collections):
+                _delete_of(tx, table, collection_id)
+
+    def forget_chunks(self, collection_id: str) -> None:
+        """Remove what the ledger holds of a collection, so that it is adopted again.
+
+        Its chunks, deletions, quarantine and live tasks go; the mirror itself and its holds stay.
+        """
+        with self._leading() as tx:
+            _forget_chunks(tx, collection_id)
+
+    def chunk_heads(self, collection_id: str) -> list[ChunkHead]:
+        """The heads of a collection's chunks in the ledger's order."""
+        with self._reading() as tx:
+            return [HEAD.build(row) for row in tx.execute(_HEADS, {"collection_id": collection_id})]
+
+    def load_chunk(self, chunk_id: int) -> Chunk | None:
+        """The chunk with its content, or None.
+
+        Raises:
+            DamagedChunk: its content cannot be read; `forget_chunks` is the way out.
+        """
+        with self._reading() as tx:
+            return chunkrows.load(tx, chunk_id)
+
+    def save_chunks(self, chunks: Sequence[Chunk]) -> list[int]:
+        """Store chunks, all or none, and return the ids of the new ones in order.
+
+        A chunk whose head has id 0 is new; one without records is taken out of the ledger; any
+        other replaces what is stored under its id, unless that was forgotten meanwhile.
+        """
+        contents = [chunkrows.content_of(chunk) for chunk in chunks]
+        added = []
+        with self._leading() as tx:
+            for chunk, content in zip(chunks, contents, strict=True):
+                if not chunk.ids:
+                    chunkrows.remove(tx, chunk.head.id)
+                elif chunk.head.id == 0:
+                    added.append(chunkrows.add(tx, chunk, content))
+                else:
+                    chunkrows.replace(tx, chunk, content)
+        return added
+
+    def distrust(self, collection_id: str, chunk_ids: Iterable[int] | None = None) -> None:
+        """Mark chunks (all of the collection when none are named) as suspect."""
+        every = update(chunks).where(chunks.c.collection_id == collection_id).values(suspect=True)
+        with self._leading() as tx:
+            if chunk_ids is None:
+                tx.execute(every)
+            else:
+                chunkrows.distrust(tx, chunk_ids)
+
+    def deletions(self, collection_id: str) -> list[Deletion]:
+        """The collection's waiting deletions, oldest first.
+
+        Raises:
+            DamagedChunk: the ids of one cannot be read.
+        """
+        with self._reading() as tx:
+            rows = tx.execute(_DELETIONS, {"collection_id": collection_id})
+            return [chunkrows.build_deletion(row) for row in rows]
+
+    def replace_surplus(self, collection_id: str, batches: Sequence[Sequence[str]]) -> None:
+        """Make `batches` the collection's surplus deletions, one each; those from before go."""
+        former = delete(deletions).where(
+            deletions.c.collection_id == collection_id, deletions.c.kind == DeletionKind.SURPLUS
+        )
+        with self._leading() as tx:
+            tx.execute(former)
+            chunkrows.add_deletions(tx, DeletionKind.SURPLUS, collection_id, batches, None)
+
+    def finish_deletion(self, deletion: Deletion, kept: Sequence[str]) -> None:
+        """Record that a deletion is done, but for `kept`, which turned out to live.
+
+        What was deleted leaves its chunk and the quarantine. A deletion that is no longer stored
+        (a repeat, or replaced by a newer one) changes nothing.
+
+        Raises:
+            DamagedChunk: its chunk cannot be read.
+        """
+        deleted = set(deletion.ids).difference(kept)
+        with self._leading() as tx:
+            if not tx.execute(delete(deletions).where(deletions.c.id == deletion.id)).rowcount:
+                return
+            chunkrows.release(tx, deletion.collection_id, deleted)
+            if deletion.chunk_id is not None:
+                _shrink(tx, deletion.chunk_id, deleted)
+
+    def quarantined(self, collection_id: str | None = None) -> list[Quarantined]:
+        """Records set aside (of one collection, or all), by collection and age."""
+        found = select(*QUARANTINED.columns).order_by(
+            quarantine.c.collection_id, quarantine.c.since_at, quarantine.c.record_id
+        )
+        if collection_id is not None:
+            found = found.where(quarantine.c.collection_id == collection_id)
+        with self._reading() as tx:
+            return [QUARANTINED.build(row) for row in tx.execute(found)]
+
+
+def _shrink(tx: Connection, chunk_id: int, leaving: set[str]) -> None:
+    chunk = chunkrows.load(tx, chunk_id)
+    if chunk is None:
+        return
+    ids, embedding_digests, payload_digests = without(chunk, leaving)
+    if not ids:
+        chunkrows.remove(tx, chunk_id)
+        return
+    head = replace(chunk.head, count=len(ids), ids_digest=ids_digest(ids), gone_count=0)
+    smaller = Chunk(head, ids, embedding_digests, payload_digests)
+    chunkrows.replace(tx, smaller, chunkrows.content_of(smaller))
+
+
+def _forget_chunks(tx: Connection, collection_id: str) -> None:
+    its_chunks = select(chunks.c.id).where(chunks.c.collection_id == collection_id)
+    tx.execute(delete(chunk_contents).where(chunk_contents.c.chunk_id.in_(its_chunks)))
+    for table in (chunks, deletions, quarantine):
+        _delete_of(tx, table, collection_id)
+    tx.execute(delete(tasks).where(tasks.c.collection_id == collection_id, LIVE))
+
+
+def _delete_of(tx: Connection, table: Table, collection_id: str) -> None:
+    tx.execute(delete(table).where(table.c.collection_id == collection_id))

@@ -1,0 +1,227 @@
+"""How a state store gets to the present schema: numbered steps, forward only, any starter may try.
+
+All steps run in one transaction that only one process can hold, so racing starters wait and then
+find nothing to do. A newer schema than ours is refused. A step that has been released is never
+edited; each speaks both databases through the placeholders of `Backend.types`.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, func, inspect, select
+
+from chromasync.errors import StoreUnusable
+from chromasync.store.core import WRITES, Backend, translated
+from chromasync.store.schema import Now, metadata, schema_versions
+
+_COUNTS = """
+    read_count BIGINT NOT NULL,
+    inserted_count BIGINT NOT NULL,
+    updated_count BIGINT NOT NULL,
+    replaced_count BIGINT NOT NULL,
+    deleted_count BIGINT NOT NULL,
+    drifted_count BIGINT NOT NULL,
+    quarantined_count BIGINT NOT NULL"""
+
+_FIRST = (
+    """CREATE TABLE sync_schema (
+    version INTEGER NOT NULL PRIMARY KEY,
+    applied_at {instant} NOT NULL)""",
+    """CREATE TABLE sync_collections (
+    collection_id TEXT NOT NULL PRIMARY KEY,
+    collection_name TEXT NOT NULL,
+    primary_document_count BIGINT NOT NULL,
+    replica_document_count BIGINT NOT NULL,
+    last_successful_sync {instant},
+    last_sync_attempt {instant},
+    sync_status TEXT NOT NULL,
+    sync_duration_seconds {double} NOT NULL,
+    consecutive_errors INTEGER NOT NULL,
+    last_error_message TEXT,
+    tenant TEXT NOT NULL,
+    database_name TEXT NOT NULL,
+    replica_id TEXT,
+    ordered BOOLEAN NOT NULL,
+    missing_cycles INTEGER NOT NULL,
+    walked_at {instant},
+    replica_walked_at {instant},
+    identical_as_of {instant},
+    reduced_count BIGINT NOT NULL,
+    adopting BOOLEAN NOT NULL)""",
+    """CREATE TABLE sync_chunks (
+    id {key},
+    collection_id TEXT NOT NULL,
+    chunk_start_offset BIGINT NOT NULL,
+    record_count INTEGER NOT NULL,
+    ids_digest {blob} NOT NULL,
+    read_at {instant},
+    checked_at {instant},
+    read_seconds {double} NOT NULL,
+    suspect BOOLEAN NOT NULL,
+    recheck BOOLEAN NOT NULL,
+    gone_count INTEGER NOT NULL,
+    reduced_count INTEGER NOT NULL)""",
+    "CREATE INDEX sync_chunks_collection ON sync_chunks (collection_id, id)",
+    """CREATE TABLE sync_chunk_contents (
+    chunk_id BIGINT NOT NULL PRIMARY KEY,
+    ids {blob} NOT NULL,
+    embedding_digests {blob} NOT NULL,
+    payload_digests {blob} NOT NULL)""",
+    """CREATE TABLE sync_deletions (
+    id {key},
+    collection_id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    chunk_id BIGINT,
+    ids {blob} NOT NULL)""",
+    "CREATE INDEX sync_deletions_collection ON sync_deletions (collection_id, id)",
+    "CREATE INDEX sync_deletions_chunk ON sync_deletions (chunk_id)",
+    """CREATE TABLE sync_quarantine (
+    collection_id TEXT NOT NULL,
+    record_id TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    absent BOOLEAN NOT NULL,
+    since_at {instant} NOT NULL,
+    PRIMARY KEY (collection_id, record_id))""",
+    """CREATE TABLE sync_holds (
+    collection_id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    collection_name TEXT NOT NULL,
+    record_count BIGINT NOT NULL,
+    reason TEXT NOT NULL,
+    held_at {instant} NOT NULL,
+    approved_count BIGINT,
+    PRIMARY KEY (collection_id, kind))""",
+    """CREATE TABLE sync_leases (
+    name TEXT NOT NULL PRIMARY KEY,
+    holder TEXT NOT NULL,
+    token BIGINT NOT NULL,
+    ttl_seconds {double} NOT NULL,
+    expires_at {instant} NOT NULL)""",
+    f"""CREATE TABLE sync_cycles (
+    id {{key}},
+    cycle_status TEXT NOT NULL,
+    started_at {{instant}} NOT NULL,
+    finished_at {{instant}},
+    error_message TEXT,{_COUNTS},
+    CONSTRAINT cycle_status_is_known
+        CHECK (cycle_status IN ('running', 'completed', 'failed', 'abandoned')))""",
+    """CREATE UNIQUE INDEX sync_cycles_one_running ON sync_cycles (cycle_status)
+    WHERE cycle_status = 'running'""",
+    f"""CREATE TABLE sync_tasks (
+    id {{key}},
+    collection_id TEXT NOT NULL,
+    collection_name TEXT NOT NULL,
+    chunk_start_offset BIGINT NOT NULL,
+    chunk_end_offset BIGINT NOT NULL,
+    task_status TEXT NOT NULL,
+    worker_id TEXT,
+    started_at {{instant}},
+    completed_at {{instant}},
+    retry_count INTEGER NOT NULL,
+    error_message TEXT,
+    created_at {{instant}} NOT NULL,
+    cycle_id BIGINT NOT NULL,
+    chunk_id BIGINT NOT NULL,
+    check_replica BOOLEAN NOT NULL,
+    fence BIGINT NOT NULL,
+    available_at {{instant}} NOT NULL,
+    lease_seconds {{double}},
+    lease_expires_at {{instant}},{_COUNTS},
+    CONSTRAINT task_status_is_known
+        CHECK (task_status IN ('pending', 'processing', 'completed', 'failed')),
+    CONSTRAINT lease_while_processing
+        CHECK ((task_status = 'processing') = (lease_expires_at IS NOT NULL)))""",
+    "CREATE INDEX sync_tasks_ready ON sync_tasks (id) WHERE task_status = 'pending'",
+    """CREATE INDEX sync_tasks_lease ON sync_tasks (lease_expires_at)
+    WHERE task_status = 'processing'""",
+    """CREATE UNIQUE INDEX sync_tasks_live_chunk ON sync_tasks (chunk_id)
+    WHERE task_status IN ('pending', 'processing')""",
+    """CREATE INDEX sync_tasks_finished ON sync_tasks (completed_at, id)
+    WHERE task_status IN ('completed', 'failed')""",
+    "CREATE INDEX sync_tasks_cycle ON sync_tasks (cycle_id, task_status)",
+    """CREATE TABLE sync_workers (
+    worker_id TEXT NOT NULL PRIMARY KEY,
+    worker_status TEXT NOT NULL,
+    last_heartbeat {instant} NOT NULL,
+    current_task_id BIGINT,
+    memory_usage_mb {double} NOT NULL,
+    cpu_percent {double} NOT NULL,
+    hostname TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    version TEXT NOT NULL,
+    started_at {instant} NOT NULL,
+    CONSTRAINT worker_status_is_known
+        CHECK (worker_status IN ('active', 'draining', 'stopped', 'dead')))""",
+    """CREATE TABLE performance_metrics (
+    id {key},
+    recorded_at {instant} NOT NULL,
+    cycle_id BIGINT NOT NULL,
+    duration_seconds {double} NOT NULL,
+    records_read BIGINT NOT NULL,
+    records_written BIGINT NOT NULL,
+    records_per_second {double} NOT NULL,
+    tasks_completed BIGINT NOT NULL,
+    tasks_failed BIGINT NOT NULL,
+    primary_document_count BIGINT NOT NULL,
+    active_workers INTEGER NOT NULL,
+    memory_usage_mb {double},
+    cpu_percent {double})""",
+    """CREATE TABLE upgrade_recommendations (
+    id {key},
+    created_at {instant} NOT NULL,
+    current_phase TEXT NOT NULL,
+    recommended_phase TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    estimated_monthly_cost TEXT,
+    evidence TEXT)""",
+)
+
+STEPS: tuple[tuple[str, ...], ...] = (_FIRST,)
+"""Step n (counted from 1) takes a store from version n - 1 to n."""
+
+
+def migrate(backend: Backend) -> None:
+    """Bring the store to the present schema.
+
+    Raises:
+        StoreUnusable: its schema is newer than ours, or tables are missing.
+        StoreUnavailable: it cannot be locked or written.
+    """
+    if _is_current(backend):
+        return
+    writer = backend.engine.execution_options(**{WRITES: True})
+    with translated(backend), backend.turn(), writer.begin() as tx:
+        for version in range(_version(tx, backend) + 1, len(STEPS) + 1):
+            _apply(tx, backend, version)
+
+
+def _is_current(backend: Backend) -> bool:
+    with translated(backend), backend.engine.begin() as tx:
+        version = _version(tx, backend)
+        missing = set(metadata.tables) - set(inspect(tx).get_table_names())
+    if version == len(STEPS) and missing:
+        raise StoreUnusable(
+            f"Tables are missing in {backend.place}: {', '.join(sorted(missing))}.",
+            untouched="It was left as it is.",
+            hint="Move it away: a new one is built by comparing both sides, without a new copy.",
+        )
+    return version == len(STEPS)
+
+
+def _version(tx: Connection, backend: Backend) -> int:
+    if not inspect(tx).has_table(schema_versions.name):
+        return 0
+    version = tx.execute(select(func.max(schema_versions.c.version))).scalar() or 0
+    if version > len(STEPS):
+        raise StoreUnusable(
+            f"The schema of {backend.place} has version {version}; this program knows"
+            f" {len(STEPS)}.",
+            untouched="It was left as it is.",
+            hint="Run the newer chromasync that wrote it.",
+        )
+    return version
+
+
+def _apply(tx: Connection, backend: Backend, version: int) -> None:
+    for statement in STEPS[version - 1]:
+        tx.exec_driver_sql(statement.format_map(backend.types))
+    tx.execute(schema_versions.insert().values(version=version, applied_at=Now()))

@@ -1,0 +1,135 @@
+"""How the model's values become rows and rows become values again."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any, Generic, TypeVar
+
+import orjson
+from sqlalchemy import Column, Table
+
+from chromasync.errors import DamagedChunk
+from chromasync.model import DIGEST_BYTES, Chunk, ChunkHead, Hold, Mirror, Quarantined, WorkerBeat
+from chromasync.store import schema
+
+_ID_COMPRESSION = 1
+
+T = TypeVar("T")
+
+
+class RowShape(Generic[T]):
+    """A dataclass and the table that holds it, one column per field.
+
+    Args:
+        model: the dataclass; its fields in order are the columns of a row that `build` takes.
+        table: where its values are.
+        renames: columns by field, where their names differ.
+    """
+
+    def __init__(
+        self, model: type[T], table: Table, renames: Mapping[str, str] | None = None
+    ) -> None:
+        names = {field.name: field.name for field in fields(model)}  # type: ignore[arg-type]
+        self._names = names | dict(renames or {})
+        self._model = model
+        self.columns: list[Column[Any]] = [table.c[name] for name in self._names.values()]
+
+    def build(self, row: Sequence[Any]) -> T:
+        """The value that a row of `columns` holds."""
+        return self._model(*row)
+
+    def values(self, value: T) -> dict[str, Any]:
+        """Columns and what they shall hold."""
+        return {column: getattr(value, field) for field, column in self._names.items()}
+
+
+MIRROR = RowShape(
+    Mirror,
+    schema.collections,
+    {
+        "name": "collection_name",
+        "database": "database_name",
+        "status": "sync_status",
+        "primary_count": "primary_document_count",
+        "replica_count": "replica_document_count",
+        "last_successful_sync_at": "last_successful_sync",
+        "last_attempt_at": "last_sync_attempt",
+        "duration_seconds": "sync_duration_seconds",
+        "last_error": "last_error_message",
+    },
+)
+HEAD = RowShape(
+    ChunkHead, schema.chunks, {"start_offset": "chunk_start_offset", "count": "record_count"}
+)
+QUARANTINED = RowShape(Quarantined, schema.quarantine)
+HOLD = RowShape(Hold, schema.holds, {"count": "record_count"})
+WORKER = RowShape(
+    WorkerBeat,
+    schema.workers,
+    {
+        "status": "worker_status",
+        "memory_mb": "memory_usage_mb",
+        "last_heartbeat_at": "last_heartbeat",
+    },
+)
+
+
+def pack_ids(ids: Sequence[str]) -> bytes:
+    """An id list as it is stored: JSON, compressed (which also tells damage)."""
+    return zlib.compress(orjson.dumps(list(ids)), _ID_COMPRESSION)
+
+
+def unpack_ids(blob: bytes) -> list[str]:
+    """The id list in `blob`.
+
+    Raises:
+        ValueError: the blob is damaged.
+    """
+    try:
+        return list(orjson.loads(zlib.decompress(blob)))
+    except (zlib.error, TypeError) as error:
+        raise ValueError(str(error)) from error
+
+
+def build_chunk(head: ChunkHead, content: Sequence[bytes] | None) -> Chunk:
+    """The chunk made of a head and its content row (ids, embedding digests, payload digests).
+
+    Raises:
+        DamagedChunk: the content is missing or is not what was written.
+    """
+    try:
+        blob, embeddings, payloads = content or (b"", b"", b"")
+        return Chunk(head, unpack_ids(blob), embeddings, payloads)
+    except ValueError as error:
+        raise damaged(head.collection_id, head.id, error) from error
+
+
+def damaged(collection_id: str, chunk_id: int | None, why: Exception) -> DamagedChunk:
+    """What to raise for a stored id list that cannot be read."""
+    return DamagedChunk(
+        f"The ledger of collection {collection_id} is damaged ({why}).",
+        collection_id=collection_id,
+        chunk_id=chunk_id,
+    )
+
+
+def without(chunk: Chunk, leaving: set[str]) -> tuple[list[str], bytes, bytes]:
+    """Ids, embedding digests and payload digests of the records that stay, in order."""
+    stay = [row for row, record_id in enumerate(chunk.ids) if record_id not in leaving]
+    return (
+        [chunk.ids[row] for row in stay],
+        _digests_at(chunk.embedding_digests, stay),
+        _digests_at(chunk.payload_digests, stay),
+    )
+
+
+def _digests_at(digests: bytes, rows: Sequence[int]) -> bytes:
+    return b"".join([digests[r * DIGEST_BYTES : (r + 1) * DIGEST_BYTES] for r in rows])
+
+
+def printable(text: str) -> str:
+    """`text` as every database takes it: valid, without NUL, at most MAX_ERROR_LENGTH long."""
+    clean = text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
+    return clean[: schema.MAX_ERROR_LENGTH]

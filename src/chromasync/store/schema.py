@@ -1,0 +1,401 @@
+"""The tables of the state store, for every database: published columns first, ours behind them.
+
+Users query `sync_tasks`, `sync_workers`, `sync_collections`, `performance_metrics` and
+`upgrade_recommendations`; their published columns are never renamed. This module says what the
+schema is now; `migrations` says how a state store gets there, and a test holds the two together.
+
+Instants are aware UTC datetimes in Python, unix seconds (REAL) on SQLite and `timestamptz` on
+PostgreSQL, so that `AVG(completed_at - started_at)` means something on both.
+"""
+
+# ruff: noqa: ARG001, ARG002 (SQLAlchemy gives the signatures)
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    REAL,
+    TIMESTAMP,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ColumnElement,
+    Dialect,
+    Double,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    literal_column,
+)
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeEngine
+
+from chromasync.model import (
+    CycleStatus,
+    DeletionKind,
+    HoldKind,
+    MirrorStatus,
+    OpCounts,
+    TaskStatus,
+    WorkerStatus,
+)
+
+MAX_ERROR_LENGTH = 4000
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware UTC datetime; naive ones are refused."""
+
+    impl = REAL
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """`timestamptz` on PostgreSQL, REAL elsewhere."""
+        postgres = dialect.name == "postgresql"
+        return dialect.type_descriptor(TIMESTAMP(timezone=True) if postgres else REAL())
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        """What the driver gets; raises ValueError for a naive datetime."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("an instant needs a time zone")
+        return value if dialect.name == "postgresql" else value.timestamp()
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """What the driver gave, as an aware UTC datetime."""
+        if value is None:
+            return None
+        if isinstance(value, datetime):
+            return value.astimezone(UTC)
+        return datetime.fromtimestamp(value, UTC)
+
+
+class Word(TypeDecorator[StrEnum]):
+    """One of the words of an enumeration, stored as text that people can read."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, words: type[StrEnum]) -> None:
+        super().__init__()
+        self.words = words
+
+    def process_bind_param(self, value: StrEnum | None, dialect: Dialect) -> str | None:
+        """The word itself."""
+        return None if value is None else self.words(value).value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> StrEnum | None:
+        """The member for a stored word; raises ValueError for an unknown one."""
+        return None if value is None else self.words(value)
+
+
+class Now(FunctionElement[datetime]):
+    """The database's own time, now (not at the start of the transaction).
+
+    `unixepoch('subsec')` would be shorter, but is NULL before SQLite 3.42.
+    """
+
+    type = Instant()
+    name = "now"
+    inherit_cache = True
+
+
+class Later(FunctionElement[datetime]):
+    """The database's own time so many seconds from now."""
+
+    type = Instant()
+    name = "later"
+    inherit_cache = True
+
+
+_SQLITE_NOW = "round((julianday('now') - 2440587.5) * 86400.0, 3)"
+
+
+@compiles(Now, "sqlite")
+def _now_sqlite(element: Now, compiler: Any, **kw: Any) -> str:
+    return _SQLITE_NOW
+
+
+@compiles(Now, "postgresql")
+def _now_postgresql(element: Now, compiler: Any, **kw: Any) -> str:
+    return "clock_timestamp()"
+
+
+@compiles(Later, "sqlite")
+def _later_sqlite(element: Later, compiler: Any, **kw: Any) -> str:
+    return f"({_SQLITE_NOW} + {compiler.process(element.clauses, **kw)})"
+
+
+@compiles(Later, "postgresql")
+def _later_postgresql(element: Later, compiler: Any, **kw: Any) -> str:
+    seconds = compiler.process(element.clauses, **kw)
+    return f"(clock_timestamp() + make_interval(secs => {seconds}))"
+
+
+metadata = MetaData()
+
+COUNT_COLUMNS = {name: f"{name}_count" for name in OpCounts.__slots__}
+"""Fields of OpCounts and the columns that hold them, in sync_tasks and sync_cycles alike."""
+
+
+def _key() -> Column[int]:
+    number = BigInteger().with_variant(Integer(), "sqlite")
+    return Column("id", number, Identity(), primary_key=True)
+
+
+def _counts() -> Sequence[Column[int]]:
+    return [Column(name, BigInteger, nullable=False) for name in COUNT_COLUMNS.values()]
+
+
+def _one_of(column: str, words: type[StrEnum]) -> CheckConstraint:
+    allowed = ", ".join(f"'{word.value}'" for word in words)
+    return CheckConstraint(f"{column} IN ({allowed})", name=f"{column}_is_known")
+
+
+def _is(status: TaskStatus) -> ColumnElement[bool]:
+    # A literal, not a parameter: SQLite matches a partial index only against literals.
+    return literal_column("task_status") == literal_column(f"'{status.value}'")
+
+
+PENDING = _is(TaskStatus.PENDING)
+PROCESSING = _is(TaskStatus.PROCESSING)
+LIVE = literal_column("task_status").in_(
+    [literal_column("'pending'"), literal_column("'processing'")]
+)
+FINISHED = literal_column("task_status").in_(
+    [literal_column("'completed'"), literal_column("'failed'")]
+)
+RUNNING = literal_column("cycle_status") == literal_column("'running'")
+
+schema_versions = Table(
+    "sync_schema",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("applied_at", Instant, nullable=False),
+)
+
+collections = Table(
+    "sync_collections",
+    metadata,
+    Column("collection_id", Text, primary_key=True),
+    Column("collection_name", Text, nullable=False),
+    Column("primary_document_count", BigInteger, nullable=False),
+    Column("replica_document_count", BigInteger, nullable=False),
+    Column("last_successful_sync", Instant),
+    Column("last_sync_attempt", Instant),
+    Column("sync_status", Word(MirrorStatus), nullable=False),
+    Column("sync_duration_seconds", Double, nullable=False),
+    Column("consecutive_errors", Integer, nullable=False),
+    Column("last_error_message", Text),
+    Column("tenant", Text, nullable=False),
+    Column("database_name", Text, nullable=False),
+    Column("replica_id", Text),
+    Column("ordered", Boolean, nullable=False),
+    Column("missing_cycles", Integer, nullable=False),
+    Column("walked_at", Instant),
+    Column("replica_walked_at", Instant),
+    Column("identical_as_of", Instant),
+    Column("reduced_count", BigInteger, nullable=False),
+    Column("adopting", Boolean, nullable=False),
+)
+
+chunks = Table(
+    "sync_chunks",
+    metadata,
+    _key(),
+    Column("collection_id", Text, nullable=False),
+    Column("chunk_start_offset", BigInteger, nullable=False),
+    Column("record_count", Integer, nullable=False),
+    Column("ids_digest", LargeBinary, nullable=False),
+    Column("read_at", Instant),
+    Column("checked_at", Instant),
+    Column("read_seconds", Double, nullable=False),
+    Column("suspect", Boolean, nullable=False),
+    Column("recheck", Boolean, nullable=False),
+    Column("gone_count", Integer, nullable=False),
+    Column("reduced_count", Integer, nullable=False),
+    Index("sync_chunks_collection", "collection_id", "id"),
+    sqlite_autoincrement=True,
+)
+
+# Apart from their heads: a head changes at every re-read, its content hardly ever, and a row of
+# SQLite is rewritten whole.
+chunk_contents = Table(
+    "sync_chunk_contents",
+    metadata,
+    Column("chunk_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("ids", LargeBinary, nullable=False),
+    Column("embedding_digests", LargeBinary, nullable=False),
+    Column("payload_digests", LargeBinary, nullable=False),
+)
+
+deletions = Table(
+    "sync_deletions",
+    metadata,
+    _key(),
+    Column("collection_id", Text, nullable=False),
+    Column("kind", Word(DeletionKind), nullable=False),
+    Column("chunk_id", BigInteger),
+    Column("ids", LargeBinary, nullable=False),
+    Index("sync_deletions_collection", "collection_id", "id"),
+    Index("sync_deletions_chunk", "chunk_id"),
+    sqlite_autoincrement=True,
+)
+
+quarantine = Table(
+    "sync_quarantine",
+    metadata,
+    Column("collection_id", Text, primary_key=True),
+    Column("record_id", Text, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("absent", Boolean, nullable=False),
+    Column("since_at", Instant, nullable=False),
+)
+
+holds = Table(
+    "sync_holds",
+    metadata,
+    Column("collection_id", Text, primary_key=True),
+    Column("kind", Word(HoldKind), primary_key=True),
+    Column("collection_name", Text, nullable=False),
+    Column("record_count", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("held_at", Instant, nullable=False),
+    Column("approved_count", BigInteger),
+)
+
+leases = Table(
+    "sync_leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("token", BigInteger, nullable=False),
+    Column("ttl_seconds", Double, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+)
+
+cycles = Table(
+    "sync_cycles",
+    metadata,
+    _key(),
+    Column("cycle_status", Word(CycleStatus), nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("finished_at", Instant),
+    Column("error_message", Text),
+    *_counts(),
+    _one_of("cycle_status", CycleStatus),
+    Index(
+        "sync_cycles_one_running",
+        "cycle_status",
+        unique=True,
+        sqlite_where=RUNNING,
+        postgresql_where=RUNNING,
+    ),
+    sqlite_autoincrement=True,
+)
+
+tasks = Table(
+    "sync_tasks",
+    metadata,
+    _key(),
+    Column("collection_id", Text, nullable=False),
+    Column("collection_name", Text, nullable=False),
+    Column("chunk_start_offset", BigInteger, nullable=False),
+    Column("chunk_end_offset", BigInteger, nullable=False),
+    Column("task_status", Word(TaskStatus), nullable=False),
+    Column("worker_id", Text),
+    Column("started_at", Instant),
+    Column("completed_at", Instant),
+    Column("retry_count", Integer, nullable=False),
+    Column("error_message", Text),
+    Column("created_at", Instant, nullable=False),
+    Column("cycle_id", BigInteger, nullable=False),
+    Column("chunk_id", BigInteger, nullable=False),
+    Column("check_replica", Boolean, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("available_at", Instant, nullable=False),
+    Column("lease_seconds", Double),
+    Column("lease_expires_at", Instant),
+    *_counts(),
+    _one_of("task_status", TaskStatus),
+    CheckConstraint(
+        "(task_status = 'processing') = (lease_expires_at IS NOT NULL)",
+        name="lease_while_processing",
+    ),
+    Index("sync_tasks_ready", "id", sqlite_where=PENDING, postgresql_where=PENDING),
+    Index(
+        "sync_tasks_lease", "lease_expires_at", sqlite_where=PROCESSING, postgresql_where=PROCESSING
+    ),
+    Index(
+        "sync_tasks_live_chunk", "chunk_id", unique=True, sqlite_where=LIVE, postgresql_where=LIVE
+    ),
+    Index(
+        "sync_tasks_finished",
+        "completed_at",
+        "id",
+        sqlite_where=FINISHED,
+        postgresql_where=FINISHED,
+    ),
+    Index("sync_tasks_cycle", "cycle_id", "task_status"),
+    sqlite_autoincrement=True,
+)
+
+workers = Table(
+    "sync_workers",
+    metadata,
+    Column("worker_id", Text, primary_key=True),
+    Column("worker_status", Word(WorkerStatus), nullable=False),
+    Column("last_heartbeat", Instant, nullable=False),
+    Column("current_task_id", BigInteger),
+    Column("memory_usage_mb", Double, nullable=False),
+    Column("cpu_percent", Double, nullable=False),
+    Column("hostname", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("started_at", Instant, nullable=False),
+    _one_of("worker_status", WorkerStatus),
+)
+
+metrics = Table(
+    "performance_metrics",
+    metadata,
+    _key(),
+    Column("recorded_at", Instant, nullable=False),
+    Column("cycle_id", BigInteger, nullable=False),
+    Column("duration_seconds", Double, nullable=False),
+    Column("records_read", BigInteger, nullable=False),
+    Column("records_written", BigInteger, nullable=False),
+    Column("records_per_second", Double, nullable=False),
+    Column("tasks_completed", BigInteger, nullable=False),
+    Column("tasks_failed", BigInteger, nullable=False),
+    Column("primary_document_count", BigInteger, nullable=False),
+    Column("active_workers", Integer, nullable=False),
+    Column("memory_usage_mb", Double),
+    Column("cpu_percent", Double),
+    sqlite_autoincrement=True,
+)
+
+recommendations = Table(
+    "upgrade_recommendations",
+    metadata,
+    _key(),
+    Column("created_at", Instant, nullable=False),
+    Column("current_phase", Text, nullable=False),
+    Column("recommended_phase", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("estimated_monthly_cost", Text),
+    Column("evidence", Text),
+    sqlite_autoincrement=True,
+)

@@ -1,0 +1,241 @@
+"""SQLite: one file on a local disk, many threads and processes.
+
+Writers begin IMMEDIATE, because a transaction that starts by reading and then writes fails at once
+when someone else wrote in between. Readers never wait: the journal is a write-ahead log. Threads of
+one process queue up on a lock of their own, since SQLite's waiting is unfair. `synchronous=NORMAL`
+may lose the last commits when the power fails, never consistency; the ledger is re-derivable.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from sqlalchemy import URL, Connection, Engine, QueuePool, Table, create_engine, event, inspect
+from sqlalchemy.dialects import sqlite
+
+from chromasync.errors import SettingsError, StoreError, StoreUnavailable, StoreUnusable
+from chromasync.store.core import WRITES, translated
+from chromasync.store.schema import schema_versions
+
+BUSY_SECONDS = 30.0
+_CREATE_TIME_SLACK_SECONDS = 2.0
+_UNTOUCHED = "The file was left as it is."
+_ELSEWHERE = "Name another file in DATABASE_URL, or another folder in SYNC_DATA_DIR."
+_REBUILD = "Move it away: a new one is built by comparing both sides, without a new copy."
+_DEFECT = "This is a defect in chromasync; please report it."
+_PRAGMAS = (
+    "PRAGMA synchronous=NORMAL",
+    "PRAGMA foreign_keys=ON",
+    "PRAGMA secure_delete=OFF",
+    "PRAGMA journal_size_limit=67108864",
+)
+
+_NOT_WRITABLE = ("It cannot be opened for writing", "Check its permissions")
+_PASSING = {
+    sqlite3.SQLITE_FULL: ("The disk is full", "Free some space"),
+    sqlite3.SQLITE_IOERR: ("Reading or writing failed", "Check the disk and its space"),
+    sqlite3.SQLITE_CANTOPEN: _NOT_WRITABLE,
+    sqlite3.SQLITE_PERM: _NOT_WRITABLE,
+    sqlite3.SQLITE_READONLY: _NOT_WRITABLE,
+}
+_LASTING = {
+    sqlite3.SQLITE_CORRUPT: ("is corrupted", _REBUILD),
+    sqlite3.SQLITE_NOTADB: ("is not a database", _ELSEWHERE),
+}
+
+
+class SqliteBackend:
+    """The SQLite side of the seam.
+
+    Args:
+        path: the state file; its folder is created when missing.
+        busy_seconds: how long to wait for someone else's write.
+
+    Raises:
+        SettingsError: the path cannot hold a state file.
+        StoreUnusable: the file is not a database, or another program's.
+        StoreUnavailable: it is locked, or the disk fails.
+    """
+
+    types: Mapping[str, str] = {
+        "key": "INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT",
+        "instant": "REAL",
+        "double": "DOUBLE",
+        "blob": "BLOB",
+    }
+    driver_error: type[Exception] = sqlite3.Error
+
+    def __init__(self, path: Path, busy_seconds: float = BUSY_SECONDS) -> None:
+        _check_path(path)
+        self.place = f"the state file {path}"
+        self.engine = _create_engine(path, busy_seconds)
+        self._busy_seconds = busy_seconds
+        self._turn = threading.Lock()
+        try:
+            with translated(self):
+                self._refuse_foreign()
+                self._enable_wal()
+        except BaseException:
+            self.close()
+            raise
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait for the other threads of this process."""
+        if not self._turn.acquire(timeout=self._busy_seconds):
+            raise self._locked()
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def insert(self, table: Table) -> sqlite.Insert:
+        """An INSERT that understands ON CONFLICT."""
+        return sqlite.insert(table)
+
+    def is_gone(self, holder: str) -> bool:
+        """Whether `holder` (`host:pid:createtime:uuid`) names an ended process of this host."""
+        parts = holder.rsplit(":", 3)
+        if len(parts) != 4 or parts[0] != socket.gethostname():
+            return False
+        try:
+            pid, created = int(parts[1]), float(parts[2])
+        except ValueError:
+            return False
+        return not _runs(pid, created)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+    def translate(self, error: Exception) -> StoreError:
+        """The error of our tree for `error`, by SQLite's result code."""
+        driver = getattr(error, "orig", None) or error
+        if isinstance(driver, OSError):
+            return self._unavailable(driver.strerror or str(driver), "Check the disk")
+        code = getattr(driver, "sqlite_errorcode", -1) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return self._locked()
+        if code in _PASSING:
+            return self._unavailable(*_PASSING[code])
+        hint = _REBUILD if isinstance(driver, (sqlite3.Error, ValueError)) else _DEFECT
+        return self._unusable(*_LASTING.get(code, (f"met something unexpected ({driver})", hint)))
+
+    def _locked(self) -> StoreUnavailable:
+        return self._unavailable(
+            f"Another program has kept it locked for {self._busy_seconds:g} seconds",
+            "Look for a database tool with an open transaction",
+        )
+
+    def _unavailable(self, what: str, hint: str) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"{what}: {self.place}.",
+            untouched="This step was not recorded.",
+            hint=f"{hint}; work resumes by itself.",
+        )
+
+    def _unusable(self, what: str, hint: str) -> StoreUnusable:
+        return StoreUnusable(
+            f"{self.place[0].upper()}{self.place[1:]} {what}.", untouched=_UNTOUCHED, hint=hint
+        )
+
+    def _refuse_foreign(self) -> None:
+        with self.engine.begin() as tx:
+            names = inspect(tx).get_table_names()
+        if names and schema_versions.name not in names:
+            shown = ", ".join(names[:3])
+            raise self._unusable(f"belongs to another program (its tables: {shown})", _ELSEWHERE)
+
+    def _enable_wal(self) -> None:
+        """Switch to the write-ahead log; the switch itself does not wait for locks, so repeat."""
+        deadline = time.monotonic() + self._busy_seconds
+        while True:
+            try:
+                mode = self._journal_mode()
+                break
+            except sqlite3.OperationalError as error:
+                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() > deadline:
+                    raise
+                time.sleep(random.uniform(0.005, 0.05))  # noqa: S311 (jitter)
+        if mode != "wal":
+            raise SettingsError(
+                f"SQLite cannot keep a write-ahead log for {self.place}.",
+                untouched=_UNTOUCHED,
+                hint="Put the state file on a local disk (DATABASE_URL or SYNC_DATA_DIR).",
+            )
+
+    def _journal_mode(self) -> str:
+        pooled = self.engine.raw_connection()
+        try:
+            cursor = pooled.cursor()
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return str(*cursor.fetchone() or ("",))
+        finally:
+            pooled.close()
+
+
+def _create_engine(path: Path, busy_seconds: float) -> Engine:
+    engine = create_engine(
+        URL.create("sqlite+pysqlite", database=str(path)),
+        connect_args={
+            "isolation_level": None,
+            "timeout": busy_seconds,
+            "check_same_thread": False,
+        },
+        poolclass=QueuePool,
+        max_overflow=-1,
+    )
+    event.listen(engine, "connect", _set_up)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _set_up(connection: Any, _record: object) -> None:
+    for pragma in _PRAGMAS:
+        connection.execute(pragma)
+
+
+def _begin(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _check_path(path: Path) -> None:
+    problem = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            problem = "it is a folder"
+        elif not os.access(path if path.exists() else path.parent, os.W_OK):
+            problem = "permission denied"
+    except OSError as error:
+        problem = error.strerror or str(error)
+    if problem:
+        raise SettingsError(
+            f"There can be no state file at {path}: {problem}.",
+            untouched="Nothing was started.",
+            hint="Name a writable place in SYNC_DATA_DIR or DATABASE_URL.",
+        )
+
+
+def _runs(pid: int, created: float) -> bool:
+    try:
+        found = psutil.Process(pid)
+        if found.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return bool(abs(found.create_time() - created) <= _CREATE_TIME_SLACK_SECONDS)
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:
+        return True

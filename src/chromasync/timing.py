@@ -1,0 +1,27 @@
+"""Durations: a stopwatch that adds up, on the monotonic clock."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+
+class Stopwatch:
+    """Adds up the time spent inside `with` blocks; `seconds` is the sum."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._began = 0.0
+
+    def __enter__(self) -> Self:
+        self._began = time.monotonic()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.seconds += time.monotonic() - self._began

@@ -1,0 +1,291 @@
+"""Verify: both sides compared record by record, trusting no ledger.
+
+Collections are matched by name, ids as two sets, contents by reading both sides by id. A record
+that differs is read again on both sides: when the primary's has changed meanwhile, or the
+difference is gone, a write was under way and nothing can be said of it (*inconclusive*).
+Memory stays at about 24 bytes an id and one batch of records.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from chromasync.config import Settings
+from chromasync.cycle.census import pages
+from chromasync.cycle.collections import why_incompatible
+from chromasync.cycle.listing import list_primary, list_replica, place_of
+from chromasync.definition import configuration_change, creatable, effective
+from chromasync.ledger.digest import embedding_digests, id_digests, payload_digests
+from chromasync.ledger.idset import IdSet
+from chromasync.model import DIGEST_BYTES, Capabilities, Collection, Records
+from chromasync.ports import Progress, Reader
+from chromasync.reconcile.diff import Differ, Whole, carried, describe, metadata_delta
+from chromasync.reconcile.read import ReadBatch, RecordReader
+from chromasync.reports import Finding, Sigil, VerifiedCollection, VerifyReport
+
+MAX_FINDINGS = 1_000
+BATCH_IDS = 1_000
+SETTLE_SECONDS = 0.3
+"""Pause before a record that differs is read again."""
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Counts and findings of one collection."""
+
+    collection: Collection
+    same: int = 0
+    missing: int = 0
+    extra: int = 0
+    changed: int = 0
+    inconclusive: int = 0
+    definition_differs: bool = False
+    findings: list[Finding] = field(default_factory=list)
+
+    def find(self, sigil: Sigil, record_id: str | None, what: str) -> None:
+        tenant, database, name = place_of(self.collection)
+        if len(self.findings) < MAX_FINDINGS:
+            self.findings.append(Finding(sigil, tenant, database, name, record_id, what))
+
+    def close(self) -> VerifiedCollection:
+        tenant, database, name = place_of(self.collection)
+        return VerifiedCollection(
+            tenant,
+            database,
+            name,
+            self.same,
+            self.missing,
+            self.extra,
+            self.changed,
+            self.inconclusive,
+            self.definition_differs,
+        )
+
+
+class Verifier:
+    """Compares a primary and a replica; writes nothing."""
+
+    def __init__(self, primary: Reader, replica: Reader, settings: Settings) -> None:
+        self._primary = primary
+        self._replica = replica
+        self._settings = settings
+        self._random = random.Random(0)  # noqa: S311 - a sample of records, no secret
+
+    def verify(
+        self, progress: Progress, sample_percent: float = 100.0, *, repaired: bool = False
+    ) -> VerifyReport:
+        """Compare everything, or a random sample of the records of each collection.
+
+        Raises:
+            ServerError: one side could not be read.
+        """
+        began = time.monotonic()
+        primary = list_primary(self._primary, self._settings)
+        replica = list_replica(self._replica, self._settings, primary)
+        wants = self._settings.wants_collection
+        lefts = {k: c for k, c in primary.by_place().items() if wants(c.name)}
+        rights = {k: c for k, c in replica.by_place().items() if wants(c.name)}
+        tallies = [
+            self._compare(progress, left, rights.get(key), sample_percent)
+            for key, left in sorted(lefts.items())
+        ]
+        tallies += [self._extra(right) for key, right in sorted(rights.items()) if key not in lefts]
+        findings = [finding for tally in tallies for finding in tally.findings]
+        return VerifyReport(
+            collections=tuple(tally.close() for tally in tallies),
+            findings=tuple(findings[:MAX_FINDINGS]),
+            sample_percent=sample_percent,
+            duration_seconds=time.monotonic() - began,
+            repaired=repaired,
+        )
+
+    def _extra(self, replica: Collection) -> _Tally:
+        tally = _Tally(replica, extra=self._replica.count(replica), definition_differs=True)
+        tally.find(Sigil.EXTRA, None, "the primary has no collection of this name")
+        return tally
+
+    def _compare(
+        self, progress: Progress, left: Collection, right: Collection | None, percent: float
+    ) -> _Tally:
+        tally = _Tally(left)
+        count = self._primary.count(left)
+        progress.start(f"verifying {left.name}", count)
+        if right is None:
+            tally.missing, tally.definition_differs = count, True
+            tally.find(Sigil.MISSING, None, "the replica has no collection of this name")
+            return tally
+        self._compare_definitions(tally, right)
+        comparison = _Comparison(
+            RecordReader(self._primary),
+            RecordReader(self._replica),
+            (left, right),
+            self._replica.capabilities(),
+            tally,
+        )
+        for ids in self._shared_ids(tally, left, right, count):
+            chosen = ids if percent >= 100 else self._sample(ids, percent)
+            comparison.run(chosen)
+            progress.advance(len(ids))
+        return tally
+
+    def _sample(self, ids: list[str], percent: float) -> list[str]:
+        return [i for i in ids if self._random.random() * 100 < percent]
+
+    def _compare_definitions(self, tally: _Tally, right: Collection) -> None:
+        left, server = tally.collection, self._replica.capabilities()
+        wanted, not_carried = creatable(left, server)
+        found = [why_incompatible(left, right, server), *not_carried]
+        if metadata_delta(dict(wanted.metadata), dict(right.metadata)) is not None:
+            found.append("The metadata differs.")
+        found += [f"{name} differs." for name in configuration_change(left, right, server)]
+        for what in filter(None, found):
+            tally.definition_differs = True
+            tally.find(Sigil.CHANGED, None, what)
+
+    def _shared_ids(
+        self, tally: _Tally, left: Collection, right: Collection, count: int
+    ) -> Iterator[list[str]]:
+        """The primary's ids in lists; afterwards, what the replica has beyond them is tallied."""
+        digests = bytearray()
+        for page in pages(self._primary, left, count):
+            digests += id_digests(page)
+            for start in range(0, len(page), BATCH_IDS):
+                yield page[start : start + BATCH_IDS]
+        known = IdSet(digests)
+        for page in pages(self._replica, right, self._replica.count(right)):
+            extra = [page[i] for i in np.flatnonzero(known.find(page) < 0)]
+            self._tally_extra(tally, extra)
+
+    def _tally_extra(self, tally: _Tally, ids: list[str]) -> None:
+        """Replica ids that the walk of the primary did not see: asked for once more by id."""
+        for start in range(0, len(ids), BATCH_IDS):
+            asked = ids[start : start + BATCH_IDS]
+            alive = set(self._primary.read(tally.collection, asked, embeddings=False).ids)
+            for record_id in asked:
+                if record_id in alive:
+                    tally.inconclusive += 1
+                    tally.find(Sigil.INCONCLUSIVE, record_id, "it was added during the comparison")
+                else:
+                    tally.extra += 1
+                    tally.find(Sigil.EXTRA, record_id, "the primary does not have it")
+
+
+_Sides = tuple[Collection, Collection]
+
+
+@dataclass(slots=True)
+class _Found:
+    """One record that differs: in what, and the primary's digests when that was seen."""
+
+    sigil: Sigil
+    what: str
+    digests: bytes
+
+
+class _Comparison:
+    """Compares records by id, and differing ones twice."""
+
+    def __init__(
+        self,
+        primary: RecordReader,
+        replica: RecordReader,
+        sides: _Sides,
+        server: Capabilities,
+        tally: _Tally,
+    ) -> None:
+        self._primary = primary
+        self._replica = replica
+        self._left, self._right = sides
+        self._server = server
+        self._tally = tally
+        self._differ = Differ(effective(sides[0]).space)
+
+    def run(self, ids: Sequence[str]) -> None:
+        """Compare these records and tally them."""
+        first = self._look(ids)
+        self._tally.same += len(ids) - len(first)
+        if not first:
+            return
+        time.sleep(SETTLE_SECONDS)
+        second = self._look(list(first))
+        for record_id, found in first.items():
+            again = second.get(record_id)
+            if again is None or again.digests != found.digests:
+                again = _Found(Sigil.INCONCLUSIVE, "it changed during the comparison", b"")
+            self._count(again.sigil)
+            self._tally.find(again.sigil, record_id, again.what)
+
+    def _count(self, sigil: Sigil) -> None:
+        self._tally.missing += sigil is Sigil.MISSING
+        self._tally.changed += sigil is Sigil.CHANGED
+        self._tally.inconclusive += sigil is Sigil.INCONCLUSIVE
+
+    def _look(self, ids: Sequence[str]) -> dict[str, _Found]:
+        found: dict[str, _Found] = {}
+        for batch in self._primary.batches(self._left, ids):
+            other = self._replica.read(self._right, batch.asked)
+            found.update(self._look_at_batch(batch, other))
+        return found
+
+    def _look_at_batch(self, batch: ReadBatch, other: ReadBatch) -> Iterator[tuple[str, _Found]]:
+        lefts, rights = _by_id(batch), _by_id(other)
+        digests = _digests(batch)
+        for record_id in batch.asked:
+            found = self._difference(record_id, lefts, rights, batch, other)
+            if found is not None:
+                yield record_id, _Found(*found, digests.get(record_id, b""))
+
+    def _difference(
+        self,
+        record_id: str,
+        lefts: _ById,
+        rights: _ById,
+        batch: ReadBatch,
+        other: ReadBatch,
+    ) -> tuple[Sigil, str] | None:
+        if record_id in batch.unreadable:
+            return Sigil.INCONCLUSIVE, "the primary cannot give it"
+        if record_id in other.unreadable:
+            return Sigil.CHANGED, "the replica cannot give it"
+        if record_id not in lefts:
+            here = record_id in rights
+            return (Sigil.INCONCLUSIVE, "it was deleted during the comparison") if here else None
+        if record_id not in rights:
+            return Sigil.MISSING, "the replica does not have it"
+        wanted, row = lefts[record_id]
+        return self._content(wanted, row, *rights[record_id])
+
+    def _content(
+        self, wanted: Records, row: int, present: Records, other: int
+    ) -> tuple[Sigil, str] | None:
+        difference = self._differ.difference(wanted, row, present, other)
+        if difference is None:
+            return None
+        sendable, reduced = carried(wanted.take([row]), self._server)
+        rest = self._differ.difference(sendable, 0, present, other) if reduced else difference
+        if rest is None:
+            return Sigil.CHANGED, "metadata that the replica's server cannot hold is left out"
+        words = "document" if rest is Whole.REPLACE else describe(rest)
+        return Sigil.CHANGED, f"{words} differs"
+
+
+_ById = dict[str, tuple[Records, int]]
+
+
+def _by_id(batch: ReadBatch) -> _ById:
+    return {i: (piece, row) for piece in batch.pieces for row, i in enumerate(piece.ids)}
+
+
+def _digests(batch: ReadBatch) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for piece in batch.pieces:
+        embedding, payload = embedding_digests(piece), payload_digests(piece)
+        for row, record_id in enumerate(piece.ids):
+            place = slice(row * DIGEST_BYTES, (row + 1) * DIGEST_BYTES)
+            found[record_id] = embedding[place] + payload[place]
+    return found

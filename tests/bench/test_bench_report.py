@@ -1,0 +1,120 @@
+"""How the table is made of what was measured."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from bench.report import Row, as_markdown, is_sound, rows_of
+
+GOOD = {"identical": True, "text": "identical"}
+BAD = {"identical": False, "text": "3 missing"}
+
+
+def a_run(seconds: float, **more: Any) -> dict[str, Any]:
+    cycle = {"seconds": seconds, "cpu_seconds": 0.5, "read": 1000, "applied": 0}
+    usage = {"peak_rss_mb": 80.0, "start_seconds": 0.3, "open_seconds": 0.0}
+    return {"cycles": [cycle | more], "fidelity": GOOD} | usage
+
+
+def another(seconds: float) -> dict[str, Any]:
+    usage = {"peak_rss_mb": 130.0, "start_seconds": 1.0, "cpu_seconds": 2.0}
+    return {"seconds": seconds, "fidelity": GOOD} | usage
+
+
+def traffic(writes: int, sent: int) -> dict[str, Any]:
+    wire = {"requests": 10, "writes": writes, "bytes_sent": sent, "bytes_received": 1000}
+    return {"primary": wire | {"writes": 0}, "replica": wire}
+
+
+@pytest.fixture
+def results() -> dict[str, Any]:
+    """One round in which every goal is reached."""
+    quiet = {phase: traffic(0, 10) for phase in ("settle", "unchanged", "walk")}
+    ours = quiet | {"copy": traffic(5, 1_000_000), "change": traffic(1, 20_000)}
+    naive = {"copy": traffic(5, 1_000_000), "unchanged": traffic(5, 1_000_000)}
+    after = {"fidelity_after_edits": GOOD}
+    round_ = {
+        "raw_copy": another(1.0),
+        "naive_copy": another(1.3),
+        "naive_rerun": another(60.0),
+        "raw_read": another(2.0),
+        "ours_copy": a_run(1.05),
+        "ours_reread": a_run(2.1),
+        "ours_walk": a_run(0.1, read=0),
+        "ours_change": a_run(2.3),
+    }
+    counted = {"naive": naive | after, "ours": ours | after}
+    return {"records": 1000, "counted_records": 1000, "rounds": [round_], "counted": counted}
+
+
+def row(results: dict[str, Any], what: str) -> Row:
+    return next(row for row in rows_of(results) if row.what.startswith(what))
+
+
+def test_ratios_stand_beside_their_goals(results: dict[str, Any]) -> None:
+    """Every promised ratio is computed, and reached here."""
+    assert row(results, "first copy, records").ratio == "0.95"
+    assert row(results, "unchanged, everything").ratio == "29 times"
+    assert row(results, "unchanged, ids").ratio == "600 times"
+    assert row(results, "reading everything").ratio == "0.95"
+    assert row(results, "bytes to the replica").ours == "2.00%"
+    assert {row.reached for row in rows_of(results)} == {True, None}
+    assert is_sound(results)
+
+
+def test_a_missed_goal_is_shown(results: dict[str, Any]) -> None:
+    """A slow copy says so in its own line."""
+    results["rounds"][0]["ours_copy"] = a_run(2.0)
+    slow = row(results, "first copy, records")
+    assert (slow.ratio, slow.reached, slow.cells[-1]) == ("0.50", False, "NO")
+
+
+def test_the_median_of_the_rounds_counts(results: dict[str, Any]) -> None:
+    """One slow round out of three does not decide."""
+    slow = copy.deepcopy(results["rounds"][0])
+    slow["ours_copy"] = a_run(9.0)
+    results["rounds"] = [*results["rounds"], slow, results["rounds"][0]]
+    assert row(results, "first copy, records").ratio == "0.95"
+
+
+def test_who_is_not_identical_gets_no_rank(results: dict[str, Any]) -> None:
+    """A naive loop that lost records is shown so, and nothing is compared with its speed."""
+    results["rounds"][0]["naive_copy"]["fidelity"] = BAD
+    assert row(results, "fidelity of the first").naive == "3 missing"
+    assert row(results, "first copy, records").naive == "not ranked"
+    assert row(results, "unchanged, ids").ratio == "not ranked"
+    assert row(results, "first copy, records").ratio == "0.95"
+
+
+@pytest.mark.parametrize("measurement", ["ours_copy", "ours_change"])
+def test_our_own_faults_count_most(results: dict[str, Any], measurement: str) -> None:
+    """If our replica differs, no speed of ours is ranked and the bench fails."""
+    results["rounds"][0][measurement]["fidelity"] = BAD
+    assert row(results, "fidelity of the first").ours == "3 missing"
+    for what in ("first copy, records", "unchanged, everything", "metadata of 1 %"):
+        assert row(results, what).ours == "not ranked"
+    assert not is_sound(results)
+
+
+def test_a_needless_write_fails_the_bench(results: dict[str, Any]) -> None:
+    """One write in a cycle with nothing to do is one too many."""
+    results["counted"]["ours"]["walk"] = traffic(1, 10)
+    assert row(results, "writes in an unchanged").cells[-1] == "NO"
+    assert not is_sound(results)
+
+
+def test_a_cycle_that_did_not_read_all_is_no_full_cycle(results: dict[str, Any]) -> None:
+    """The re-read counts only if every record was read, the walk only if none was."""
+    results["rounds"][0]["ours_reread"] = a_run(0.1, read=500)
+    assert row(results, "unchanged, everything").reached is False
+    results["rounds"][0]["ours_walk"] = a_run(0.1, read=5)
+    assert row(results, "unchanged, ids").ratio == "not ranked"
+
+
+def test_markdown_has_one_line_per_row(results: dict[str, Any]) -> None:
+    """The table for the README is a valid pipe table."""
+    rows = rows_of(results)
+    lines = as_markdown(rows).splitlines()
+    assert len(lines) == len(rows) + 2
+    assert len({line.count("|") for line in lines}) == 1

@@ -1,0 +1,182 @@
+"""How a server is reached: prefixes, headers, tokens, TLS, and settings that cannot be used."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chromasync.chroma import ChromaReader, Connection
+from chromasync.errors import ServerUnreachable, SettingsError
+from chromasync.localserver import ChromaServer, LocalServerError, free_port
+from chromasync.model import Side
+from tests.conftest import ProxyMaker
+from tests.server.transport_samples import (
+    close_endpoints,  # noqa: F401 -- a fixture that is used by being here
+    create,
+    reader,
+    records,
+    writer,
+)
+
+AUTHORITY = """\
+-----BEGIN CERTIFICATE-----
+MIIBrzCCAVWgAwIBAgIUG18vHSjaFTBAkB9VqE0z/kL8WX4wCgYIKoZIzj0EAwIw
+JDEiMCAGA1UEAwwZY2hyb21hc3luYyB0ZXN0IGF1dGhvcml0eTAgFw0yNjExMjQx
+MjQ5MDFaGA8yMTI2MTAzMTEyNDkwMVowJDEiMCAGA1UEAwwZY2hyb21hc3luYyB0
+ZXN0IGF1dGhvcml0eTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABKNIld/6ztfU
+W27bl5qPhr70FNljMzK46xB2gEi1Ffg9lNqDmjbjqZn6MCSogMjKOxvZybpTbO4G
+ERLdmooE+1ajYzBhMB0GA1UdDgQWBBTiBSohzTO2Mk/WqTSKgmgGIN84ADAfBgNV
+HSMEGDAWgBTiBSohzTO2Mk/WqTSKgmgGIN84ADAPBgNVHRMBAf8EBTADAQH/MA4G
+A1UdDwEB/wQEAwIBBjAKBggqhkjOPQQDAgNIADBFAiAjONjYK43TNgOCd14VN9Fj
+RSmTcyfqYwpJW1VqhPHZcwIhAIg+A57WZf7JCc6S0O4CNkihGBfx1DYyVebQGScU
++2LM
+-----END CERTIFICATE-----
+"""
+CERTIFICATE = """\
+-----BEGIN CERTIFICATE-----
+MIIByzCCAXGgAwIBAgIULBTj+7wHUGqsHWbPYC7GkBrSUeUwCgYIKoZIzj0EAwIw
+JDEiMCAGA1UEAwwZY2hyb21hc3luYyB0ZXN0IGF1dGhvcml0eTAgFw0yNjExMjQx
+MjQ5MDFaGA8yMTI2MTAzMTEyNDkwMVowFDESMBAGA1UEAwwJMTI3LjAuMC4xMFkw
+EwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEcz6QqrSV9mMqXHxdHPqypPsHIFgCCgTw
+CqOiEiox759bDiGgB17EGCldnImD7WRTEdInSIHGP6KLRbqq5rYZf6OBjjCBizAP
+BgNVHREECDAGhwR/AAABMAkGA1UdEwQCMAAwHwYDVR0jBBgwFoAU4gUqIc0ztjJP
+1qk0ioJoBiDfOAAwHQYDVR0OBBYEFKK1ycif095vbETvuiB4lasnRVgLMA4GA1Ud
+DwEB/wQEAwIHgDAdBgNVHSUEFjAUBggrBgEFBQcDAQYIKwYBBQUHAwIwCgYIKoZI
+zj0EAwIDSAAwRQIhAM0WG2uwxaBihPWSRAWWmkwW8NiR/8qQqIGZek0sP0kKAiAw
+QR8WAwBsHq1ytELIzXrgBIie+lG1kt8DzRSH0mD57A==
+-----END CERTIFICATE-----
+"""
+KEY = """\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgS/PhUehEMWtq2f1d
+r5gj5E656sh3waU/WCkG9If+N5GhRANCAARzPpCqtJX2YypcfF0c+rKk+wcgWAIK
+BPAKo6ISKjHvn1sOIaAHXsQYKV2ciYPtZFMR0idIgcY/ootFuqrmthl/
+-----END PRIVATE KEY-----
+"""
+
+
+@pytest.fixture
+def pem(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate authority, and a certificate with its key for 127.0.0.1."""
+    authority, leaf = tmp_path / "ca.pem", tmp_path / "leaf.pem"
+    authority.write_text(AUTHORITY)
+    leaf.write_text(CERTIFICATE + KEY)
+    return authority, leaf
+
+
+def server_tls(leaf: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(leaf)
+    return context
+
+
+def test_a_path_prefix_is_kept(server: ChromaServer, make_proxy: ProxyMaker) -> None:
+    """A server behind a path prefix is used through it, with or without a last slash."""
+    proxy = make_proxy(server.url, prefix="/chroma/one")
+    made = create(writer(f"{proxy.url}/"))
+    writer(proxy.url).upsert(made, records(["a"]))
+    assert reader(proxy.url).count(made) == 1
+    assert all(request.path.startswith("/chroma/one/") for request in proxy.requests)
+
+
+def test_headers_and_token_go_with_every_request(
+    server: ChromaServer, make_proxy: ProxyMaker
+) -> None:
+    """Extra headers and the token are sent each time, and appear in no representation."""
+    proxy = make_proxy(server.url)
+    secret: dict[str, Any] = {"headers": {"Authorization": "Bearer s3cret"}, "token": "t0ken"}
+    at = writer(proxy.url, **secret)
+    create(at)
+    sent = [{k.lower(): v for k, v in request.headers.items()} for request in proxy.requests]
+    assert sent
+    assert all(headers["authorization"] == "Bearer s3cret" for headers in sent)
+    assert all(headers["x-chroma-token"] == "t0ken" for headers in sent)
+    shown = repr(Connection(Side.PRIMARY, "http://u:pw@h", **secret))
+    assert not [word for word in ("s3cret", "t0ken", "pw") if word in shown]
+
+
+def test_tls_with_an_own_authority(
+    server: ChromaServer, make_proxy: ProxyMaker, pem: tuple[Path, Path]
+) -> None:
+    """A certificate is checked against the given authority, or not at all when so asked."""
+    authority, leaf = pem
+    proxy = make_proxy(server.url, tls=server_tls(leaf))
+    made = create(writer(proxy.url, ca_file=authority))
+    assert reader(proxy.url, verify=False).count(made) == 0
+    with pytest.raises(ServerUnreachable, match="certificate"):
+        reader(proxy.url, attempts=1).capabilities()
+
+
+def test_tls_with_a_client_certificate(
+    server: ChromaServer, make_proxy: ProxyMaker, pem: tuple[Path, Path]
+) -> None:
+    """A server that asks for a client certificate gets it, and refuses those without."""
+    authority, leaf = pem
+    context = server_tls(leaf)
+    context.load_verify_locations(authority)
+    context.verify_mode = ssl.CERT_REQUIRED
+    proxy = make_proxy(server.url, tls=context)
+    trusted = {"ca_file": authority, "attempts": 1}
+    assert reader(proxy.url, client_cert=leaf, **trusted).capabilities().version
+    with pytest.raises(ServerUnreachable):
+        reader(proxy.url, **trusted).capabilities()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"url": "localhost:8000"},
+        {"url": "ftp://host"},
+        {"url": "http://"},
+        {"url": "http://host:port"},
+        {"url": "http://host/?query=1"},
+        {"headers": {"bad name": "x"}},
+        {"headers": {"name": "s3cret\r\nInjected: 1"}},
+        {"token": "s3cret\n"},
+        {"url": "https://host", "ca_file": Path("/nowhere/ca.pem")},
+        {"url": "https://host", "client_cert": Path("/nowhere/cert.pem")},
+    ],
+    ids=str,
+)
+def test_unusable_settings_are_named(options: dict[str, Any]) -> None:
+    """What can never work is a settings error at once, which tells no secret."""
+    filled = {"url": "http://127.0.0.1:1"} | options
+    with pytest.raises(SettingsError) as raised:
+        ChromaReader(Connection(Side.PRIMARY, **filled))
+    assert "primary" in str(raised.value).lower()
+    assert "s3cret" not in str(raised.value)
+
+
+def test_an_error_hides_name_and_password() -> None:
+    """User name and password of a URL appear in no message."""
+    at = reader(f"http://someone:s3cret@127.0.0.1:{free_port()}/prefix", attempts=1)
+    with pytest.raises(ServerUnreachable) as raised:
+        at.capabilities()
+    assert "s3cret" not in str(raised.value)
+    assert "someone" not in str(raised.value)
+    assert "/prefix" in str(raised.value)
+
+
+def test_a_local_server_says_why_it_did_not_start(server: ChromaServer, tmp_path: Path) -> None:
+    """A taken port or a command that fails ends in an error with the reason."""
+    port = int(server.url.rsplit(":", 1)[1])
+    with pytest.raises(LocalServerError, match=f"Port {port}"):
+        ChromaServer(tmp_path / "one", port=port).start()
+    broken = ["python3", "-c", "import sys; sys.exit('no luck today')"]
+    with pytest.raises(LocalServerError, match="no luck today"):
+        ChromaServer(tmp_path / "two", command=broken).start()
+
+
+def test_a_local_server_keeps_its_data_when_killed(server: ChromaServer) -> None:
+    """Killed and started again, a local server has its URL and its records as before."""
+    at = writer(server.url)
+    made = create(at)
+    at.upsert(made, records(["a"]))
+    url, pid = server.url, server.pid
+    server.kill()
+    server.start()
+    assert (server.url, server.pid == pid) == (url, False)
+    assert at.list_ids(made, offset=0, limit=9) == ["a"]

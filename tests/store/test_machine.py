@@ -1,0 +1,225 @@
+"""The queue against a model of itself: random claims, crashes, rescues and late completions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+from sqlalchemy import delete, select
+
+from chromasync.model import OpCounts, Task
+from chromasync.store import SqlStore
+from chromasync.store.schema import chunk_contents, chunks, deletions, tasks, workers
+from tests.store.samples import (
+    COLLECTION,
+    arrange,
+    beat_of,
+    chunk_of,
+    digests,
+    end_backoffs,
+    expire,
+    look,
+    result_for,
+    task_for,
+)
+
+MAX_RETRIES = 2
+CHUNKS = 4
+
+
+@dataclass
+class Expected:
+    """What the model knows of a task."""
+
+    chunk_id: int
+    status: str = "pending"
+    fence: int = 0
+    retries: int = 0
+    holder: str | None = None
+    waits: bool = False
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """Workers that claim, finish, fail, freeze and come back, on one small set of chunks."""
+
+    store: SqlStore
+
+    @initialize()
+    def begin(self) -> None:
+        for table in (tasks, workers, chunks, chunk_contents, deletions):
+            arrange(self.store, delete(table))
+        self.cycle = self.store.open_cycle()
+        ids = self.store.save_chunks([chunk_of([f"{n}"]) for n in range(CHUNKS)])
+        self.model: dict[int, Expected] = {}
+        self.marks = dict.fromkeys(ids, 0)
+        self.suspects: set[int] = set()
+        self.at: dict[str, int] = {}
+        self.attempts: list[Task] = []
+        self.next_mark = 0
+
+    @rule(n=st.integers(0, CHUNKS - 1))
+    def plan(self, n: int) -> None:
+        chunk_id = sorted(self.marks)[n]
+        live = [t for t in self.model.values() if t.chunk_id == chunk_id]
+        new = not any(t.status in {"pending", "processing"} for t in live)
+        assert self.store.add_tasks(self.cycle.id, [task_for(chunk_id)]) == int(new)
+        if new:
+            ((task_id,),) = look(
+                self.store, select(tasks.c.id).order_by(tasks.c.id.desc()).limit(1)
+            )
+            self.model[task_id] = Expected(chunk_id)
+
+    @rule(worker=st.sampled_from("xyz"), limit=st.integers(1, 3))
+    def claim(self, worker: str, limit: int) -> None:
+        ready = [i for i, t in sorted(self.model.items()) if t.status == "pending" and not t.waits]
+        expected: list[int] = []
+        for task_id in ready[:limit]:
+            if self.model[task_id].retries:
+                expected = expected or [task_id]
+                break
+            expected.append(task_id)
+        claimed = self.store.claim_tasks(worker, limit, 60)
+        assert [task.id for task in claimed] == expected
+        for task in claimed:
+            known = self.model[task.id]
+            known.status, known.holder, known.fence = "processing", worker, known.fence + 1
+            assert (task.fence, task.retry_count) == (known.fence, known.retries)
+        self.attempts += claimed
+
+    def attempt(self, data: Any) -> tuple[Task, Expected] | None:
+        if not self.attempts:
+            return None
+        task = data.draw(st.sampled_from(self.attempts))
+        return task, self.model[task.id]
+
+    @rule(data=st.data(), gone=st.booleans())
+    def complete(self, data: Any, gone: bool) -> None:
+        if (chosen := self.attempt(data)) is None:
+            return
+        task, known = chosen
+        self.next_mark = self.next_mark % 250 + 1
+        result = result_for(
+            self.store, task, mark=self.next_mark, gone=["x"] if gone else [], counts=OpCounts(1)
+        )
+        assert self.store.complete_task(task, result) == (task.fence == known.fence)
+        if task.fence == known.fence and known.status == "processing":
+            known.status = "completed"
+            self.marks[known.chunk_id] = self.next_mark
+
+    @rule(data=st.data())
+    def fail(self, data: Any) -> None:
+        if (chosen := self.attempt(data)) is None:
+            return
+        task, known = chosen
+        held = task.fence == known.fence and known.status == "processing"
+        assert self.store.fail_task(task, "no", max_retries=MAX_RETRIES) == held
+        if held:
+            self.charge(known)
+
+    @rule(data=st.data())
+    def release(self, data: Any) -> None:
+        if (chosen := self.attempt(data)) is None:
+            return
+        task, known = chosen
+        self.store.release_tasks([task])
+        if task.fence == known.fence and known.status == "processing":
+            known.status, known.fence = "pending", known.fence + 1
+
+    @rule(data=st.data())
+    def renew(self, data: Any) -> None:
+        if (chosen := self.attempt(data)) is None:
+            return
+        task, known = chosen
+        held = task.fence == known.fence and known.status == "processing"
+        assert self.store.renew_tasks([task], 60) == ({task.id} if held else set())
+
+    @rule(data=st.data())
+    def work_on(self, data: Any) -> None:
+        if (chosen := self.attempt(data)) is None:
+            return
+        task, known = chosen
+        if known.holder is not None:
+            self.store.beat(beat_of(known.holder, at=task.id))
+            self.at[known.holder] = task.id
+
+    @rule(worker=st.sampled_from("xyz"))
+    def freeze(self, worker: str) -> None:
+        frozen = [
+            task_id
+            for task_id, known in self.model.items()
+            if known.status == "processing" and known.holder == worker
+        ]
+        latest = {task.id: task for task in self.attempts}
+        expire(self.store, *(latest[task_id] for task_id in frozen))
+        assert self.store.rescue_tasks(max_retries=MAX_RETRIES) == len(frozen)
+        for task_id in frozen:
+            known = self.model[task_id]
+            self.suspects.add(known.chunk_id)
+            if self.at.get(worker) == task_id:
+                self.charge(known)
+            else:
+                known.status, known.fence = "pending", known.fence + 1
+
+    @rule()
+    def cancel(self) -> None:
+        live = [t for t in self.model.values() if t.status in {"pending", "processing"}]
+        assert self.store.cancel_tasks("stop") == len(live)
+        for known in live:
+            if known.status == "processing":
+                self.suspects.add(known.chunk_id)
+            known.status, known.fence = "failed", known.fence + 1
+
+    @rule()
+    def wait(self) -> None:
+        end_backoffs(self.store)
+        for known in self.model.values():
+            known.waits = False
+
+    def charge(self, known: Expected) -> None:
+        known.retries, known.fence = known.retries + 1, known.fence + 1
+        known.status = "failed" if known.retries > MAX_RETRIES else "pending"
+        known.waits = known.status == "pending"
+
+    @invariant()
+    def queue_is_as_expected(self) -> None:
+        rows = look(
+            self.store, select(tasks.c.id, tasks.c.task_status, tasks.c.fence, tasks.c.retry_count)
+        )
+        found = {task_id: tuple(rest) for task_id, *rest in rows}
+        expected = {i: (t.status, t.fence, t.retries) for i, t in self.model.items()}
+        assert found == expected
+
+    @invariant()
+    def ledger_holds_only_accepted_results(self) -> None:
+        found = look(
+            self.store, select(chunk_contents.c.chunk_id, chunk_contents.c.payload_digests)
+        )
+        assert dict(found) == {i: digests(1, mark) for i, mark in self.marks.items()}
+
+    @invariant()
+    def only_rescued_chunks_are_suspect(self) -> None:
+        found = {head.id for head in self.store.chunk_heads(COLLECTION) if head.suspect}
+        assert found == self.suspects
+
+
+def test_the_queue_keeps_its_word_whatever_happens(store: SqlStore) -> None:
+    """No interleaving of attempts lets a former holder write, or loses or doubles a task."""
+    machine = type("Machine", (QueueMachine,), {"store": store})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=40,
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow],
+        ),
+    )

@@ -1,0 +1,222 @@
+"""A stage for engine tests: two real servers behind recording proxies, one database per test."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import httpx2
+import numpy as np
+
+from chromasync.app import Application
+from chromasync.config import Settings, load_settings
+from chromasync.demo.judge import judge
+from chromasync.localserver import ChromaServer
+from chromasync.quiet import Quiet
+from chromasync.reports import CycleReport, Outcome, PlanReport, VerifyReport
+from chromasync.testing.proxy import RecordingProxy, Request
+
+if TYPE_CHECKING:
+    from chromadb import Collection
+    from chromadb.api import ClientAPI
+
+TENANT = "default_tenant"
+_numbers = itertools.count()
+
+
+def client_of(url: str, database: str, tenant: str = TENANT) -> ClientAPI:
+    """The official client for one database of a loopback server, creating what is missing."""
+    import chromadb
+    from chromadb.config import Settings as ClientSettings
+
+    make_place(url, "/tenants", tenant)
+    make_place(url, f"/tenants/{tenant}/databases", database)
+    address = urlsplit(url)
+    return chromadb.HttpClient(
+        host=address.hostname or "",
+        port=address.port or 0,
+        tenant=tenant,
+        database=database,
+        settings=ClientSettings(anonymized_telemetry=False),
+    )
+
+
+def close_client(client: ClientAPI) -> None:
+    """Close an official client and the connections that its own `close` leaves open."""
+    inside: Any = client
+    for api in (inside._server, inside._admin_client._server):
+        api._session.close()
+    inside.close()
+
+
+def make_place(url: str, path: str, name: str) -> None:
+    """Create a tenant or database unless it is there."""
+    if httpx2.get(f"{url}/api/v2{path}/{name}").status_code != 200:
+        httpx2.post(f"{url}/api/v2{path}", json={"name": name}).raise_for_status()
+
+
+@dataclass
+class Servers:
+    """The two servers of a test session and the proxies in front of them."""
+
+    primary: ChromaServer
+    replica: ChromaServer
+    primary_proxy: RecordingProxy
+    replica_proxy: RecordingProxy
+
+
+@contextmanager
+def running_servers() -> Iterator[Servers]:
+    """Two real servers; the proxy of the primary refuses everything but reads."""
+    with (
+        ChromaServer() as primary,
+        ChromaServer() as replica,
+        RecordingProxy(primary.url, refuse_writes=True) as primary_proxy,
+        RecordingProxy(replica.url) as replica_proxy,
+    ):
+        yield Servers(primary, replica, primary_proxy, replica_proxy)
+
+
+class Stage:
+    """One database on both servers, a state folder, and the program between them.
+
+    The engine speaks to the servers through the proxies; the test speaks to them directly, with
+    the official client.
+    """
+
+    def __init__(self, servers: Servers, folder: Path, database: str | None = None) -> None:
+        self.servers = servers
+        self.folder = folder
+        self.database = database or f"stage{next(_numbers)}"
+        self.primary = client_of(servers.primary.url, self.database)
+        self.replica = client_of(servers.replica.url, self.database)
+        self.overrides: dict[str, str] = {}
+
+    def close(self) -> None:
+        """Close both clients."""
+        close_client(self.primary)
+        close_client(self.replica)
+
+    # ---- the program ------------------------------------------------------------------------
+
+    def settings(self, **overrides: str) -> Settings:
+        """The program's settings: this database alone."""
+        values = {
+            "PRIMARY_URL": self.servers.primary_proxy.url,
+            "REPLICA_URL": self.servers.replica_proxy.url,
+            "SYNC_DATA_DIR": str(self.folder),
+            "SYNC_DATABASES": self.database,
+        }
+        return load_settings(flags=values | self.overrides | overrides)
+
+    @contextmanager
+    def app(self, **overrides: str) -> Iterator[Application]:
+        """The program, opened."""
+        with Application.open(self.settings(**overrides)) as app:
+            yield app
+
+    def sync(self, *, full: bool = False, **overrides: str) -> CycleReport:
+        """One cycle."""
+        with self.app(**overrides) as app:
+            return app.sync(Quiet(), full=full)
+
+    def plan(self, **overrides: str) -> PlanReport:
+        """What a cycle would do."""
+        with self.app(**overrides) as app:
+            return app.plan(Quiet())
+
+    def verify(self, *, repair: bool = False, percent: float = 100.0) -> VerifyReport:
+        """Both sides compared by the program itself."""
+        with self.app() as app:
+            return app.verify(Quiet(), sample_percent=percent, repair=repair)
+
+    # ---- the judge --------------------------------------------------------------------------
+
+    def assert_identical(self) -> None:
+        """Both sides are equal, as the official client sees them."""
+        judgement = judge(self.primary, self.replica)
+        assert judgement.identical, (str(judgement), judgement.examples)
+
+    def assert_quiet(self, **overrides: str) -> CycleReport:
+        """Another cycle finds nothing to do and sends no write."""
+        before = len(self.replica_writes())
+        report = self.sync(full=False, **overrides)
+        assert report.outcome is Outcome.IDENTICAL, report
+        assert report.counts.applied == 0, report.counts
+        assert len(self.replica_writes()) == before, self.replica_writes()[before:]
+        return report
+
+    def sync_and_judge(self, **overrides: str) -> CycleReport:
+        """One cycle makes both sides identical, and the next has nothing to do."""
+        report = self.sync(full=False, **overrides)
+        self.assert_identical()
+        self.assert_quiet(**overrides)
+        return report
+
+    def replica_writes(self) -> list[Request]:
+        """Writes that the replica has got so far."""
+        return self.servers.replica_proxy.writes()
+
+    def ledger_ids(self, name: str = "docs") -> list[list[str]]:
+        """The ids that the ledger holds of a collection, chunk by chunk."""
+        with self.app() as app:
+            (mirror,) = (m for m in app.store.mirrors() if m.name == name)
+            heads = app.store.chunk_heads(mirror.collection_id)
+            chunks = [app.store.load_chunk(head.id) for head in heads]
+        return [chunk.ids for chunk in chunks if chunk is not None]
+
+    # ---- material ---------------------------------------------------------------------------
+
+    def create(
+        self, name: str = "docs", *, space: str = "cosine", count: int = 0, **more: Any
+    ) -> Collection:
+        """A collection on the primary, with `count` made-up records."""
+        configuration: Any = {"hnsw": {"space": space, **more.pop("hnsw", {})}}
+        collection = self.primary.create_collection(
+            name,
+            embedding_function=None,
+            configuration=configuration,
+            **more,
+        )
+        if count:
+            fill(collection, count)
+        return collection
+
+    def on_replica(self, name: str = "docs") -> Collection:
+        """The replica's collection of this name."""
+        return self.replica.get_collection(name, embedding_function=None)
+
+
+def vectors(count: int, dimension: int = 8, seed: int = 0) -> np.ndarray:
+    """Made-up embeddings, float32 of shape (count, dimension)."""
+    return np.random.default_rng(seed).standard_normal((count, dimension)).astype(np.float32)
+
+
+def fill(
+    collection: Collection, count: int, *, start: int = 0, dimension: int = 8, seed: int = 0
+) -> None:
+    """Add `count` made-up records named `r<number>`, with every kind of content."""
+    rows = vectors(count, dimension, seed + start)
+    for at in range(0, count, 1000):
+        numbers = range(start + at, start + min(at + 1000, count))
+        collection.add(
+            ids=[f"r{n}" for n in numbers],
+            embeddings=rows[at : at + len(numbers)],
+            documents=[f"the text of record {n}" for n in numbers],
+            metadatas=[
+                {
+                    "n": n,
+                    "share": n / 7,
+                    "even": n % 2 == 0,
+                    "name": f"n{n}",
+                    "tags": [f"t{n}", "x"],
+                }
+                for n in numbers
+            ],
+            uris=[f"file:///{n}" for n in numbers],
+        )
