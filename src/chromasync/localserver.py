@@ -100,7 +100,7 @@ class ChromaServer:
         env: Mapping[str, str] | None = None,
     ) -> None:
         self._temporary = path is None
-        self.path = path or Path(tempfile.mkdtemp(prefix="chromasync-"))
+        self.path = path.resolve() if path else Path(tempfile.mkdtemp(prefix="chromasync-"))
         self._command = command
         self._port = port
         self._env = dict(env or {})
@@ -179,6 +179,7 @@ class ChromaServer:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                cwd=self.path,  # some servers leave a log file where they stand
                 # a Ctrl-C in the terminal is for the parent, which then stops us in order
                 start_new_session=True,
                 env=os.environ | {"ANONYMIZED_TELEMETRY": "False"} | self._env,

@@ -159,18 +159,19 @@ class Verifier:
         known = IdSet(digests)
         for page in pages(self._replica, right, self._replica.count(right)):
             extra = [page[i] for i in np.flatnonzero(known.find(page) < 0)]
-            self._tally_extra(tally, extra)
+            self._tally_extra(tally, right, extra)
 
-    def _tally_extra(self, tally: _Tally, ids: list[str]) -> None:
+    def _tally_extra(self, tally: _Tally, right: Collection, ids: list[str]) -> None:
         """Replica ids that the walk of the primary did not see: asked for once more by id."""
         for start in range(0, len(ids), BATCH_IDS):
             asked = ids[start : start + BATCH_IDS]
             alive = set(self._primary.read(tally.collection, asked, embeddings=False).ids)
+            there = set(self._replica.read(right, asked, embeddings=False).ids)
             for record_id in asked:
                 if record_id in alive:
                     tally.inconclusive += 1
                     tally.find(Sigil.INCONCLUSIVE, record_id, "it was added during the comparison")
-                else:
+                elif record_id in there:
                     tally.extra += 1
                     tally.find(Sigil.EXTRA, record_id, "the primary does not have it")
 

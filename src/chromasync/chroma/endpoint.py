@@ -7,6 +7,7 @@ for the primary.
 from __future__ import annotations
 
 import copy
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -197,6 +198,7 @@ class ChromaWriter(ChromaReader):
             )
         self._open(connection, read_only=False)
         self._permit: Permit | None = None
+        self._turn = threading.Lock()
 
     def permitted_by(self, permit: Permit) -> ChromaWriter:
         """The same writer, calling `permit` before every attempt to send a write."""
@@ -315,7 +317,10 @@ class ChromaWriter(ChromaReader):
         path = f"{_collection(collection)}/{action}"
         for body in bodies:
             try:
-                self._write("POST", path, body)
+                # A server applies one write after another, and answers two that came together
+                # when both are done. In turns, one thread reads while the other's is applied.
+                with self._turn:
+                    self._write("POST", path, body)
             except TooLarge:
                 self._limits.too_large(len(body))
                 raise

@@ -271,7 +271,8 @@ def _batched(items: list[str], size: int) -> Iterator[list[str]]:
 class _Appender:
     """Appends ids to a collection's ledger, the last chunk first; each call is one transaction.
 
-    A chunk with room left is not handed out, because the next call may fill it.
+    A chunk with room left is not handed out, because the next call may fill it; nor is one that
+    the ledger had before, because the next call may take records from it.
     """
 
     def __init__(
@@ -281,6 +282,7 @@ class _Appender:
         self._collection_id = work.mirror.collection_id
         self._suspect = work.mirror.adopting
         self._size = chunk_size
+        self._former = {head.id for head in heads}
         self._offset = sum(head.count for head in heads)
         self._open_id = heads[-1].id if heads and heads[-1].count < chunk_size else 0
 
@@ -288,7 +290,7 @@ class _Appender:
         """Store chunks for `ids`; ids in `moved` leave the chunk named there, with their digests.
 
         Returns:
-            The heads of chunks that are full now.
+            The heads of new chunks that are full now.
         """
         shrunk, carry = self._take_from_sources(ids, moved)
         filled, taken = self._fill_open(ids, shrunk, carry)
@@ -307,7 +309,7 @@ class _Appender:
         self._offset += len(ids)
         heads = [replace(c.head, id=c.head.id or next(new_ids)) for c in appended]
         self._open_id = heads[-1].id if heads[-1].count < self._size else 0
-        return [head for head in heads if head.count >= self._size]
+        return [h for h in heads if h.count >= self._size and h.id not in self._former]
 
     def _take_from_sources(
         self, ids: list[str], moved: Mapping[str, int]

@@ -33,7 +33,7 @@ from chromasync.errors import ChromasyncError, DamagedChunk
 from chromasync.guard import refuse_same_server, refuse_swapped
 from chromasync.lease import Lead
 from chromasync.ledger.plan import choose_scrubs, must_read
-from chromasync.model import CycleStatus, Mirror, MirrorStatus, NewTask
+from chromasync.model import ChunkHead, CycleStatus, Mirror, MirrorStatus, NewTask
 from chromasync.ports import Progress, Reader, Store, Writer
 from chromasync.reconcile.chunk import Pair
 from chromasync.reports import CycleReport
@@ -165,7 +165,7 @@ class Coordinator:
             head
             for work in works.values()
             for head in self._store.chunk_heads(work.mirror.collection_id)
-            if not must_read(head) and head.id not in work.hints
+            if not _is_read_in(cycle, head) and not must_read(head) and head.id not in work.hints
         ]
         budget = inf if cycle.full else scrub_budget_seconds(self._settings)
         tasks = [
@@ -252,6 +252,10 @@ class Coordinator:
         except REFUSALS as error:
             log.warning("collection failed", name=work.mirror.name, reason=str(error))
             work.error = error
+
+
+def _is_read_in(cycle: CycleWork, head: ChunkHead) -> bool:
+    return head.read_at is not None and head.read_at >= cycle.cycle.started_at
 
 
 def _refused(cycle: CycleWork, mirror: Mirror, error: ChromasyncError) -> Mirror:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from chromasync.cycle.listing import place_of
+from chromasync.cycle.listing import Place, place_of
 from chromasync.cycle.names import settle_names
 from chromasync.cycle.pairing import Pairings, final_name
 from chromasync.cycle.prune import find_hold
@@ -54,13 +54,20 @@ class Drops:
         self._cycle.refresh_replicas()
         for collection in ousted:
             self._drop_ousted(collection)
-        awaited = {place_of(work.primary) for work in self._cycle.collections}
+        awaited = self._awaited_places()
         for mirror in self._pending:
-            if place_of(mirror) not in awaited:  # else its successor's turn decides
-                self._judge_vanished(mirror)
+            replica = self._cycle.replica_listing.collections.get(mirror.replica_id or "")
+            if replica is None or place_of(replica) not in awaited:
+                self._judge_vanished(mirror, replica)
         for collection in self._surplus.values():
-            self._judge_surplus(collection)
+            if place_of(collection) not in awaited:
+                self._judge_surplus(collection)
         self._clear_stale_holds()
+
+    def _awaited_places(self) -> set[Place]:
+        """Names that a primary collection has a right to: whoever has one waits for its turn."""
+        works, refused = self._cycle.collections, self._cycle.refused
+        return {place_of(w.primary) for w in works} | {place_of(mirror) for mirror, _ in refused}
 
     # ---- a re-created collection takes over the name -----------------------------------------
 
@@ -95,9 +102,8 @@ class Drops:
 
     # ---- a collection vanished from the primary ----------------------------------------------
 
-    def _judge_vanished(self, mirror: Mirror) -> None:
+    def _judge_vanished(self, mirror: Mirror, replica: Collection | None) -> None:
         hold = find_hold(self._holds, mirror.collection_id, HoldKind.DROP)
-        replica = self._cycle.replica_listing.collections.get(mirror.replica_id or "")
         count = 0 if replica is None else self._cycle.replica.count(replica)
         reason = judge_drop(
             mirror.missing_cycles,

@@ -16,7 +16,8 @@ from chromasync.reconcile.split import Splitter
 BATCH_BYTES = 8_000_000
 """Aim for the size of one answer."""
 
-FIRST_BATCH = 200
+FIRST_GUESS_BYTES = 2_000
+"""Of a record besides its embedding, until some were seen."""
 LARGEST_BATCH = 2_000
 BYTES_PER_FLOAT = 11
 BYTES_PER_RECORD = 200
@@ -72,9 +73,8 @@ class RecordReader:
         return batch
 
     def _batch_size(self, collection: Collection) -> int:
-        known = self._record_bytes.get(collection.id)
-        if known is None:
-            return FIRST_BATCH
+        guess = (collection.dimension or 0) * BYTES_PER_FLOAT + FIRST_GUESS_BYTES
+        known = self._record_bytes.get(collection.id, guess)
         return max(1, min(LARGEST_BATCH, int(BATCH_BYTES / known)))
 
     def _learn(self, collection: Collection, records: Records) -> None:
