@@ -11,11 +11,11 @@ PYTHON ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint bench servers docs clean
+.PHONY: help setup demo test lint bench bench-memory servers docs clean
 
 help: ## print this list
 	@echo "usage: make TARGET [ARGS=...]"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup: $(READY) ## create .venv with the pinned tools and chromasync itself
 
@@ -56,6 +56,9 @@ lint: $(READY) ## style, format, types and import contracts
 
 bench: $(READY) ## measure against the official client, side by side
 	$(BIN)/python -m bench $(ARGS)
+
+bench-memory: $(READY) ## one million ids: memory of a first copy and of a re-check (half an hour)
+	$(BIN)/python -m bench.memory $(ARGS)
 
 servers: $(SERVERS_READY) ## install the older Chroma servers that the compatibility tests use
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from chromasync.chroma import ChromaReader, ChromaWriter, Connection
 from chromasync.config import Role, Settings
@@ -17,7 +19,7 @@ from chromasync.quiet import Quiet
 from chromasync.reports import CycleReport, DoctorReport, PlanReport, StatusSnapshot, VerifyReport
 from chromasync.role import SingleRole
 from chromasync.status import take_snapshot
-from chromasync.store import open_store
+from chromasync.store import open_store, store_exists
 from chromasync.verify import Verifier
 
 
@@ -84,7 +86,7 @@ class Application:
     def plan(self, progress: Progress) -> PlanReport:
         """What a cycle would do; writes nothing, neither to a server nor to the store."""
         primary, replica = self.servers
-        return Preview(primary, replica, self.store, self.settings).make(progress)
+        return Preview(primary, replica, self._store_to_look_at(), self.settings).make(progress)
 
     def verify(
         self, progress: Progress, *, sample_percent: float = 100.0, repair: bool = False
@@ -103,7 +105,7 @@ class Application:
 
     def status(self) -> StatusSnapshot:
         """What the store knows; no server is asked."""
-        return take_snapshot(self.store, self.settings)
+        return take_snapshot(self._store_to_look_at(), self.settings)
 
     def approve(self, names: Sequence[str], *, everything: bool) -> list[Hold]:
         """Let what is held in these collections (or everywhere) through, once.
@@ -128,6 +130,15 @@ class Application:
     def doctor(self) -> DoctorReport:
         """Settings, reachability, versions and abilities; reports trouble instead of raising it."""
         return examine(self.settings, self.connection)
+
+    def _store_to_look_at(self) -> Store:
+        """The state store; before the first cycle, an empty one that leaves nothing behind."""
+        if self._store is not None or store_exists(self.settings.store_url):
+            return self.store
+        folder = self._stack.enter_context(TemporaryDirectory(prefix="chromasync-"))
+        store = open_store(Path(folder) / "empty.db")
+        self._stack.callback(store.close)
+        return store
 
     def _single_role(self) -> SingleRole:
         if self.settings.role is not Role.SINGLE:

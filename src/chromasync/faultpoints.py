@@ -23,6 +23,7 @@ MID_WRITE = "mid-write"
 AFTER_WRITE = "after-write"
 AFTER_COMPLETE = "after-complete"
 MID_PRUNE = "mid-prune"
+BEFORE_DROP = "before-drop"
 BEFORE_CLOSE = "before-close"
 
 ALL = (
@@ -37,6 +38,7 @@ ALL = (
     AFTER_WRITE,
     AFTER_COMPLETE,
     MID_PRUNE,
+    BEFORE_DROP,
     BEFORE_CLOSE,
 )
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import ExitStack
 
 import pytest
 
+from chromasync import faultpoints
 from chromasync.cycle import census
 from chromasync.reports import CycleReport, Outcome
 from tests.chaos.writers import BusyWriter
@@ -78,3 +80,28 @@ def test_one_cycle_after_the_writers_stop_is_enough(
         listed = stage.primary.get_collection(name, embedding_function=None).get(include=[])["ids"]
         held = [record_id for ids in stage.ledger_ids(name) for record_id in ids]
         assert sorted(held) == sorted(listed), name
+
+
+def test_a_chunk_is_not_handed_out_while_the_walk_may_still_take_records_from_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record that moved to the end leaves its chunk for good, however slow the workers are."""
+    monkeypatch.setattr(census, "PAGE_IDS", 10)
+    collection = stage.create(count=15)
+    stage.sync(SYNC_CHUNK_SIZE="10")
+    collection.delete(ids=["r12"])
+    fill(collection, 10, start=15)
+    fill(collection, 1, start=12)
+    walked = threading.Event()
+
+    def hook(point: str) -> None:
+        if point == faultpoints.AFTER_WALK:
+            walked.set()
+        if point == faultpoints.AFTER_READ:
+            assert walked.wait(30.0)
+
+    with faultpoints.injected(hook):
+        stage.sync(SYNC_CHUNK_SIZE="10")
+    stage.assert_identical()
+    listed = collection.get(include=[])["ids"]
+    assert [record_id for ids in stage.ledger_ids() for record_id in ids] == listed

@@ -60,7 +60,7 @@ def collection(name: str = "docs", **changes: object) -> CollectionReport:
     return CollectionReport(**(values | changes))  # type: ignore[arg-type]
 
 
-HOLD = Hold("id-old", "old", HoldKind.DELETES, 500, "500 of 600 records are gone.", NOON)
+HOLD = Hold("id-old", "old", HoldKind.DELETES, 500, "500 of 600 records are gone", NOON)
 ASIDE = Quarantined("id-old", "bad\n\x1b[31mid", "The replica refuses it.", absent=True)
 
 

@@ -38,7 +38,7 @@ Identical as of 2030-01-02 12:00:00 UTC: 1,234 records in 1 collection.
 
 HELD = """\
 default_tenant/archive/old: Look at it.
-Held for old: deleting 500 records that the primary no longer has. 500 of 600 records are gone. \
+Held for old: deleting 500 records that the primary no longer has, because 500 of 600 records are gone. \
 To let it through once: chromasync approve old
 Set aside in default_tenant/archive/old: record "bad\\n\\x1b[31mid", not on the replica. \
 The replica refuses it.
@@ -52,7 +52,8 @@ docs         create    2,000        0        0      0    3.5 MB
 old          hold          0        0      500    100   0 bytes
 
 old: held: Too many.
-A cycle would create 2,000, update 0 and delete 500 records: 3.5 MB, about 1 min 15 s. \
+A cycle would create 2,000, update 0 and delete 0 records: 3.5 MB, about 1 min 15 s. \
+It would hold 500 deletes. \
 Nothing was written.
 """
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import os
+import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,16 +19,19 @@ import numpy as np
 
 from chromasync.app import Application
 from chromasync.config import Settings, load_settings
+from chromasync.config.settings import DATABASE_FILE
 from chromasync.demo.judge import judge
 from chromasync.localserver import ChromaServer
+from chromasync.model import Hold
 from chromasync.quiet import Quiet
-from chromasync.reports import CycleReport, Outcome, PlanReport, VerifyReport
+from chromasync.reports import CycleReport, Outcome, PlanReport, StatusSnapshot, VerifyReport
 from chromasync.testing.proxy import RecordingProxy, Request
 
 if TYPE_CHECKING:
     from chromadb import Collection
     from chromadb.api import ClientAPI
 
+ROOT = Path(__file__).parents[2]
 TENANT = "default_tenant"
 _numbers = itertools.count()
 
@@ -104,15 +111,19 @@ class Stage:
 
     # ---- the program ------------------------------------------------------------------------
 
-    def settings(self, **overrides: str) -> Settings:
-        """The program's settings: this database alone."""
+    def values(self, **overrides: str) -> dict[str, str]:
+        """The program's settings as text: this database alone."""
         values = {
             "PRIMARY_URL": self.servers.primary_proxy.url,
             "REPLICA_URL": self.servers.replica_proxy.url,
             "SYNC_DATA_DIR": str(self.folder),
             "SYNC_DATABASES": self.database,
         }
-        return load_settings(flags=values | self.overrides | overrides)
+        return values | self.overrides | overrides
+
+    def settings(self, **overrides: str) -> Settings:
+        """The program's settings."""
+        return load_settings(flags=self.values(**overrides))
 
     @contextmanager
     def app(self, **overrides: str) -> Iterator[Application]:
@@ -134,6 +145,27 @@ class Stage:
         """Both sides compared by the program itself."""
         with self.app() as app:
             return app.verify(Quiet(), sample_percent=percent, repair=repair)
+
+    def status(self) -> StatusSnapshot:
+        """What the store knows."""
+        with self.app() as app:
+            return app.status()
+
+    def approve(self, *names: str) -> list[Hold]:
+        """Approve what is held in these collections, or everything when none are named."""
+        with self.app() as app:
+            return app.approve(names, everything=not names)
+
+    def command(self, *arguments: str, **overrides: str) -> subprocess.CompletedProcess[str]:
+        """The command line in a process of its own, with this stage's settings."""
+        settings = self.values(**overrides)
+        return run_command(*arguments, **settings)
+
+    @contextmanager
+    def state(self) -> Iterator[sqlite3.Connection]:
+        """The state file, opened behind the program's back; changes are kept."""
+        with closing(sqlite3.connect(self.folder / DATABASE_FILE)) as connection, connection:
+            yield connection
 
     # ---- the judge --------------------------------------------------------------------------
 
@@ -190,6 +222,20 @@ class Stage:
     def on_replica(self, name: str = "docs") -> Collection:
         """The replica's collection of this name."""
         return self.replica.get_collection(name, embedding_function=None)
+
+
+def run_command(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """`chromasync` in a process of its own, with these settings in its environment."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    python_path = f"{ROOT / 'src'}{os.pathsep}{ROOT}"
+    return subprocess.run(
+        [sys.executable, "-m", "chromasync", *arguments],
+        env=kept | {"PYTHONPATH": python_path} | settings,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
 
 
 def vectors(count: int, dimension: int = 8, seed: int = 0) -> np.ndarray:

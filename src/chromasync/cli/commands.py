@@ -359,6 +359,10 @@ def demo(invocation: Invocation, *, keep: bool) -> int:
     """
     from rich.console import Console
 
+    from chromasync.cli.logs import configure_logs
+    from chromasync.config import LogFormat, LogLevel
+
+    configure_logs(LogFormat.AUTO, LogLevel.DEBUG if invocation.debug else LogLevel.WARNING)
     console = Console(stderr=invocation.as_json, quiet=invocation.quiet)
     code = composition.play_demo(console, keep=keep)
     if invocation.as_json:

@@ -273,7 +273,7 @@ def _hold_sentences(hold: Hold) -> tuple[str, str]:
     if hold.approved_count is not None:
         return f"Approved for {name}: {what}.", "It goes through in the next cycle."
     return (
-        f"Held for {name}: {what}. {plain(hold.reason)}",
+        f"Held for {name}: {what}, because {plain(hold.reason)}.",
         f"To let it through once: chromasync approve {name}",
     )
 
@@ -330,11 +330,13 @@ def _plan_sentence(report: PlanReport) -> str:
         return "A cycle would change nothing."
     create = sum(c.create for c in report.collections)
     update = sum(c.update for c in report.collections)
-    delete = sum(c.delete for c in report.collections)
+    delete = sum(c.delete for c in report.collections if not c.held)
+    held = sum(c.delete for c in report.collections if c.held)
     return (
         f"A cycle would create {number(create)}, update {number(update)} and delete "
         f"{plural(delete, 'record')}: {size(report.bytes)}, about "
         f"{duration(report.expected_seconds)}."
+        + (f" It would hold {plural(held, 'delete')}." if held else "")
     )
 
 

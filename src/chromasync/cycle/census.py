@@ -49,6 +49,9 @@ PAGE_IDS = 100_000
 
 SURPLUS_BATCH = 5_000
 
+COUNTED = (MirrorStatus.IDENTICAL, MirrorStatus.LIMITED, MirrorStatus.HELD)
+"""States in which the replica's count was as expected when the last cycle closed."""
+
 Publish = Callable[[list[NewTask]], None]
 
 
@@ -182,7 +185,7 @@ class Census:
         """Notice a replica that lost or gained records since the last clean cycle."""
         mirror = work.mirror
         now = self._replica.count(work.replica)
-        if mirror.status in (MirrorStatus.IDENTICAL, MirrorStatus.LIMITED, MirrorStatus.HELD):
+        if mirror.status in COUNTED:
             if now < mirror.replica_count:
                 self._store.distrust(mirror.collection_id)
                 work.notes.append(
@@ -208,7 +211,6 @@ class Census:
             surplus += [page[i] for i in np.flatnonzero(rows < 0)]
         self._store.replace_surplus(collection_id, list(_batched(surplus, SURPLUS_BATCH)))
         self._distrust_lossy(work, heads, found)
-        work.checked_ids = True
         work.update(replica_walked_at=work.started_at)
         if surplus:
             work.notes.append(f"the replica has {len(surplus):,} records that the primary lacks")

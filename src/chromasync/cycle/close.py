@@ -103,12 +103,12 @@ def _has_live_hints(cycle: CycleWork, work: CollectionWork) -> bool:
     """Whether an id that the walk did not see is there all the same: the order is not as kept."""
     if not work.hints:
         return False
-    left = set().union(*work.hints.values())
-    for chunk_id in work.hints:
+    deletions = cycle.store.deletions(work.mirror.collection_id)
+    waiting = {record_id for deletion in deletions for record_id in deletion.ids}
+    for chunk_id, hinted in work.hints.items():
         chunk = cycle.store.load_chunk(chunk_id)
-        if chunk is not None and left & set(chunk.ids):
-            waiting = {i for d in cycle.store.deletions(chunk.head.collection_id) for i in d.ids}
-            return bool((left & set(chunk.ids)) - waiting)
+        if chunk is not None and (hinted - waiting) & set(chunk.ids):
+            return True
     return False
 
 
@@ -123,12 +123,14 @@ def report_cycle(
     holds = tuple(work.store.holds())
     quarantined = tuple(work.store.quarantined())
     notes = {w.mirror.collection_id: [*w.notes, *w.not_carried] for w in work.collections}
+    deleted = {w.mirror.collection_id: OpCounts(deleted=w.deleted) for w in work.collections}
     collections = tuple(
         report_mirror(
             mirror,
             holds,
             quarantined,
-            counts.get(mirror.collection_id, OpCounts()),
+            counts.get(mirror.collection_id, OpCounts())
+            + deleted.get(mirror.collection_id, OpCounts()),
             notes.get(mirror.collection_id, ()),
         )
         for mirror in mirrors

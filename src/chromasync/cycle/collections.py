@@ -73,12 +73,13 @@ def _create(cycle: CycleWork, pairing: Pairing, definition: Definition) -> Colle
 def _remember(cycle: CycleWork, pairing: Pairing, work: CollectionWork) -> None:
     """Store whose replica it is, before any record is written to it."""
     if pairing.match is not Match.KEEP:
+        adopted = pairing.match is Match.ADOPT
         work.update(
             status=MirrorStatus.NEW,
             identical_as_of=None,
-            replica_walked_at=None,
+            replica_walked_at=None if adopted else work.started_at,
             replica_count=0,
-            adopting=pairing.match is Match.ADOPT,
+            adopting=adopted,
         )
         cycle.store.save_mirror(work.mirror)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from chromasync import faultpoints
 from chromasync.cycle.listing import Place, place_of
 from chromasync.cycle.names import settle_names
 from chromasync.cycle.pairing import Pairings, final_name
@@ -141,6 +142,7 @@ class Drops:
     # ---- all three ---------------------------------------------------------------------------
 
     def _drop(self, collection: Collection) -> None:
+        faultpoints.reach(faultpoints.BEFORE_DROP)
         self._cycle.deleted += self._cycle.replica.count(collection)
         self._cycle.replica.drop_collection(collection)
         self._cycle.replica_listing.collections.pop(collection.id, None)

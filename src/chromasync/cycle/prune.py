@@ -13,6 +13,7 @@ from chromasync import faultpoints
 from chromasync.cycle.work import CollectionWork, CycleWork
 from chromasync.guard import is_approved, judge_deletes
 from chromasync.model import Deletion, DeletionKind, Hold, HoldKind
+from chromasync.reconcile.read import RecordReader
 
 HOLD_OF = {DeletionKind.GONE: HoldKind.DELETES, DeletionKind.SURPLUS: HoldKind.SURPLUS}
 
@@ -56,7 +57,9 @@ def _prune_kind(
         cycle.store.save_hold(Hold(collection_id, work.mirror.name, kind, count, reason))
         return
     for deletion in deletions:
-        cycle.deleted += _delete(cycle, work, deletion)
+        count = _delete(cycle, work, deletion)
+        work.deleted += count
+        cycle.deleted += count
     if hold is not None:
         cycle.store.clear_hold(collection_id, kind)
 
@@ -79,7 +82,8 @@ def _reason(
 
 def _delete(cycle: CycleWork, work: CollectionWork, deletion: Deletion) -> int:
     """Delete one batch, but for what the primary has after all; how many were deleted."""
-    alive = set(cycle.primary.read(work.primary, deletion.ids, embeddings=False).ids)
+    batch = RecordReader(cycle.primary).read(work.primary, deletion.ids, embeddings=False)
+    alive = {i for piece in batch.pieces for i in piece.ids} | batch.unreadable.keys()
     dead = [i for i in deletion.ids if i not in alive]
     if dead:
         cycle.replica.delete(work.replica, dead)

@@ -18,11 +18,11 @@ class CollectionWork:
     """One collection in one cycle.
 
     Attributes:
-        checked_ids: the replica's ids were walked in this cycle.
         hints: ids by chunk that the walk of the primary did not see.
         planned: records in the tasks that were planned.
         error: what kept a part of the work from being done; nothing is deleted then.
         held: records that a guard holds.
+        deleted: records deleted on the replica.
         notes: sentences for people.
         not_carried: what the replica's server cannot carry of the collection's definition.
     """
@@ -31,11 +31,11 @@ class CollectionWork:
     primary: Collection
     replica: Collection
     started_at: datetime
-    checked_ids: bool = False
     hints: dict[int, set[str]] = field(default_factory=dict)
     planned: int = 0
     error: ChromasyncError | None = None
     held: int = 0
+    deleted: int = 0
     notes: list[str] = field(default_factory=list)
     not_carried: tuple[str, ...] = ()
 
@@ -52,7 +52,7 @@ class CycleWork:
         replica: bound to the permit of the leader.
         store: bound to the leader's term.
         refused: mirrors that could not be worked on, and why.
-        deleted: records deleted on the replica.
+        deleted: records deleted on the replica, with whole collections.
         full: read everything again, whatever the budget.
     """
 

@@ -22,7 +22,7 @@ from chromasync.store.queue import QueuePart
 from chromasync.store.schema import schema_versions
 from chromasync.store.sqlite import SqliteBackend
 
-__all__ = ["SqlStore", "open_store"]
+__all__ = ["SqlStore", "open_store", "store_exists"]
 
 
 class SqlStore(LedgerPart, QueuePart, LeadPart, HistoryPart):
@@ -66,6 +66,15 @@ def open_store(place: str | PathLike[str]) -> SqlStore:
         backend.close()
         raise
     return SqlStore(backend)
+
+
+def store_exists(place: str | PathLike[str]) -> bool:
+    """Whether there is a state store already at a place that `open_store` takes.
+
+    Raises:
+        SettingsError: the place is not one that can hold a state store.
+    """
+    return _sqlite_path(str(place)).exists()
 
 
 def _sqlite_path(place: str) -> Path:

@@ -1,0 +1,346 @@
+"""What a cycle would find in one collection: its walks and its reads, without their writes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection as Container
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+import numpy as np
+import orjson
+
+from chromasync.config import Settings
+from chromasync.cycle.census import COUNTED, pages
+from chromasync.cycle.listing import place_of
+from chromasync.cycle.pairing import Match, Pairing
+from chromasync.definition import configuration_change, creatable, effective
+from chromasync.errors import DamagedChunk
+from chromasync.ledger.digest import at, embedding_digests, id_digests, payload_digests
+from chromasync.ledger.idset import IdSet
+from chromasync.ledger.plan import choose_scrubs, is_overdue, must_read
+from chromasync.ledger.walk import Disordered, MergeWalk, SetWalk, Walk
+from chromasync.model import (
+    UNKNOWN_DIGEST,
+    Chunk,
+    ChunkHead,
+    Collection,
+    Deletion,
+    DeletionKind,
+    Records,
+)
+from chromasync.ports import Progress, Reader, Store, Writer
+from chromasync.reconcile.diff import Differ, Difference, Whole, carried, metadata_delta
+from chromasync.reconcile.read import RecordReader
+from chromasync.reports import PlannedAction, PlannedCollection
+from chromasync.status import scrub_budget_seconds
+
+BATCH_IDS = 1_000
+BYTES_PER_FLOAT_SENT = 16 / 3
+"""A float32 in base64."""
+
+
+@dataclass(slots=True)
+class Draft:
+    """One collection on its way to a plan.
+
+    Attributes:
+        heads: the ledger's chunks; empty when a cycle would build them anew.
+        adopting: the replica holds records that no ledger vouches for.
+        moved: ids that a cycle would move to the ledger's end, with the chunk they are in.
+        hints: chunks of which the walk missed ids, or whose missing ids are back.
+        lossy: chunks that a cycle would make suspect, because the replica lost records.
+        seen: ids that the primary listed.
+        fresh: digests of ids that the ledger does not have.
+        gone: records to delete because the primary has them no more.
+        surplus: records to delete because the primary never had them.
+    """
+
+    planned: PlannedCollection
+    pairing: Pairing
+    heads: list[ChunkHead]
+    adopting: bool
+    moved: dict[str, int] = field(default_factory=dict)
+    hints: set[int] = field(default_factory=set)
+    lossy: set[int] = field(default_factory=set)
+    seen: int = 0
+    fresh: bytearray = field(default_factory=bytearray)
+    gone: int = 0
+    surplus: int = 0
+
+    def is_due(self, head: ChunkHead) -> bool:
+        """Whether a cycle would read this chunk whatever the budget."""
+        return must_read(head) or head.id in self.hints or head.id in self.lossy
+
+    def count_same(self, count: int) -> None:
+        """Count records that are the same on both sides."""
+        self.planned = replace(self.planned, same=self.planned.same + count)
+
+
+class Drafter:
+    """Makes drafts; reads servers and store, writes nothing."""
+
+    def __init__(
+        self,
+        primary: Reader,
+        replica: Writer,
+        store: Store,
+        settings: Settings,
+        progress: Progress,
+    ) -> None:
+        self._primary = primary
+        self._replica = replica
+        self._store = store
+        self._budget_seconds = scrub_budget_seconds(settings)
+        self._check_before = store.now() - timedelta(seconds=settings.sync_replica_check_interval)
+        self._progress = progress
+
+    def draft(self, pairing: Pairing) -> Draft:
+        """Both walks of one collection, with what is new to the ledger compared."""
+        keeps = pairing.match is Match.KEEP
+        heads = self._store.chunk_heads(pairing.mirror.collection_id) if keeps else []
+        try:
+            return self._walked(pairing, heads)
+        except DamagedChunk:
+            return self._walked(pairing, [])
+
+    def read_chunks(self, drafts: list[Draft]) -> None:
+        """Read what a cycle would read, and take the other chunks at the ledger's word."""
+        quiet = [head for d in drafts for head in d.heads if not d.is_due(head)]
+        chosen = choose_scrubs(quiet, self._budget_seconds, self._check_before)
+        scrubs = {s.head.id: s.check_replica for s in chosen}
+        for draft in drafts:
+            left = Counter(draft.moved.values())
+            for head in draft.heads:
+                if draft.is_due(head):
+                    suspect = head.suspect or head.id in draft.lossy
+                    self._compare_chunk(
+                        draft, head, whole=suspect or is_overdue(head, self._check_before)
+                    )
+                elif head.id in scrubs:
+                    self._compare_chunk(draft, head, whole=scrubs[head.id])
+                else:
+                    draft.gone += head.gone_count
+                    draft.count_same(head.count - head.gone_count - left[head.id])
+
+    def _walked(self, pairing: Pairing, heads: list[ChunkHead]) -> Draft:
+        place = place_of(pairing.primary)
+        planned = PlannedCollection(*place, self._action(pairing), reason=pairing.lost)
+        lost = pairing.match is Match.KEEP and not heads and pairing.mirror.primary_count > 0
+        adopting = pairing.match is Match.ADOPT or pairing.mirror.adopting or lost
+        draft = Draft(planned, pairing, heads, adopting)
+        walk = self._walk(draft)
+        draft.seen, draft.hints = walk.seen, self._fresh_hints(draft, walk)
+        if pairing.replica is not None:
+            self._look_at_replica(draft, pairing.replica)
+        return draft
+
+    def _action(self, pairing: Pairing) -> PlannedAction:
+        if pairing.match is Match.CREATE:
+            beside = pairing.create_name != pairing.primary.name
+            return PlannedAction.REPLACE if beside else PlannedAction.CREATE
+        if pairing.match is Match.ADOPT:
+            return PlannedAction.ADOPT
+        replica = pairing.replica
+        if replica is None or replica.name != pairing.primary.name:
+            return PlannedAction.RENAME
+        server = self._replica.capabilities()
+        wanted, _ = creatable(pairing.primary, server)
+        delta = metadata_delta(dict(wanted.metadata), dict(replica.metadata))
+        changed = delta is not None or configuration_change(pairing.primary, replica, server)
+        return PlannedAction.MODIFY if changed else PlannedAction.NONE
+
+    # ---- the walks --------------------------------------------------------------------------
+
+    def _walk(self, draft: Draft) -> Walk:
+        ordered = draft.pairing.mirror.ordered
+        walk = self._new_walk(MergeWalk if ordered else SetWalk, draft)
+        try:
+            self._take_new(draft, walk)
+        except Disordered:
+            walk = self._new_walk(SetWalk, draft)
+            self._take_new(draft, walk)
+        return walk
+
+    def _new_walk(self, kind: type[MergeWalk | SetWalk], draft: Draft) -> Walk:
+        primary = draft.pairing.primary
+        listed = pages(self._primary, primary, self._primary.count(primary))
+        return kind(listed, draft.heads, self._load_ids)
+
+    def _take_new(self, draft: Draft, walk: Walk) -> None:
+        """Compare what is new to the ledger, or moved in it, while the walk goes on.
+
+        A cycle inserts unasked what is new; what moved, or has to be adopted, it compares.
+        """
+        for ids in walk.new_ids():
+            moved = [i for i in ids if i in walk.moved]
+            fresh = [i for i in dict.fromkeys(ids) if i not in walk.moved]
+            draft.moved.update((i, walk.moved[i]) for i in moved)
+            draft.fresh += id_digests(fresh)
+            for part in _parts(moved):
+                self._compare(draft, part)
+            for part in _parts(fresh):
+                self._compare(draft, part, absent=not draft.adopting)
+
+    def _fresh_hints(self, draft: Draft, walk: Walk) -> set[int]:
+        missing = walk.missing
+        waiting = {head.id for head in draft.heads if head.gone_count}
+        known = {d.chunk_id: set(d.ids) for d in self._waiting(draft, DeletionKind.GONE)}
+        asked = waiting | missing.keys()
+        return {c for c in asked if set(missing.get(c, ())) != known.get(c)}
+
+    def _waiting(self, draft: Draft, kind: DeletionKind) -> list[Deletion]:
+        if not draft.heads:
+            return []
+        stored = self._store.deletions(draft.pairing.mirror.collection_id)
+        return [d for d in stored if d.kind is kind]
+
+    def _look_at_replica(self, draft: Draft, replica: Collection) -> None:
+        """Decide whether a cycle would walk the replica's ids, and do so if it would."""
+        mirror = draft.pairing.mirror
+        now = self._replica.count(replica)
+        walked_at = None if draft.adopting and not draft.heads else mirror.replica_walked_at
+        if mirror.status in COUNTED and now != mirror.replica_count:
+            walked_at = None
+            if now < mirror.replica_count:
+                draft.lossy = {head.id for head in draft.heads}
+        due = now > 0 if walked_at is None else walked_at <= self._check_before
+        if due:
+            self._walk_replica(draft, replica, now)
+        else:
+            waiting = self._waiting(draft, DeletionKind.SURPLUS)
+            draft.surplus = sum(len(d.ids) for d in waiting)
+
+    def _walk_replica(self, draft: Draft, replica: Collection, count: int) -> None:
+        digests = bytearray()
+        for head in draft.heads:
+            digests += id_digests(self._load_ids(head.id))
+        ledger = IdSet(digests + draft.fresh)
+        found = np.zeros(len(ledger), dtype=bool)
+        for page in pages(self._replica, replica, count):
+            rows = ledger.find(page)
+            found[rows[rows >= 0]] = True
+            draft.surplus += int(np.count_nonzero(rows < 0))
+        start = 0
+        for head in draft.heads:
+            missing = np.flatnonzero(~found[start : start + head.count]).tolist()
+            start += head.count
+            if missing and self._knows_any(head, missing):
+                draft.lossy.add(head.id)
+
+    def _knows_any(self, head: ChunkHead, rows: list[int]) -> bool:
+        chunk = self._store.load_chunk(head.id)
+        aside = {q.record_id for q in self._store.quarantined(head.collection_id) if q.absent}
+        return chunk is not None and any(
+            _is_known(chunk, row) and chunk.ids[row] not in aside for row in rows
+        )
+
+    def _load_ids(self, chunk_id: int) -> list[str]:
+        chunk = self._store.load_chunk(chunk_id)
+        return [] if chunk is None else chunk.ids
+
+    # ---- contents ---------------------------------------------------------------------------
+
+    def _compare_chunk(self, draft: Draft, head: ChunkHead, *, whole: bool) -> None:
+        """Count what reconciling one chunk would do; `whole`: whatever the digests say."""
+        chunk = self._store.load_chunk(head.id)
+        if chunk is None:
+            return
+        known = {
+            record_id: at(chunk.embedding_digests, row) + at(chunk.payload_digests, row)
+            for row, record_id in enumerate(chunk.ids)
+            if record_id not in draft.moved
+        }
+        suspect = head.suspect or head.id in draft.lossy
+        for batch in RecordReader(self._primary).batches(draft.pairing.primary, list(known)):
+            absent = set(batch.asked) - set(batch.unreadable)
+            for piece in batch.pieces:
+                absent.difference_update(piece.ids)
+                changed = list(piece.ids) if whole else _changed_ids(piece, known)
+                self._compare_records(draft, piece, changed)
+                draft.count_same(len(piece) - len(changed))
+            draft.gone += sum(suspect or known[i] != 2 * UNKNOWN_DIGEST for i in absent)
+            self._progress.advance(len(batch.asked))
+
+    def _compare(self, draft: Draft, ids: list[str], *, absent: bool = False) -> None:
+        """Count what must be written so that these records are the same on both sides."""
+        for batch in RecordReader(self._primary).batches(draft.pairing.primary, ids):
+            for piece in batch.pieces:
+                self._compare_records(draft, piece, piece.ids, absent=absent)
+            self._progress.advance(len(batch.asked))
+
+    def _compare_records(
+        self, draft: Draft, wanted: Records, ids: Container[str], *, absent: bool = False
+    ) -> None:
+        """Compare those of the primary's records that are in `ids` with the replica's."""
+        chosen = set(ids)
+        if not chosen:
+            return
+        differ = Differ(effective(draft.pairing.primary).space)
+        sendable, _ = carried(wanted, self._replica.capabilities())
+        asked = [] if absent else [i for i in wanted.ids if i in chosen]
+        present = self._present(draft.pairing.replica, asked)
+        for row, record_id in enumerate(wanted.ids):
+            if record_id in chosen:
+                difference = _difference(differ, sendable, row, present.get(record_id))
+                draft.planned = _counted(draft.planned, sendable, row, difference)
+
+    def _present(
+        self, replica: Collection | None, ids: list[str]
+    ) -> Mapping[str, tuple[Records, int]]:
+        if replica is None or not ids:
+            return {}
+        batch = RecordReader(self._replica).read(replica, ids)
+        return {i: (piece, row) for piece in batch.pieces for row, i in enumerate(piece.ids)}
+
+
+def _parts(ids: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(ids), BATCH_IDS):
+        yield ids[start : start + BATCH_IDS]
+
+
+def _is_known(chunk: Chunk, row: int) -> bool:
+    return at(chunk.payload_digests, row) != UNKNOWN_DIGEST
+
+
+def _changed_ids(records: Records, known: Mapping[str, bytes]) -> list[str]:
+    embedding, payload = embedding_digests(records), payload_digests(records)
+    return [
+        record_id
+        for row, record_id in enumerate(records.ids)
+        if at(embedding, row) + at(payload, row) != known.get(record_id)
+    ]
+
+
+def _difference(
+    differ: Differ, wanted: Records, row: int, present: tuple[Records, int] | None
+) -> Difference:
+    if present is None:
+        return Whole.INSERT
+    return differ.difference(wanted, row, *present)
+
+
+def _counted(
+    planned: PlannedCollection, wanted: Records, row: int, difference: Difference
+) -> PlannedCollection:
+    """The plan with one more record in it."""
+    match difference:
+        case None:
+            return replace(planned, same=planned.same + 1)
+        case Whole.INSERT:
+            size = _sent_bytes(wanted, row)
+            return replace(planned, create=planned.create + 1, bytes=planned.bytes + size)
+        case Whole.REPLACE:
+            size = _sent_bytes(wanted, row)
+        case _:
+            floats = 0 if difference.embedding is None else difference.embedding.size
+            rest = [difference.id, difference.document, difference.metadata, difference.uri]
+            size = int(floats * BYTES_PER_FLOAT_SENT) + len(orjson.dumps(rest))
+    return replace(planned, update=planned.update + 1, bytes=planned.bytes + size)
+
+
+def _sent_bytes(records: Records, row: int) -> int:
+    floats = 0 if records.embeddings is None else records.embeddings.shape[1]
+    rest = [records.ids[row], records.documents[row], records.metadatas[row], records.uris[row]]
+    return int(floats * BYTES_PER_FLOAT_SENT) + len(orjson.dumps(rest))

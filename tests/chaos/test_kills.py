@@ -1,0 +1,91 @@
+"""A process killed at any named point of a cycle: the next one leads at once and converges."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from chromasync import faultpoints
+from chromasync.faultpoints import (
+    AFTER_CLAIM,
+    AFTER_COLLECTION_CREATED,
+    AFTER_COMPLETE,
+    AFTER_OPEN,
+    AFTER_PLAN,
+    AFTER_READ,
+    AFTER_WALK,
+    AFTER_WRITE,
+    BEFORE_CLOSE,
+    BEFORE_DROP,
+    BETWEEN_RENAMES,
+    MID_PRUNE,
+    MID_WRITE,
+)
+from chromasync.model import CycleStatus
+from tests.chaos.processes import live_tasks, run
+from tests.chaos.scenes import SETTINGS, Scene, arrange_changes, arrange_first_copy
+from tests.support.stage import Stage
+
+IN_A_FIRST_COPY = (
+    (AFTER_OPEN, 1),
+    (AFTER_COLLECTION_CREATED, 1),
+    (AFTER_COLLECTION_CREATED, 2),
+    (AFTER_WALK, 2),
+    (AFTER_PLAN, 1),
+    (AFTER_CLAIM, 1),
+    (AFTER_READ, 3),
+    (MID_WRITE, 3),
+    (AFTER_WRITE, 3),
+    (AFTER_COMPLETE, 4),
+    (BEFORE_CLOSE, 1),
+)
+AMONG_CHANGES = (
+    (AFTER_OPEN, 1),
+    (AFTER_COLLECTION_CREATED, 2),
+    (BETWEEN_RENAMES, 1),
+    (BETWEEN_RENAMES, 2),
+    (BETWEEN_RENAMES, 3),
+    (AFTER_WALK, 4),
+    (AFTER_PLAN, 1),
+    (AFTER_CLAIM, 5),
+    (AFTER_READ, 5),
+    (MID_WRITE, 1),
+    (MID_WRITE, 4),
+    (AFTER_WRITE, 6),
+    (AFTER_COMPLETE, 7),
+    (MID_PRUNE, 1),
+    (BEFORE_DROP, 1),
+    (BEFORE_DROP, 2),
+    (BEFORE_DROP, 3),
+    (BEFORE_CLOSE, 1),
+)
+CASES = [
+    *((arrange_first_copy, *point) for point in IN_A_FIRST_COPY),
+    *((arrange_changes, *point) for point in AMONG_CHANGES),
+]
+
+
+def test_every_named_point_is_killed_at() -> None:
+    """The cases below name every point that there is."""
+    assert {point for _, point, _ in CASES} == set(faultpoints.ALL)
+
+
+@pytest.mark.parametrize(
+    ("arrange", "point", "nth"), CASES, ids=[f"{a.__name__}-{p}-{n}" for a, p, n in CASES]
+)
+def test_the_next_process_takes_over_at_once_and_converges(
+    stage: Stage, arrange: Scene, point: str, nth: int
+) -> None:
+    """After SIGKILL, one cycle of a fresh process makes both sides identical; then all is quiet."""
+    arrange(stage)
+    code, said = run(stage, "sync", CHROMASYNC_FAULTPOINT=f"{point}:{nth}", **SETTINGS)
+    assert code == -signal.SIGKILL, said
+
+    stage.sync_and_judge(**SETTINGS)
+
+    assert live_tasks(stage) == 0
+    with stage.app() as app:
+        quiet, mended, killed = app.store.cycles(3)
+    assert killed.status is CycleStatus.ABANDONED
+    assert mended.status is quiet.status is CycleStatus.COMPLETED
