@@ -12,6 +12,7 @@ import pytest
 from chromasync.localserver import ChromaServer
 from chromasync.testing.proxy import RecordingProxy
 from tests.compat_servers import INSTALLED, command
+from tests.support.stage import Servers, running_servers
 
 if TYPE_CHECKING:
     from chromadb.api import ClientAPI
@@ -23,6 +24,14 @@ class ServerMaker(Protocol):
 
 class ProxyMaker(Protocol):
     def __call__(self, upstream_url: str, **options: Any) -> RecordingProxy: ...
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """Two real servers for the whole session; at its end, nobody has tried to write the primary."""
+    with running_servers() as servers:
+        yield servers
+        assert servers.primary_proxy.writes() == []
 
 
 @pytest.fixture

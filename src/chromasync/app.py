@@ -79,8 +79,8 @@ class Application:
 
     def run(self, stop: threading.Event) -> int:
         """The service, until `stop` is set; gives the exit code."""
-        with self._single_role() as role:
-            role.run_until(stop, Quiet())
+        with self._single_role(stop) as role:
+            role.run(Quiet())
         return 0
 
     def plan(self, progress: Progress) -> PlanReport:
@@ -140,7 +140,7 @@ class Application:
         self._stack.callback(store.close)
         return store
 
-    def _single_role(self) -> SingleRole:
+    def _single_role(self, stop: threading.Event | None = None) -> SingleRole:
         if self.settings.role is not Role.SINGLE:
             raise SettingsError(
                 f"SYNC_DISTRIBUTED=true asks for the role {self.settings.role.value}, "
@@ -149,4 +149,4 @@ class Application:
                 hint="Set SYNC_DISTRIBUTED=false to run everything in one process.",
             )
         primary, replica = self.servers
-        return SingleRole(primary, replica, self.store, self.settings)
+        return SingleRole(primary, replica, self.store, self.settings, stop)

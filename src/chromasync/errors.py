@@ -20,7 +20,8 @@
     │       └── DamagedChunk     one chunk of the ledger; it can be adopted again  exit 4
     ├── GuardRefusal             a guard refuses to run at all                     exit 4
     ├── LeaseLost                this process may no longer write      lease-lost  exit 3
-    └── AnotherInstance          another process leads on this store               exit 5
+    ├── AnotherInstance          another process leads on this store               exit 5
+    └── Stopped                  asked to stop in the middle of a cycle            exit 130
 
 `retry` tells the caller what a repetition can bring: `transient` (may succeed later), `permanent`
 (will not, unless something changes) or `lease_lost` (someone else owns the work now).
@@ -136,9 +137,13 @@ class AccessRefused(ServerError):
 class NotFound(ServerError):
     """The tenant, database or collection does not exist (404)."""
 
+    default_hint = "Check its name; if it was removed meanwhile, the next cycle sees that."
+
 
 class Conflict(ServerError):
     """The name is already taken."""
+
+    default_hint = "Rename or remove what has the name; the next cycle tries again."
 
 
 class RequestRefused(ServerError):
@@ -155,6 +160,8 @@ class QuotaExceeded(RequestRefused):
 
 class ServerFault(ServerError):
     """The server answers 500 each time it is asked this."""
+
+    default_hint = "The server's own log says why; the next cycle asks again."
 
 
 class ReadOnlyViolation(ServerError):
@@ -209,3 +216,10 @@ class AnotherInstance(ChromasyncError):
     """Another process already leads on this state store."""
 
     exit_code = 5
+
+
+class Stopped(ChromasyncError):
+    """The process was asked to stop in the middle of a cycle."""
+
+    retry = Retry.TRANSIENT
+    exit_code = 130

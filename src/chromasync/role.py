@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import threading
 import time
-from types import TracebackType
 from typing import Self
 
 import structlog
 
 from chromasync.config import Settings
 from chromasync.cycle.coordinator import Coordinator, Pairs
-from chromasync.errors import ChromasyncError, Retry
+from chromasync.errors import ChromasyncError, Retry, Stopped
 from chromasync.lease import Lead
 from chromasync.model import Task
 from chromasync.ports import Progress, Reader, Store, Writer
@@ -24,7 +23,6 @@ from chromasync.reports import CycleReport
 from chromasync.worker import WorkerPool, process_name
 
 LEAD_SECONDS = 30.0
-BEAT_SECONDS = 15.0
 RETRY_SECONDS = 5.0
 """First wait after a cycle that could not reach a server; doubles up to the interval."""
 
@@ -34,11 +32,22 @@ log = structlog.get_logger()
 class SingleRole:
     """One process that does everything; a context manager.
 
+    Args:
+        stop: set by someone else when this process shall end.
+
     Raises (on entering):
         AnotherInstance: another process leads on this store.
     """
 
-    def __init__(self, primary: Reader, replica: Writer, store: Store, settings: Settings) -> None:
+    def __init__(
+        self,
+        primary: Reader,
+        replica: Writer,
+        store: Store,
+        settings: Settings,
+        stop: threading.Event | None = None,
+    ) -> None:
+        self._stop = stop or threading.Event()
         self._primary = primary
         self._replica = replica
         self._store = store
@@ -67,16 +76,12 @@ class SingleRole:
             lead=self._lead,
             pool=self._pool,
             pairs=self._pairs,
+            stop=self._stop,
         )
         self._pool.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._pool.stop()
         self._lead.give_up()
 
@@ -87,26 +92,23 @@ class SingleRole:
         """One cycle; see `Coordinator.run_cycle`."""
         return self._coordinator.run_cycle(progress, full=full)
 
-    def run_until(self, stop: threading.Event, progress: Progress) -> None:
+    def run(self, progress: Progress) -> None:
         """Cycles, one each SYNC_INTERVAL, until `stop` is set.
 
         An error that a repetition may mend is retried sooner; any other ends the service.
         """
         wait = RETRY_SECONDS
-        while not stop.is_set():
+        while not self._stop.is_set():
             began = time.monotonic()
             try:
                 report = self.run_cycle(progress)
                 log.info("cycle closed", outcome=report.outcome, cycle=report.cycle.id)
                 wait, pause = RETRY_SECONDS, self._settings.sync_interval
+            except Stopped:
+                return
             except ChromasyncError as error:
                 if error.retry is not Retry.TRANSIENT:
                     raise
                 log.warning("cycle failed", reason=str(error), retry_in_seconds=wait)
                 pause, wait = wait, min(2 * wait, self._settings.sync_interval)
-            self._pause(stop, began + pause)
-
-    def _pause(self, stop: threading.Event, until: float) -> None:
-        while not stop.is_set() and (left := until - time.monotonic()) > 0:
-            self._pool.beat()
-            stop.wait(min(left, BEAT_SECONDS))
+            self._stop.wait(max(0.0, began + pause - time.monotonic()))

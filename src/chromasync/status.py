@@ -23,6 +23,11 @@ def report_mirror(
     """One collection for people."""
     key = mirror.collection_id
     words = [*notes, *([mirror.last_error] if mirror.last_error else [])]
+    if mirror.reduced_count:
+        words.append(
+            f"{mirror.reduced_count:,} records are without metadata that the replica's server "
+            "cannot store, such as lists."
+        )
     return CollectionReport(
         collection_id=key,
         tenant=mirror.tenant,

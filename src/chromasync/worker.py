@@ -3,13 +3,15 @@
 The workers of a process live as long as its role. Between cycles they wait for `wake`; while tasks
 are there they claim a few at a time, oldest first.
 
-What an error means for a task: a lost lease leaves it to its new owner; an unreachable server or
-store hands it back unharmed and pauses the worker; anything that a repetition cannot mend fails it
-with its reason at once; anything unforeseen is retried with backoff, then fails.
+What an error means for a task: a lost lease leaves it to its new owner, or hands it back when
+nobody has taken it; an unreachable server or store hands it back unharmed and pauses the worker;
+anything that a repetition cannot mend fails it with its reason at once; anything unforeseen is
+retried with backoff, then fails. A chunk whose task was broken off is suspect.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import threading
@@ -30,6 +32,7 @@ from chromasync.reconcile.chunk import ChunkReconciler, Pair
 MAX_RETRIES = 5
 CLAIM_SIZE = 1
 IDLE_SECONDS = 1.0
+BEAT_SECONDS = 15.0
 MEMORY_SHARE = 0.85
 
 log = structlog.get_logger()
@@ -76,23 +79,24 @@ class WorkerPool:
         memory_mb: int | None = None,
     ) -> None:
         self._store = store
-        self._memory_bytes = None if memory_mb is None else memory_mb * 1e6 * MEMORY_SHARE
+        self._memory_bytes = math.inf if memory_mb is None else memory_mb * 1e6 * MEMORY_SHARE
         self._reconciler = reconciler
         self._find_pair = find_pair
         self._lease_seconds = lease_seconds
         self._keeper = LeaseKeeper(store, lease_seconds)
         self._wake = threading.Condition()
         self._stopping = False
-        self._paused = False
+        self._ended = threading.Event()
         self.progressed = threading.Event()
         self.trouble: Trouble | None = None
         self.name = name
         self._process = psutil.Process()
-        self._busy: dict[str, int] = {}
+        self._busy: dict[str, int | None] = {}
         self._threads = [
             threading.Thread(target=self._run, args=(f"{name}/{n}",), name=f"worker-{n}")
             for n in range(threads)
         ]
+        self._beater = threading.Thread(target=self._beat_on, name="beater", daemon=True)
 
     def start(self) -> None:
         """Start the threads."""
@@ -100,15 +104,20 @@ class WorkerPool:
         self._keeper.start()
         for thread in self._threads:
             thread.start()
-        self.beat(WorkerStatus.ACTIVE)
+        self.beat()
+        self._beater.start()
 
     def stop(self) -> None:
-        """Drain: finish the tasks at hand, claim no more, and end the threads."""
+        """Drain: finish the tasks at hand, claim no more, and end the threads; once is enough."""
+        if self._ended.is_set():
+            return
         with self._wake:
             self._stopping = True
             self._wake.notify_all()
         for thread in self._threads:
             thread.join()
+        self._ended.set()
+        self._beater.join()
         self._keeper.stop()
         self.beat(WorkerStatus.STOPPED)
 
@@ -129,7 +138,7 @@ class WorkerPool:
             WorkerBeat(
                 worker_id=self.name,
                 status=status,
-                current_task_id=next(iter(self._busy.values()), None),
+                current_task_id=next((i for i in list(self._busy.values()) if i), None),
                 memory_mb=self._process.memory_info().rss / 1e6,
                 cpu_percent=self._process.cpu_percent(),
                 hostname=socket.gethostname(),
@@ -138,10 +147,19 @@ class WorkerPool:
             )
         )
 
+    def _beat_on(self) -> None:
+        while not self._ended.wait(BEAT_SECONDS):
+            try:
+                self.beat()
+            except ChromasyncError as error:
+                log.warning("no proof of life", reason=str(error))
+
     def _run(self, worker_id: str) -> None:
         while not self._stopping:
             try:
-                worked = self.trouble is None and self._has_memory() and self._work_once(worker_id)
+                worked = (
+                    self.trouble is None and self._begin(worker_id) and self._work_once(worker_id)
+                )
             except ChromasyncError as error:
                 self._note_trouble(error)
                 worked = False
@@ -150,33 +168,34 @@ class WorkerPool:
                     if not self._stopping:
                         self._wake.wait(IDLE_SECONDS)
 
-    def _has_memory(self) -> bool:
-        """Whether one more task fits into memory; with none at work, one always may begin."""
-        if self._memory_bytes is None or not self._busy:
+    def _begin(self, worker_id: str) -> bool:
+        """Take a place at work if memory allows it; with none at work, one always may begin."""
+        with self._wake:
+            if self._busy and self._process.memory_info().rss >= self._memory_bytes:
+                return False
+            self._busy[worker_id] = None
             return True
-        return self._process.memory_info().rss < self._memory_bytes
 
     def _work_once(self, worker_id: str) -> bool:
-        """Claim and do tasks; whether there were any."""
-        asked_at = monotonic()
-        tasks = self._store.claim_tasks(self.name, CLAIM_SIZE, self._lease_seconds)
-        for task in tasks:
-            lease = self._keeper.hold(task, asked_at)
-            self._busy[worker_id] = task.id
-            try:
-                faultpoints.reach(faultpoints.AFTER_CLAIM)
-                self._do(task, lease)
-            finally:
-                self._busy.pop(worker_id, None)
-                self._keeper.let_go(task)
-                self.progressed.set()
-        return bool(tasks)
+        """Claim and do tasks, then give the place up; whether there were any."""
+        try:
+            asked_at = monotonic()
+            tasks = self._store.claim_tasks(self.name, CLAIM_SIZE, self._lease_seconds)
+            for task in tasks:
+                self._busy[worker_id] = task.id
+                self._do(task, self._keeper.hold(task, asked_at))
+            return bool(tasks)
+        finally:
+            self._busy.pop(worker_id, None)
 
     def _do(self, task: Task, lease: Lease) -> None:
         try:
+            faultpoints.reach(faultpoints.AFTER_CLAIM)
             self._reconcile(task, lease)
         except LeaseLost as error:
             log.warning("lease lost", task=task.id, reason=error.what)
+            self._distrust(task)
+            self._store.release_tasks([task])
         except DamagedChunk as error:
             self._store.fail_task(task, str(error), max_retries=0)
             self._store.forget_chunks(task.collection_id)
@@ -192,6 +211,9 @@ class WorkerPool:
             words = f"unexpected {type(error).__name__}: {error}"
             self._distrust(task)
             self._store.fail_task(task, words, max_retries=MAX_RETRIES)
+        finally:
+            self._keeper.let_go(task)
+            self.progressed.set()
 
     def _distrust(self, task: Task) -> None:
         """What a broken-off attempt wrote to the replica, nobody knows."""

@@ -11,15 +11,7 @@ import pytest
 from chromasync.localserver import ChromaServer
 from chromasync.testing.proxy import RecordingProxy
 from tests.chaos.faults import calm
-from tests.support.stage import Servers, Stage, running_servers
-
-
-@pytest.fixture(scope="session")
-def servers() -> Iterator[Servers]:
-    """Two real servers for the whole session; at its end, nobody has tried to write the primary."""
-    with running_servers() as servers:
-        yield servers
-        assert servers.primary_proxy.writes() == []
+from tests.support.stage import Servers, Stage
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ def chroma_error(status: int, message: str = "made to fail", **headers: str) -> 
 
 
 BUSY = chroma_error(429, "Backoff and retry", **{"retry-after": "0.05"})
+GATEWAY = Answer(502, b"<html>bad gateway</html>")
 
 MAKERS: dict[str, Callable[[threading.Event], Fault]] = {
     "reset before the server saw it": lambda _: ResetBefore(),
@@ -36,7 +37,7 @@ MAKERS: dict[str, Callable[[threading.Event], Fault]] = {
     "web page with 200": lambda _: HTML,
     "too many requests": lambda _: BUSY,
     "500": lambda _: chroma_error(500),
-    "502 from a gateway": lambda _: Answer(502, b"<html>bad gateway</html>"),
+    "502 from a gateway": lambda _: GATEWAY,
     "503": lambda _: chroma_error(503),
     "no answer before the timeout": lambda release: Hang(release),
     "applied, no answer before the timeout": lambda release: Hang(release, after_forwarding=True),

@@ -24,42 +24,38 @@ from chromasync.faultpoints import (
 )
 from chromasync.model import CycleStatus
 from tests.chaos.processes import live_tasks, run
+from tests.chaos.profile import NIGHTLY
 from tests.chaos.scenes import SETTINGS, Scene, arrange_changes, arrange_first_copy
 from tests.support.stage import Stage
 
-IN_A_FIRST_COPY = (
-    (AFTER_OPEN, 1),
-    (AFTER_COLLECTION_CREATED, 1),
+IN_A_FIRST_COPY = [
     (AFTER_COLLECTION_CREATED, 2),
-    (AFTER_WALK, 2),
     (AFTER_PLAN, 1),
-    (AFTER_CLAIM, 1),
     (AFTER_READ, 3),
-    (MID_WRITE, 3),
-    (AFTER_WRITE, 3),
     (AFTER_COMPLETE, 4),
-    (BEFORE_CLOSE, 1),
-)
-AMONG_CHANGES = (
+]
+AMONG_CHANGES = [
     (AFTER_OPEN, 1),
-    (AFTER_COLLECTION_CREATED, 2),
     (BETWEEN_RENAMES, 1),
-    (BETWEEN_RENAMES, 2),
     (BETWEEN_RENAMES, 3),
     (AFTER_WALK, 4),
-    (AFTER_PLAN, 1),
     (AFTER_CLAIM, 5),
-    (AFTER_READ, 5),
-    (MID_WRITE, 1),
     (MID_WRITE, 4),
     (AFTER_WRITE, 6),
-    (AFTER_COMPLETE, 7),
     (MID_PRUNE, 1),
-    (BEFORE_DROP, 1),
     (BEFORE_DROP, 2),
-    (BEFORE_DROP, 3),
     (BEFORE_CLOSE, 1),
-)
+]
+if NIGHTLY:
+    ONCE = {AFTER_OPEN, AFTER_PLAN, BEFORE_CLOSE}
+    SELDOM = {AFTER_COLLECTION_CREATED: 2, BETWEEN_RENAMES: 3, MID_PRUNE: 1, BEFORE_DROP: 3}
+    IN_A_FIRST_COPY = [(p, n) for p in faultpoints.ALL if p not in SELDOM for n in (1, 2, 5)]
+    IN_A_FIRST_COPY = [(p, n) for p, n in IN_A_FIRST_COPY if n == 1 or p not in {*ONCE, AFTER_WALK}]
+    AMONG_CHANGES = [
+        (point, n)
+        for point in faultpoints.ALL
+        for n in range(1, 2 if point in ONCE else SELDOM.get(point, 6) + 1)
+    ]
 CASES = [
     *((arrange_first_copy, *point) for point in IN_A_FIRST_COPY),
     *((arrange_changes, *point) for point in AMONG_CHANGES),

@@ -38,7 +38,8 @@ Identical as of 2030-01-02 12:00:00 UTC: 1,234 records in 1 collection.
 
 HELD = """\
 default_tenant/archive/old: Look at it.
-Held for old: deleting 500 records that the primary no longer has, because 500 of 600 records are gone. \
+Held for old: deleting 500 records that the primary no longer has, \
+because 500 of 600 records are gone. \
 To let it through once: chromasync approve old
 Set aside in default_tenant/archive/old: record "bad\\n\\x1b[31mid", not on the replica. \
 The replica refuses it.

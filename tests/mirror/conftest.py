@@ -7,15 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.stage import Servers, Stage, running_servers
-
-
-@pytest.fixture(scope="session")
-def servers() -> Iterator[Servers]:
-    """Two real servers for the whole session; at its end, nobody has tried to write the primary."""
-    with running_servers() as servers:
-        yield servers
-        assert servers.primary_proxy.writes() == []
+from tests.support.rest import Rest
+from tests.support.stage import Servers, Stage
 
 
 @pytest.fixture
@@ -26,3 +19,17 @@ def stage(servers: Servers, tmp_path: Path) -> Iterator[Stage]:
     stage.close()
     servers.primary_proxy.fault = servers.replica_proxy.fault = None
     assert servers.primary_proxy.writes() == []
+
+
+@pytest.fixture
+def on_primary(stage: Stage) -> Iterator[Rest]:
+    """The stage's database on the primary over plain REST, past the proxy."""
+    with Rest(stage.servers.primary.url, stage.database) as rest:
+        yield rest
+
+
+@pytest.fixture
+def on_replica(stage: Stage) -> Iterator[Rest]:
+    """The stage's database on the replica over plain REST, past the proxy."""
+    with Rest(stage.servers.replica.url, stage.database) as rest:
+        yield rest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from chromasync import faultpoints
 from chromasync.errors import ServerFault, StoreUnavailable
 from chromasync.model import HoldKind, Side
 from chromasync.reports import CycleReport, Outcome
-from tests.support.stage import Stage, fill
+from tests.support.stage import Stage, fill, vectors
 
 
 def forget_state(stage: Stage) -> None:
@@ -20,13 +21,18 @@ def forget_state(stage: Stage) -> None:
         file.unlink()
 
 
+def index(space: str) -> Any:
+    """A collection's configuration with this distance."""
+    return {"hnsw": {"space": space}}
+
+
 def populate(stage: Stage, name: str = "docs", *, count: int, space: str = "cosine") -> None:
     """Put the same collection on both sides, without the program."""
     for client in (stage.primary, stage.replica):
         collection = client.create_collection(
             name,
             embedding_function=None,
-            configuration={"hnsw": {"space": space}},  # type: ignore[typeddict-item]
+            configuration=index(space),
         )
         fill(collection, count)
 
@@ -55,7 +61,7 @@ def test_only_the_differences_are_written(stage: Stage) -> None:
     replica = stage.on_replica()
     replica.delete(ids=["r3", "r4"])
     replica.update(ids=["r10"], metadatas=[{"n": -1, "foreign": True}])
-    replica.update(ids=["r20"], embeddings=[[0.5] * 8])
+    replica.update(ids=["r20"], embeddings=vectors(1, seed=9))
     stage.servers.replica_proxy.keep_bodies = True
     before = len(stage.replica_writes())
     report = stage.sync()
@@ -146,7 +152,7 @@ def test_an_incompatible_collection_of_the_name_is_kept_until_approved(
     old = stage.replica.create_collection(
         "docs",
         embedding_function=None,
-        configuration={"hnsw": {"space": space}},  # type: ignore[typeddict-item]
+        configuration=index(space),
     )
     fill(old, 7, dimension=dimension)
     for _ in range(2):

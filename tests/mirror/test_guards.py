@@ -150,7 +150,7 @@ def test_an_approval_waits_for_a_cycle_that_can_read_the_primary(stage: Stage) -
 
 
 def test_the_command_line_shows_and_approves_what_is_held(stage: Stage) -> None:
-    """`sync` and `status` end with 4 and say why; `approve NAME` and `approve --all` open the way."""
+    """`sync` and `status` end with 4 and say why; `approve` with a name or --all opens the way."""
     stage.overrides["SYNC_MAX_DELETE"] = "2"
     docs = stage.create(count=20)
     more = stage.create("more", count=20)
@@ -164,7 +164,7 @@ def test_the_command_line_shows_and_approves_what_is_held(stage: Stage) -> None:
     assert sorted(hold["count"] for hold in document["holds"]) == [3, 4]
     status = stage.command("status")
     assert status.returncode == 4
-    assert "Held for docs: deleting 3 records that the primary no longer has." in status.stdout
+    assert "deleting 3 records that the primary no longer has" in status.stdout
     assert "3 deletes are more than the limit of 2" in status.stdout
     unknown = stage.command("approve", "nothing")
     assert unknown.returncode == 4
@@ -451,10 +451,10 @@ def test_swapped_urls_are_refused(stage: Stage) -> None:
     fill(stage.primary.get_collection("docs", embedding_function=None), 2, start=10)
     servers = stage.servers
     writes = len(stage.replica_writes())
-    swapped = {"PRIMARY_URL": servers.replica_proxy.url, "REPLICA_URL": servers.primary_proxy.url}
+    first, second = servers.primary_proxy.url, servers.replica_proxy.url
     for attempt in (stage.sync, stage.plan):
         with pytest.raises(GuardRefusal, match="look swapped"):
-            attempt(**swapped)
+            attempt(PRIMARY_URL=second, REPLICA_URL=first)
     assert servers.primary_proxy.writes() == []
     assert len(stage.replica_writes()) == writes
     stage.sync()
@@ -518,7 +518,6 @@ def test_unknown_names_approve_nothing(stage: Stage) -> None:
     with pytest.raises(ChromasyncError, match="Nothing is held"):
         stage.approve("docs", "dosc")
     assert stage.status().holds[0].approved_count is None
-
 
 
 @pytest.mark.parametrize("space", ["cosine", "l2"])

@@ -203,7 +203,7 @@ def test_a_damaged_ledger_can_still_be_planned(stage: Stage) -> None:
     assert planned_counts(stage.plan()) == {"docs": (0, 1, 0)}
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_random_changes_are_done_as_planned(stage: Stage, seed: int) -> None:
     """Counts of the plan equal those of the cycle after it, again and again."""
     chance = random.Random(seed)

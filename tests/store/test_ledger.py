@@ -63,6 +63,7 @@ def test_a_mirror_comes_back_as_it_was_saved(store: SqlStore) -> None:
         consecutive_errors=3,
         last_error="nö\nway",
         reduced_count=9,
+        adopting=True,
     )
     assert all(
         getattr(mirror, field.name) != getattr(a_mirror(), field.name)

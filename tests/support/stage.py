@@ -131,7 +131,7 @@ class Stage:
         with Application.open(self.settings(**overrides)) as app:
             yield app
 
-    def sync(self, *, full: bool = False, **overrides: str) -> CycleReport:
+    def sync(self, *, full: Any = False, **overrides: str) -> CycleReport:
         """One cycle."""
         with self.app(**overrides) as app:
             return app.sync(Quiet(), full=full)

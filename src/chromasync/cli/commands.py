@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
-from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -23,6 +22,7 @@ from chromasync.cli.options import (
     examples,
     output_options,
 )
+from chromasync.cli.signals import first_signal
 
 if TYPE_CHECKING:
     from chromasync.cli.composition import Program
@@ -147,15 +147,15 @@ def _long_work(invocation: Invocation, work: Callable[[Program, TerminalProgress
     settings = _prepare(invocation)
     from chromasync.cli.progress import TerminalProgress
 
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with (
-            composition.open_program(settings) as application,
-            TerminalProgress(quiet=invocation.quiet) as progress,
-        ):
-            report = work(application, progress)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    def interrupt(_: signal.Signals) -> NoReturn:
+        raise KeyboardInterrupt
+
+    with (
+        first_signal(interrupt),
+        composition.open_program(settings) as application,
+        TerminalProgress(quiet=invocation.quiet) as progress,
+    ):
+        report = work(application, progress)
     return _show(invocation, report)
 
 
@@ -195,20 +195,13 @@ def run(invocation: Invocation) -> int:
     stop = threading.Event()
     interrupted = threading.Event()
 
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
+    def end(number: signal.Signals) -> None:
         if number == signal.SIGINT:
             interrupted.set()
         stop.set()
 
-    before = {n: signal.signal(n, on_signal) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with composition.open_program(settings) as application:
-            code = application.run(stop)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with first_signal(end), composition.open_program(settings) as application:
+        code = application.run(stop)
     return ExitCode.INTERRUPTED if interrupted.is_set() else code
 
 

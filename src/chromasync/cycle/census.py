@@ -171,28 +171,38 @@ class Census:
         waiting = {head.id for head in heads if head.gone_count}
         if not missing and not waiting:
             return {}
-        known = {
-            d.chunk_id: set(d.ids)
-            for d in self._store.deletions(heads[0].collection_id)
-            if d.kind is DeletionKind.GONE
-        }
+        known = self._known_gone(heads[0].collection_id)
         hints = {c: set(missing.get(c, ())) for c in waiting | missing.keys()}
         return {c: ids for c, ids in hints.items() if ids != known.get(c)}
+
+    def _known_gone(self, collection_id: str) -> dict[int | None, set[str]]:
+        """What waits to be deleted, by chunk; that of a chunk whose records all moved is let go."""
+        chunk_ids = {head.id for head in self._store.chunk_heads(collection_id)}
+        known: dict[int | None, set[str]] = {}
+        for deletion in self._store.deletions(collection_id):
+            if deletion.kind is not DeletionKind.GONE:
+                continue
+            if deletion.chunk_id in chunk_ids:
+                known[deletion.chunk_id] = set(deletion.ids)
+            else:
+                self._store.finish_deletion(deletion, deletion.ids)
+        return known
 
     # ---- the replica ------------------------------------------------------------------------
 
     def _look_at_replica_count(self, work: CollectionWork) -> None:
-        """Notice a replica that lost or gained records since the last clean cycle."""
+        """Notice a replica that lost or gained records since the last clean cycle.
+
+        Either may be a replica restored from an older copy, so no record's content is trusted.
+        """
         mirror = work.mirror
         now = self._replica.count(work.replica)
-        if mirror.status in COUNTED:
-            if now < mirror.replica_count:
-                self._store.distrust(mirror.collection_id)
-                work.notes.append(
-                    f"the replica lost {mirror.replica_count - now:,} records; comparing all"
-                )
-            if now != mirror.replica_count:
-                work.update(replica_walked_at=None)
+        if mirror.status in COUNTED and now != mirror.replica_count:
+            self._store.distrust(mirror.collection_id)
+            change = now - mirror.replica_count
+            words = f"gained {change:,}" if change > 0 else f"lost {-change:,}"
+            work.notes.append(f"the replica {words} records; comparing all")
+            work.update(replica_walked_at=None)
         work.update(replica_count=now)
 
     def _is_replica_walk_due(self, work: CollectionWork) -> bool:

@@ -11,6 +11,7 @@ ledger's chunks, so the next cycle plans it again.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -29,7 +30,7 @@ from chromasync.cycle.pairing import Pairings, pair_collections
 from chromasync.cycle.prune import prune
 from chromasync.cycle.work import CollectionWork, CycleWork
 from chromasync.definition import effective
-from chromasync.errors import ChromasyncError, DamagedChunk
+from chromasync.errors import ChromasyncError, DamagedChunk, Stopped
 from chromasync.guard import refuse_same_server, refuse_swapped
 from chromasync.lease import Lead
 from chromasync.ledger.plan import choose_scrubs, must_read
@@ -54,6 +55,7 @@ class Coordinator:
     Args:
         pairs: filled with the two collections of each mirror, for the workers of this process.
         pool: the workers of this process.
+        stop: set when the process shall end; the cycle at hand ends early then.
     """
 
     def __init__(
@@ -66,7 +68,9 @@ class Coordinator:
         lead: Lead,
         pool: WorkerPool,
         pairs: Pairs,
+        stop: threading.Event,
     ) -> None:
+        self._stop = stop
         self._primary = primary
         self._replica = replica.permitted_by(lead.check)
         self._store = store.led_by(lead.term)
@@ -144,6 +148,7 @@ class Coordinator:
         census = Census(cycle, partial(self._publish, cycle))
         cycle.progress.start("walking", None)
         for work in cycle.collections:
+            self._check_stop()
             self._note_error(work, partial(census.take, work))
 
     def _publish(self, cycle: CycleWork, tasks: list[NewTask]) -> None:
@@ -187,6 +192,7 @@ class Coordinator:
         cycle.progress.start("reconciling", total)
         seen = 0
         while self._store.task_counts(cycle.cycle.id).live:
+            self._check_stop()
             self._pool.progressed.wait(WAIT_SECONDS)
             self._pool.progressed.clear()
             if self._pool.trouble is not None:
@@ -199,6 +205,15 @@ class Coordinator:
         for work in cycle.collections:
             if work.mirror.collection_id in failed:
                 work.error = ChromasyncError(failed[work.mirror.collection_id])
+
+    def _check_stop(self) -> None:
+        """Let the tasks at hand be finished, and raise Stopped, when the process shall end."""
+        if self._stop.is_set():
+            self._pool.stop()
+            raise Stopped(
+                "The cycle ended early, because the process was asked to stop.",
+                untouched="What it had not done yet is planned again by the next cycle.",
+            )
 
     def _show(self, cycle: CycleWork, seen: int) -> int:
         read = sum(c.read for c in self._store.cycle_counts(cycle.cycle.id).values())
@@ -221,10 +236,8 @@ class Coordinator:
             settle_mirror(cycle, work)
         for mirror, error in cycle.refused:
             self._store.save_mirror(_refused(cycle, mirror, error))
-        failed = bool(cycle.refused) or any(work.error for work in cycle.collections)
-        closed = self._store.close_cycle(
-            cycle.cycle.id, CycleStatus.FAILED if failed else CycleStatus.COMPLETED, cycle.deleted
-        )
+        status = CycleStatus.FAILED if cycle.has_errors else CycleStatus.COMPLETED
+        closed = self._store.close_cycle(cycle.cycle.id, status, cycle.deleted)
         self._store.prune_history(keep_seconds=KEEP_SECONDS, keep_tasks=KEEP_TASKS)
         tasks = self._store.task_counts(cycle.cycle.id)
         counts = self._store.cycle_counts(cycle.cycle.id)
@@ -232,15 +245,17 @@ class Coordinator:
 
     def _abort(self, cycle: CycleWork, error: ChromasyncError) -> None:
         """Leave the store so that the next cycle starts clean; the store may be gone itself."""
-        log.warning("cycle aborted", cycle=cycle.cycle.id, reason=str(error))
+        stopped = isinstance(error, Stopped)
+        status = CycleStatus.ABANDONED if stopped else CycleStatus.FAILED
+        log.warning("cycle ended early", cycle=cycle.cycle.id, reason=str(error))
         try:
             self._store.cancel_tasks(str(error))
-            for work in cycle.collections:
+            for work in [] if stopped else cycle.collections:
                 work.update(
                     consecutive_errors=work.mirror.consecutive_errors + 1, last_error=str(error)
                 )
                 self._store.save_mirror(work.mirror)
-            self._store.close_cycle(cycle.cycle.id, CycleStatus.FAILED, cycle.deleted, str(error))
+            self._store.close_cycle(cycle.cycle.id, status, cycle.deleted, str(error))
         except ChromasyncError as second:
             log.warning("the aborted cycle could not be recorded", reason=str(second))
 

@@ -40,6 +40,9 @@ class Drops:
         self._vanished = {m.replica_id: m for m in pairings.vanished if m.replica_id}
         self._pending = list(pairings.vanished)
         self._surplus = {c.id: c for c in pairings.surplus}
+        superseded = [p.superseded for p in pairings.pairings if p.superseded is not None]
+        self._superseded = {c.id for c in superseded}
+        self._surplus.update((c.id, c) for c in superseded)
         self._held: set[tuple[str, HoldKind]] = set()
 
     def run(self) -> None:
@@ -82,7 +85,7 @@ class Drops:
             old_count,
             newcomer.mirror.primary_count,
             self._cycle.settings.sync_max_delete,
-            mirrored=mirror is not None,
+            mirrored=mirror is not None or occupant.id in self._superseded,
             primary_empty=self._cycle.primary_empty,
         )
         if reason is None or is_approved(hold, old_count):
@@ -160,9 +163,10 @@ class Drops:
 
 
 def note_vanished(cycle: CycleWork, pairings: Pairings) -> None:
-    """Count one more successful listing that did not name these mirrors, and remember it."""
+    """Remember which mirrors were not listed; a cycle with an error in it confirms nothing."""
+    confirmed = 0 if cycle.has_errors else 1
     for at, mirror in enumerate(pairings.vanished):
-        missing = mirror.missing_cycles + 1
+        missing = mirror.missing_cycles + confirmed
         seen = replace(mirror, missing_cycles=missing, status=MirrorStatus.VANISHED)
         pairings.vanished[at] = seen
         cycle.store.save_mirror(seen)

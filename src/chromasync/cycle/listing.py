@@ -67,19 +67,17 @@ def _databases(reader: Reader, settings: Settings, tenant: str) -> list[str]:
 def list_replica(reader: Reader, settings: Settings, primary: Listing) -> Listing:
     """The replica's collections in the databases of the primary and in its own of those tenants.
 
+    A database that is not there yet is not among those listed; a cycle creates it first.
+
     Raises:
-        ServerError: any part of the listing failed, other than by a database not being there yet.
+        ServerError: any part of the listing failed.
     """
     listing = Listing()
-    wanted = dict.fromkeys(primary.databases)
-    for tenant in settings.sync_tenants:
-        if settings.sync_databases is None:
-            wanted.update(dict.fromkeys((tenant, d) for d in _own_databases(reader, tenant)))
-    for tenant, database in wanted:
-        try:
+    own = [(t, d) for t in settings.sync_tenants for d in _own_databases(reader, t)]
+    every = own if settings.sync_databases is None else []
+    for tenant, database in dict.fromkeys([*primary.databases, *every]):
+        if (tenant, database) in own:
             _list_database(reader, listing, tenant, database)
-        except NotFound:
-            continue  # it is created before its first collection
     return listing
 
 

@@ -14,7 +14,7 @@ import structlog
 
 from chromasync import faultpoints
 from chromasync.cycle.listing import Listing, place_of
-from chromasync.cycle.pairing import BUILDING_MARK, MAX_NAME
+from chromasync.cycle.pairing import final_name, marked
 from chromasync.model import Collection
 from chromasync.ports import Writer
 
@@ -26,8 +26,7 @@ MayTake = Callable[[Collection, Collection], bool]
 
 def aside_name(collection: Collection) -> str:
     """A free name for a replica collection that must give its name up."""
-    mark = f"{BUILDING_MARK}old-{collection.id.replace('-', '')[:12]}"
-    return collection.name.partition(BUILDING_MARK)[0][: MAX_NAME - len(mark)] + mark
+    return marked(final_name(collection), f"old-{collection.id.replace('-', '')[:12]}")
 
 
 def settle_names(

@@ -22,6 +22,8 @@ from chromasync.cycle.listing import Listing, place_of
 from chromasync.model import Collection, Mirror
 
 MAX_NAME = 512
+OLD_MAX_NAME = 63
+"""What servers before 1.0.20 take; they also refuse two dots in a row."""
 BUILDING_MARK = ".chromasync-"
 
 Compatible = Callable[[Collection, Collection], str]
@@ -45,6 +47,7 @@ class Pairing:
         replica: the replica's collection; None when it is to be created.
         create_name: under which name to create it.
         lost: the replica collection of earlier cycles is not there any more, or unusable: why.
+        superseded: that collection when it is there, to be replaced by the new one.
     """
 
     match: Match
@@ -53,6 +56,7 @@ class Pairing:
     replica: Collection | None = None
     create_name: str = ""
     lost: str = ""
+    superseded: Collection | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +75,14 @@ class Pairings:
 
 def building_name(primary: Collection) -> str:
     """The name of a replica collection while another one still has its real name."""
-    mark = BUILDING_MARK + primary.id.replace("-", "")[:12]
-    return primary.name[: MAX_NAME - len(mark)] + mark
+    return marked(primary.name, primary.id.replace("-", "")[:12])
+
+
+def marked(name: str, what: str) -> str:
+    """A name that says what the collection is; no longer than a server of the name's age takes."""
+    mark = BUILDING_MARK + what
+    most = OLD_MAX_NAME if len(name) <= OLD_MAX_NAME else MAX_NAME
+    return name[: most - len(mark)].rstrip(".") + mark
 
 
 def final_name(replica: Collection) -> str:
@@ -140,13 +150,15 @@ def _pair(
         if not lost:
             return Pairing(Match.KEEP, collection, mirror, own)
     elif mirror.replica_id is not None:
-        lost = "the replica's collection is not there any more"
+        lost = "The replica's collection is not there any more."
     mirror = replace(mirror, replica_id=None)
     tenant, database, name = place_of(collection)
     for candidate_name in (name, building_name(collection)):
         candidate = free.get((tenant, database, candidate_name))
         if candidate is not None and not why_incompatible(collection, candidate):
-            return Pairing(Match.ADOPT, collection, mirror, candidate, lost=lost)
+            return Pairing(Match.ADOPT, collection, mirror, candidate, lost=lost, superseded=own)
     taken = (tenant, database, name) in replica.by_place()
     create_name = building_name(collection) if taken else name
-    return Pairing(Match.CREATE, collection, mirror, create_name=create_name, lost=lost)
+    return Pairing(
+        Match.CREATE, collection, mirror, create_name=create_name, lost=lost, superseded=own
+    )

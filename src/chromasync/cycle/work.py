@@ -86,6 +86,11 @@ class CycleWork:
             work.replica = self.replica_listing.collections[work.replica.id]
 
     @property
+    def has_errors(self) -> bool:
+        """Whether a part of the work could not be done so far."""
+        return bool(self.refused) or any(work.error for work in self.collections)
+
+    @property
     def primary_empty(self) -> bool:
         """Whether the primary has no records at all, as the walks saw it."""
         return not any(work.mirror.primary_count for work in self.collections)

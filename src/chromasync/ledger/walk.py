@@ -125,7 +125,8 @@ class MergeWalk:
         """
         for head in self._heads:
             self._pass_chunk(head)
-        early = [i for i in self._strays if self._missed.pop(i, None) is None]
+        strays = dict.fromkeys(self._strays)
+        early = [i for i in strays if self._missed.pop(i, None) is None]
         self._strays = []
         if early:
             yield early

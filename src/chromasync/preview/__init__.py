@@ -59,8 +59,7 @@ class Preview:
         pairings, known = self._match()
         progress.start("planning", None)
         drafter = Drafter(self._primary, self._replica, self._store, self._settings, progress)
-        drafts = [drafter.draft(pairing) for pairing in pairings.pairings]
-        drafter.read_chunks(drafts)
+        drafts = drafter.read_chunks([drafter.draft(p) for p in pairings.pairings])
         empty = not any(draft.seen for draft in drafts)
         planned = [self._guarded(draft, pairings, primary_empty=empty) for draft in drafts]
         awaited = {place_of(draft.pairing.primary) for draft in drafts}

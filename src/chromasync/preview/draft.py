@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection as Container
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -49,8 +49,9 @@ class Draft:
         heads: the ledger's chunks; empty when a cycle would build them anew.
         adopting: the replica holds records that no ledger vouches for.
         moved: ids that a cycle would move to the ledger's end, with the chunk they are in.
-        hints: chunks of which the walk missed ids, or whose missing ids are back.
-        lossy: chunks that a cycle would make suspect, because the replica lost records.
+        hints: chunks of which the walk missed ids, or whose missing ids are back, or that new ids
+            would join.
+        lossy: chunks that a cycle would make suspect, because the replica lost or gained records.
         seen: ids that the primary listed.
         fresh: digests of ids that the ledger does not have.
         gone: records to delete because the primary has them no more.
@@ -92,6 +93,7 @@ class Drafter:
         self._primary = primary
         self._replica = replica
         self._store = store
+        self._chunk_size = settings.sync_chunk_size
         self._budget_seconds = scrub_budget_seconds(settings)
         self._check_before = store.now() - timedelta(seconds=settings.sync_replica_check_interval)
         self._progress = progress
@@ -105,24 +107,29 @@ class Drafter:
         except DamagedChunk:
             return self._walked(pairing, [])
 
-    def read_chunks(self, drafts: list[Draft]) -> None:
+    def read_chunks(self, drafts: list[Draft]) -> list[Draft]:
         """Read what a cycle would read, and take the other chunks at the ledger's word."""
         quiet = [head for d in drafts for head in d.heads if not d.is_due(head)]
         chosen = choose_scrubs(quiet, self._budget_seconds, self._check_before)
         scrubs = {s.head.id: s.check_replica for s in chosen}
-        for draft in drafts:
-            left = Counter(draft.moved.values())
+        return [self._read_chunks_of(draft, scrubs) for draft in drafts]
+
+    def _read_chunks_of(self, draft: Draft, scrubs: Mapping[int, bool]) -> Draft:
+        moved = Counter(draft.moved.values())
+        try:
             for head in draft.heads:
                 if draft.is_due(head):
                     suspect = head.suspect or head.id in draft.lossy
-                    self._compare_chunk(
-                        draft, head, whole=suspect or is_overdue(head, self._check_before)
-                    )
+                    overdue = is_overdue(head, self._check_before)
+                    self._compare_chunk(draft, head, whole=suspect or overdue)
                 elif head.id in scrubs:
                     self._compare_chunk(draft, head, whole=scrubs[head.id])
                 else:
                     draft.gone += head.gone_count
-                    draft.count_same(head.count - head.gone_count - left[head.id])
+                    draft.count_same(head.count - head.gone_count - moved[head.id])
+        except DamagedChunk:
+            return self._walked(draft.pairing, [])
+        return draft
 
     def _walked(self, pairing: Pairing, heads: list[ChunkHead]) -> Draft:
         place = place_of(pairing.primary)
@@ -132,6 +139,8 @@ class Drafter:
         draft = Draft(planned, pairing, heads, adopting)
         walk = self._walk(draft)
         draft.seen, draft.hints = walk.seen, self._fresh_hints(draft, walk)
+        if heads and heads[-1].count < self._chunk_size and (draft.fresh or draft.moved):
+            draft.hints.add(heads[-1].id)
         if pairing.replica is not None:
             self._look_at_replica(draft, pairing.replica)
         return draft
@@ -203,8 +212,7 @@ class Drafter:
         walked_at = None if draft.adopting and not draft.heads else mirror.replica_walked_at
         if mirror.status in COUNTED and now != mirror.replica_count:
             walked_at = None
-            if now < mirror.replica_count:
-                draft.lossy = {head.id for head in draft.heads}
+            draft.lossy = {head.id for head in draft.heads}
         due = now > 0 if walked_at is None else walked_at <= self._check_before
         if due:
             self._walk_replica(draft, replica, now)
@@ -331,16 +339,20 @@ def _counted(
         case Whole.INSERT:
             size = _sent_bytes(wanted, row)
             return replace(planned, create=planned.create + 1, bytes=planned.bytes + size)
-        case Whole.REPLACE:
+        case Whole.REPLACE | Whole.REBUILD:
             size = _sent_bytes(wanted, row)
         case _:
             floats = 0 if difference.embedding is None else difference.embedding.size
             rest = [difference.id, difference.document, difference.metadata, difference.uri]
-            size = int(floats * BYTES_PER_FLOAT_SENT) + len(orjson.dumps(rest))
+            size = int(floats * BYTES_PER_FLOAT_SENT) + _json_bytes(rest)
     return replace(planned, update=planned.update + 1, bytes=planned.bytes + size)
 
 
 def _sent_bytes(records: Records, row: int) -> int:
     floats = 0 if records.embeddings is None else records.embeddings.shape[1]
     rest = [records.ids[row], records.documents[row], records.metadatas[row], records.uris[row]]
-    return int(floats * BYTES_PER_FLOAT_SENT) + len(orjson.dumps(rest))
+    return int(floats * BYTES_PER_FLOAT_SENT) + _json_bytes(rest)
+
+
+def _json_bytes(values: Iterable[object]) -> int:
+    return sum(len(orjson.dumps(value)) + 1 for value in values if value is not None)

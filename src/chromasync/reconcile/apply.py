@@ -9,11 +9,12 @@ so every write can be repeated: a process that dies between two of them leaves a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from functools import partial
 
 from chromasync import faultpoints
+from chromasync.errors import ServerError, ServerFault
 from chromasync.model import Change, Collection, Records
 from chromasync.ports import Writer
 from chromasync.reconcile.diff import Differ, Difference, Whole, describe
@@ -21,8 +22,6 @@ from chromasync.reconcile.read import RecordReader
 from chromasync.reconcile.split import Splitter
 
 ROUNDS = 3
-
-T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -32,6 +31,7 @@ class Applied:
     Attributes:
         different: records that the replica lacked or held in another state.
         refused: records that could not be made equal, with the reason.
+        failed: those of them at which the server failed, which may pass, rather than refused.
         absent: those of them that are not on the replica at all.
     """
 
@@ -40,12 +40,25 @@ class Applied:
     replaced: set[str] = field(default_factory=set)
     different: set[str] = field(default_factory=set)
     refused: dict[str, str] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
     absent: set[str] = field(default_factory=set)
 
     @property
     def written(self) -> set[str]:
         """Records that were changed on the replica."""
         return self.inserted | self.updated | self.replaced
+
+    def refuse(self, culprits: Iterable[tuple[str, ServerError]]) -> None:
+        """Note records that the server did not take."""
+        for record_id, error in culprits:
+            self.refused[record_id] = error.what
+            if isinstance(error, ServerFault):
+                self.failed.add(record_id)
+
+    def count(self, kind: set[str], ids: Iterable[str]) -> None:
+        """Count records that the server took, each by the first write that it needed."""
+        counted = self.written | self.refused.keys()
+        kind.update(i for i in ids if i not in counted)
 
 
 class Applier:
@@ -75,17 +88,15 @@ class Applier:
         """
         done = Applied()
         rows = list(range(len(wanted)))
-        for round_number in range(ROUNDS):
-            skip = known_absent if round_number == 0 else set()
-            differences = self._differences(wanted, rows, skip)
-            done.different.update(wanted.ids[row] for row in differences)
+        for _ in range(ROUNDS - 1):
+            differences = self._differences(wanted, rows, known_absent)
             if not differences:
                 return done
-            if round_number == ROUNDS - 1:
-                self._refuse_leftovers(wanted, differences, done)
-                return done
+            done.different.update(wanted.ids[row] for row in differences)
             self._send(wanted, differences, done)
             rows = [row for row in differences if wanted.ids[row] not in done.refused]
+            known_absent = set()
+        self._refuse_leftovers(wanted, self._differences(wanted, rows, known_absent), done)
         return done
 
     def _differences(
@@ -114,7 +125,7 @@ class Applier:
     ) -> Difference:
         record_id = wanted.ids[row]
         if record_id in unreadable:
-            return Whole.REPLACE
+            return Whole.REBUILD
         if record_id not in present:
             return Whole.INSERT
         records, other = present[record_id]
@@ -122,13 +133,14 @@ class Applier:
 
     def _send(self, wanted: Records, differences: dict[int, Difference], done: Applied) -> None:
         inserts = [row for row, d in differences.items() if d is Whole.INSERT]
-        replaces = [row for row, d in differences.items() if d is Whole.REPLACE]
+        replaces = [r for r, d in differences.items() if d in (Whole.REPLACE, Whole.REBUILD)]
         changes = [d for d in differences.values() if isinstance(d, Change)]
         self._insert(wanted, inserts, done, done.inserted)
         self._replace(wanted, replaces, done)
         for batch in self._writer.change_batches(changes):
-            self._split(lambda part: self._writer.update(self._collection, part), batch, done)
-            done.updated.update(c.id for c in batch if c.id not in done.refused)
+            culprits = Splitter(partial(self._writer.update, self._collection)).run(batch)
+            done.refuse((change.id, error) for change, error in culprits)
+            done.count(done.updated, [change.id for change in batch])
             faultpoints.reach(faultpoints.MID_WRITE)
 
     def _replace(self, wanted: Records, rows: Sequence[int], done: Applied) -> None:
@@ -137,9 +149,7 @@ class Applier:
             faultpoints.reach(faultpoints.MID_WRITE)
             self._insert(wanted, rows, done, done.replaced)
 
-    def _insert(
-        self, wanted: Records, rows: Sequence[int], done: Applied, counted: set[str]
-    ) -> None:
+    def _insert(self, wanted: Records, rows: Sequence[int], done: Applied, kind: set[str]) -> None:
         if not rows:
             return
         for batch in self._writer.batches(wanted.take(rows)):
@@ -148,21 +158,11 @@ class Applier:
                 whole = len(part) == len(batch)
                 self._writer.upsert(self._collection, batch if whole else batch.take(part))
 
-            refused = self._refusals(send, range(len(batch)))
-            names = {batch.ids[at]: reason for at, reason in refused}
-            done.refused.update(names)
-            done.absent.update(names)
-            counted.update(i for i in batch.ids if i not in names)
+            culprits = [(batch.ids[at], e) for at, e in Splitter(send).run(range(len(batch)))]
+            done.refuse(culprits)
+            done.absent.update(record_id for record_id, _ in culprits)
+            done.count(kind, batch.ids)
             faultpoints.reach(faultpoints.MID_WRITE)
-
-    def _split(
-        self, send: Callable[[Sequence[Change]], None], batch: Sequence[Change], done: Applied
-    ) -> None:
-        done.refused.update((c.id, reason) for c, reason in self._refusals(send, batch))
-
-    @staticmethod
-    def _refusals(send: Callable[[Sequence[T]], None], items: Sequence[T]) -> list[tuple[T, str]]:
-        return [(item, error.what) for item, error in Splitter(send).run(items)]
 
     def _refuse_leftovers(
         self, wanted: Records, differences: dict[int, Difference], done: Applied
@@ -174,10 +174,14 @@ class Applier:
             done.refused[wanted.ids[row]] = reason
             if difference is Whole.INSERT:
                 done.absent.add(wanted.ids[row])
+            if difference is Whole.REBUILD:
+                done.failed.add(wanted.ids[row])
 
 
 def describe_left(difference: Difference) -> str:
     """Which fields still differ, in words."""
     if difference is Whole.INSERT:
         return "it is not there after a write that the server accepted"
+    if difference is Whole.REBUILD:
+        return "it cannot give it back"
     return f"{describe(difference)} differs"

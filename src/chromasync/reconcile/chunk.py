@@ -8,6 +8,9 @@ What the ledger says decides what is looked at on the replica:
 * Any other record is compared with what the replica holds now, and only what differs is sent.
 * In a *suspect* chunk, or when the replica's side is to be checked, every record is compared.
 
+A record that the replica refuses is tried again when its content changes; one at which the server
+failed, in the next cycle.
+
 A record that the primary no longer returns is *gone*: it is never deleted here, only handed to the
 delete guard at the end of the cycle. Interrupted anywhere, the chunk's ledger entry is as before.
 """
@@ -112,6 +115,7 @@ class _ChunkWork:
         self._quarantined: list[Quarantined] = []
         self._counts = OpCounts()
         self._reduced = 0
+        self._repeat = False
         self._reading = Stopwatch()
 
     def timed(self, batches: Iterator[ReadBatch]) -> Iterator[ReadBatch]:
@@ -133,8 +137,7 @@ class _ChunkWork:
             if record_id not in returned:
                 self._note_gone(record_id)
         for record_id, reason in batch.unreadable.items():
-            words = f"the primary has it but cannot give it: {reason}"
-            self._quarantine(record_id, words, absent=self._is_unknown(self._rows[record_id]))
+            self._note_unreadable(record_id, reason)
 
     def _take_in_records(self, records: Records) -> None:
         embedding, payload = embedding_digests(records), payload_digests(records)
@@ -169,6 +172,7 @@ class _ChunkWork:
         return self._applier.apply(wanted, absent)
 
     def _count(self, done: Applied, read: int, drifted: int) -> None:
+        self._repeat = self._repeat or bool(done.failed)
         for record_id, reason in done.refused.items():
             self._quarantine(record_id, reason, absent=record_id in done.absent)
         self._counts += OpCounts(
@@ -196,6 +200,13 @@ class _ChunkWork:
         else:
             self._gone.append(record_id)
 
+    def _note_unreadable(self, record_id: str, reason: str) -> None:
+        row = self._rows[record_id]
+        # so that it is compared with the replica as soon as it can be read again
+        self._embedding[row * DIGEST_BYTES : (row + 1) * DIGEST_BYTES] = UNKNOWN_DIGEST
+        words = f"the primary has it but cannot give it: {reason}"
+        self._quarantine(record_id, words, absent=self._is_unknown(row))
+
     def _quarantine(self, record_id: str, reason: str, *, absent: bool) -> None:
         collection_id = self._chunk.head.collection_id
         self._quarantined.append(Quarantined(collection_id, record_id, reason, absent))
@@ -214,7 +225,7 @@ class _ChunkWork:
             read_at=claimed_at,
             checked_at=claimed_at if all_seen else self._chunk.head.checked_at,
             read_seconds=self._reading.seconds,
-            suspect=False,
+            suspect=self._repeat,
             recheck=counts.applied > 0,
             gone_count=len(self._gone),
             reduced_count=self._reduced,

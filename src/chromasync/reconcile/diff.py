@@ -41,6 +41,8 @@ class Whole(Enum):
     """The replica does not have it."""
     REPLACE = "replace"
     """Its document must become null, which only delete and insert can do."""
+    REBUILD = "rebuild"
+    """The replica has it but cannot give it: deleted and inserted, it may be readable again."""
 
 
 Difference = Change | Whole | None
@@ -125,7 +127,7 @@ def describe(difference: Difference) -> str:
     match difference:
         case None:
             return ""
-        case Whole.INSERT:
+        case Whole.INSERT | Whole.REBUILD:
             return "the whole record"
         case Whole.REPLACE:
             return "document"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from chromasync.errors import RequestRefused, ServerFault
 from chromasync.model import Collection, Records
 from chromasync.ports import Reader
 from chromasync.reconcile.split import Splitter
@@ -67,10 +68,16 @@ class RecordReader:
             self._learn(collection, records)
 
         for record_id, error in Splitter(send).run(batch.asked):
-            payload = self._reader.read(collection, [record_id], embeddings=False)
-            if len(payload):
+            if self._may_exist(collection, record_id):
                 batch.unreadable[record_id] = error.what
         return batch
+
+    def _may_exist(self, collection: Collection, record_id: str) -> bool:
+        """Whether a record that failed alone may be there; only an empty answer says it is not."""
+        try:
+            return len(self._reader.read(collection, [record_id], embeddings=False)) > 0
+        except (RequestRefused, ServerFault):
+            return True
 
     def _batch_size(self, collection: Collection) -> int:
         guess = (collection.dimension or 0) * BYTES_PER_FLOAT + FIRST_GUESS_BYTES

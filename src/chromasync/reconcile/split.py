@@ -1,8 +1,9 @@
-"""Finding the one bad record: a request that fails is repeated in halves until single records fail.
+"""Finding the bad records: a request that fails is repeated in halves until single records fail.
 
 What fails alone is handed back with its reason, and everything else goes through. A server that
-fails on *every* single record asked is not short of one record, it is broken: then the error is
-raised instead of blaming the records.
+fails on every single record asked is not short of a few records, it is broken: then the error is
+raised instead of blaming the records. Bad records may well stand side by side at the front, so
+before that verdict a few others, from all over the rest, are asked alone too.
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ from typing import Generic, TypeVar
 
 from chromasync.errors import RequestRefused, ServerFault
 
-SINGLES_BEFORE_GIVING_UP = 8
+SINGLES_BEFORE_PROBING = 8
+PROBES = 8
 
 T = TypeVar("T")
 Culprit = tuple[T, RequestRefused | ServerFault]
 
 
 class Splitter(Generic[T]):
-    """Repeats a failing request in halves.
+    """Repeats a failing request in halves; good for one run.
 
     Args:
         send: does one request for the given items; raises `RequestRefused` or `ServerFault` when
@@ -28,30 +30,59 @@ class Splitter(Generic[T]):
 
     def __init__(self, send: Callable[[Sequence[T]], None]) -> None:
         self._send = send
+        self._items: Sequence[T] = ()
+        self._settled: set[int] = set()
         self._succeeded = False
-        self._culprits: list[Culprit[T]] = []
+        self._culprits: dict[int, RequestRefused | ServerFault] = {}
 
     def run(self, items: Sequence[T]) -> list[Culprit[T]]:
-        """Send all items; the ones that the server does not take, each with the error.
+        """Send all items; the ones that the server does not take, in order, each with the error.
+
+        No item is part of two requests that succeed.
 
         Raises:
             RequestRefused, ServerFault: every single item asked so far failed.
         """
-        if not items:
-            return self._culprits
-        try:
-            self._send(items)
-            self._succeeded = True
-        except (RequestRefused, ServerFault) as error:
-            if len(items) == 1:
-                self._blame(items[0], error)
-            else:
-                middle = len(items) // 2
-                self.run(items[:middle])
-                self.run(items[middle:])
-        return self._culprits
+        self._items = items
+        if items:
+            self._halve(range(len(items)))
+        return [(items[row], self._culprits[row]) for row in sorted(self._culprits)]
 
-    def _blame(self, item: T, error: RequestRefused | ServerFault) -> None:
-        self._culprits.append((item, error))
-        if not self._succeeded and len(self._culprits) > SINGLES_BEFORE_GIVING_UP:
-            raise error
+    def _halve(self, rows: Sequence[int]) -> None:
+        error = self._try(rows)
+        if error is None:
+            return
+        if len(rows) == 1:
+            self._blame(rows[0], error)
+            return
+        middle = len(rows) // 2
+        for half in (rows[:middle], rows[middle:]):
+            if left := [row for row in half if row not in self._settled]:
+                self._halve(left)
+
+    def _try(self, rows: Sequence[int]) -> RequestRefused | ServerFault | None:
+        whole = len(rows) == len(self._items)
+        try:
+            self._send(self._items if whole else [self._items[row] for row in rows])
+        except (RequestRefused, ServerFault) as error:
+            return error
+        self._settled.update(rows)
+        self._succeeded = True
+        return None
+
+    def _blame(self, row: int, error: RequestRefused | ServerFault) -> None:
+        self._settled.add(row)
+        self._culprits[row] = error
+        if not self._succeeded and len(self._culprits) > SINGLES_BEFORE_PROBING:
+            self._probe(error)
+
+    def _probe(self, error: RequestRefused | ServerFault) -> None:
+        """Ask a few single items from the last one backwards; raise when none is taken."""
+        left = [row for row in range(len(self._items) - 1, -1, -1) if row not in self._settled]
+        for row in left[:: max(1, -(-len(left) // PROBES))]:
+            refusal = self._try([row])
+            if refusal is None:
+                return
+            self._settled.add(row)
+            self._culprits[row] = refusal
+        raise error

@@ -88,8 +88,7 @@ def replace(tx: Connection, chunk: Chunk, content: dict[str, Any]) -> None:
 
 
 def remove(tx: Connection, chunk_id: int) -> None:
-    """Take a chunk out of the ledger, with what was waiting to be deleted of it."""
-    tx.execute(_DELETE_GONE, {"b_chunk_id": chunk_id})
+    """Take a chunk out of the ledger."""
     tx.execute(_DELETE_HEAD, {"chunk_id": chunk_id})
     tx.execute(_DELETE_CONTENT, {"b_chunk_id": chunk_id})
 
@@ -109,14 +108,21 @@ def record(tx: Connection, backend: Backend, result: ChunkResult) -> None:
     stored = tx.execute(_STORED_IDS_DIGEST, {"chunk_id": chunk.head.id}).scalar()
     if stored is None:
         return
+    same_ids = stored == chunk.head.ids_digest
+    former_ids = chunk.ids if same_ids else _ids_of(tx, chunk.head.id)
     if not chunk.ids:
         remove(tx, chunk.head.id)
     else:
-        _record_chunk(tx, result, same_ids=stored == chunk.head.ids_digest)
+        _record_chunk(tx, result, same_ids=same_ids)
     tx.execute(_DELETE_GONE, {"b_chunk_id": chunk.head.id})
     if result.gone:
         add_deletions(tx, DeletionKind.GONE, chunk.head.collection_id, [result.gone], chunk.head.id)
-    _record_quarantine(tx, backend, result)
+    _record_quarantine(tx, backend, result, former_ids)
+
+
+def _ids_of(tx: Connection, chunk_id: int) -> list[str]:
+    chunk = load(tx, chunk_id)
+    return [] if chunk is None else chunk.ids
 
 
 def _record_chunk(tx: Connection, result: ChunkResult, *, same_ids: bool) -> None:
@@ -136,11 +142,14 @@ def _update_head(tx: Connection, chunk: Chunk, **other: Any) -> bool:
     return tx.execute(_UPDATE_HEAD, head).rowcount > 0
 
 
-def _record_quarantine(tx: Connection, backend: Backend, result: ChunkResult) -> None:
+def _record_quarantine(
+    tx: Connection, backend: Backend, result: ChunkResult, former_ids: Iterable[str]
+) -> None:
+    """Set aside what the result names; what the chunk had and is well, or has left it, goes out."""
     collection_id = result.chunk.head.collection_id
     known = set(tx.scalars(_QUARANTINED_IDS, {"collection_id": collection_id}))
     now_set_aside = {record.record_id for record in result.quarantined}
-    release(tx, collection_id, known.intersection(result.chunk.ids) - now_set_aside)
+    release(tx, collection_id, known.intersection(former_ids) - now_set_aside)
     if result.quarantined:
         _set_aside(tx, backend, collection_id, result.quarantined)
 

@@ -1,0 +1,411 @@
+"""A Chroma server in memory, for tests that need a server's behaviour but not the server.
+
+It keeps what a single-node Chroma 1.5 keeps, as far as a mirror can see it: writes merge, records
+stand in the order of their first insertion and are given in that order whatever order was asked
+for, and a document once written can only be emptied by deleting the record. What it does not know
+it refuses (`NotFound`, `RequestRefused`, `TypeError`), it never guesses. Unlike the real one, it
+gives back the embeddings of a cosine collection, and metadata floats, exactly as written.
+
+It misbehaves on demand: `broken` makes single records fail, `on_request` sees every request before
+it is served and may raise instead.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+
+from chromasync.errors import Conflict, NotFound, ReadOnlyViolation, RequestRefused, ServerFault
+from chromasync.model import (
+    Capabilities,
+    Change,
+    Collection,
+    Definition,
+    Floats,
+    Metadata,
+    MetadataValue,
+    Records,
+    Scalar,
+    Side,
+    Space,
+)
+from chromasync.ports import Permit
+
+MODERN = Capabilities(
+    version="1.0.0",
+    max_batch_size=5461,
+    base64=True,
+    schema=True,
+    configuration=True,
+    arrays=True,
+    null_columns=True,
+)
+"""What Chroma 1.5.9 can do."""
+
+RESERVED_PREFIXES = ("#", "chroma:")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request: the name of the port's method, and the records it is about."""
+
+    name: str
+    ids: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Broken:
+    """Records, by id, that a server has trouble with.
+
+    Attributes:
+        refused: no write that holds one is taken.
+        unreadable: its embedding is lost, so no read that wants it is answered.
+        forgotten: a write that holds it is acknowledged and does nothing.
+    """
+
+    refused: set[str] = field(default_factory=set)
+    unreadable: set[str] = field(default_factory=set)
+    forgotten: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Record:
+    embedding: Floats
+    document: str | None = None
+    metadata: Metadata = field(default_factory=dict)
+    uri: str | None = None
+
+
+@dataclass(slots=True)
+class _Shared:
+    """What all views of one server (see `permitted_by`) have in common."""
+
+    databases: dict[str, set[str]]
+    collections: dict[str, Collection] = field(default_factory=dict)
+    records: dict[str, dict[str, _Record]] = field(default_factory=dict)
+    calls: list[Call] = field(default_factory=list)
+    broken: Broken = field(default_factory=Broken)
+    on_request: Callable[[Call], None] | None = None
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+
+class FakeServer:
+    """A server of either side; implements `ports.Writer`. Thread-safe.
+
+    Args:
+        side: whose errors it raises.
+        capabilities: what it can do; records beyond that are refused.
+        tenant, database: what is there from the start.
+    """
+
+    def __init__(
+        self,
+        side: Side = Side.REPLICA,
+        *,
+        capabilities: Capabilities = MODERN,
+        tenant: str = "default_tenant",
+        database: str = "default_database",
+    ) -> None:
+        self.side = side
+        self._capabilities = capabilities
+        self._shared = _Shared({tenant: {database}})
+        self._permit: Permit | None = None
+        self._place = (tenant, database)
+
+    # ---- for the test -----------------------------------------------------------------------
+
+    @property
+    def calls(self) -> list[Call]:
+        """Requests so far, refused ones included."""
+        return self._shared.calls
+
+    @property
+    def writes(self) -> list[Call]:
+        """Requests so far that write records."""
+        return [call for call in self.calls if call.name in ("upsert", "update", "delete")]
+
+    @property
+    def broken(self) -> Broken:
+        """Records that it has trouble with; to be changed in place."""
+        return self._shared.broken
+
+    def on_request(self, hook: Callable[[Call], None] | None) -> None:
+        """Call `hook` before each request is served; what it raises is the answer."""
+        self._shared.on_request = hook
+
+    def make(self, name: str = "things", *, space: Space = Space.L2, **more: Any) -> Collection:
+        """A new collection in the first database, without a request."""
+        tenant, database = self._place
+        configuration = {"hnsw": {"space": space.value}}
+        made = Collection(
+            str(uuid4()), name, tenant, database, **({"configuration": configuration} | more)
+        )
+        self._shared.collections[made.id] = made
+        self._shared.records[made.id] = {}
+        return made
+
+    def put(self, collection: Collection, records: Records) -> None:
+        """Make these records exactly so, without a request; new ones stand at the end."""
+        if records.embeddings is None:
+            raise TypeError("a record needs an embedding")
+        stored = self._records(collection)
+        for i, record_id in enumerate(records.ids):
+            stored[record_id] = _Record(
+                records.embeddings[i].copy(),
+                records.documents[i],
+                copy.deepcopy(records.metadatas[i]),
+                records.uris[i],
+            )
+
+    def remove(self, collection: Collection, ids: Iterable[str]) -> None:
+        """Take records away, without a request."""
+        for record_id in ids:
+            del self._records(collection)[record_id]
+
+    def contents(self, collection: Collection) -> Records:
+        """All records in their order, without a request."""
+        return self._rows(collection, self._records(collection), embeddings=True)
+
+    # ---- ports.Reader -----------------------------------------------------------------------
+
+    def capabilities(self) -> Capabilities:
+        """See `ports.Reader`; never counts as a request."""
+        return self._capabilities
+
+    def list_databases(self, tenant: str) -> list[str]:
+        """See `ports.Reader`; empty for a tenant that does not exist."""
+        self._request("list_databases")
+        return sorted(self._shared.databases.get(tenant, ()))
+
+    def list_collections(self, tenant: str, database: str) -> list[Collection]:
+        """See `ports.Reader`; in the order of the ids, empty for an unknown database."""
+        self._request("list_collections")
+        with self._shared.lock:
+            listed = [c for c in self._shared.collections.values() if _in(c, tenant, database)]
+        return sorted(listed, key=lambda c: c.id)
+
+    def count(self, collection: Collection) -> int:
+        """See `ports.Reader`."""
+        self._request("count")
+        return len(self._records(collection))
+
+    def list_ids(self, collection: Collection, *, offset: int, limit: int) -> list[str]:
+        """See `ports.Reader`."""
+        self._request("list_ids")
+        return list(self._records(collection))[offset : offset + limit]
+
+    def read(
+        self, collection: Collection, ids: Sequence[str], *, embeddings: bool = True
+    ) -> Records:
+        """See `ports.Reader`."""
+        self._request("read", ids)
+        with self._shared.lock:
+            asked = set(ids)
+            found = [i for i in self._records(collection) if i in asked]
+            lost = self.broken.unreadable.intersection(found)
+            if embeddings and lost:
+                raise ServerFault(f"Error finding id {min(lost)}", side=self.side, status=500)
+            return self._rows(collection, found, embeddings=embeddings)
+
+    # ---- ports.Writer -----------------------------------------------------------------------
+
+    def permitted_by(self, permit: Permit) -> FakeServer:
+        """See `ports.Writer`."""
+        view = copy.copy(self)
+        view._permit = permit  # noqa: SLF001 -- our own copy
+        return view
+
+    def ensure_database(self, tenant: str, database: str) -> None:
+        """See `ports.Writer`."""
+        self._write("ensure_database")
+        self._shared.databases.setdefault(tenant, set()).add(database)
+
+    def create_collection(self, definition: Definition) -> Collection:
+        """See `ports.Writer`."""
+        self._write("create_collection")
+        if definition.database not in self._shared.databases.get(definition.tenant, ()):
+            raise self._refusal(f"Database {definition.database!r} does not exist.")
+        self._check_free(definition.tenant, definition.database, definition.name, "")
+        created = Collection(
+            str(uuid4()),
+            definition.name,
+            definition.tenant,
+            definition.database,
+            dict(definition.metadata),
+            dict(definition.configuration or {}),
+            definition.schema,
+        )
+        self._shared.collections[created.id] = created
+        self._shared.records[created.id] = {}
+        return created
+
+    def modify_collection(
+        self,
+        collection: Collection,
+        *,
+        name: str | None = None,
+        metadata: Mapping[str, Scalar] | None = None,
+        configuration: Mapping[str, Any] | None = None,
+    ) -> None:
+        """See `ports.Writer`; a configuration changes index by index, key by key."""
+        self._write("modify_collection")
+        now = self._collection(collection)
+        if name is not None:
+            self._check_free(now.tenant, now.database, name, now.id)
+            now = replace(now, name=name)
+        if metadata is not None:
+            now = replace(now, metadata=dict(metadata))
+        for part, settings in (configuration or {}).items():
+            before = now.configuration.get(part) or {}
+            merged = {**before, **settings} if part != "embedding_function" else settings
+            now = replace(now, configuration={**now.configuration, part: merged})
+        self._shared.collections[now.id] = now
+
+    def drop_collection(self, collection: Collection) -> None:
+        """See `ports.Writer`; one that is gone already is fine."""
+        self._write("drop_collection")
+        self._shared.collections.pop(collection.id, None)
+        self._shared.records.pop(collection.id, None)
+
+    def batches(self, records: Records) -> list[Records]:
+        """See `ports.Writer`; cut by count alone."""
+        size = self._capabilities.max_batch_size
+        starts = range(0, len(records), size)
+        return [records.take(range(at, min(at + size, len(records)))) for at in starts]
+
+    def change_batches(self, changes: Sequence[Change]) -> list[list[Change]]:
+        """See `ports.Writer`; cut by count alone."""
+        size = self._capabilities.max_batch_size
+        return [list(changes[at : at + size]) for at in range(0, len(changes), size)]
+
+    def upsert(self, collection: Collection, records: Records) -> None:
+        """See `ports.Writer`; all records or none."""
+        self._write("upsert", records.ids)
+        if records.embeddings is None:
+            raise TypeError("an upsert needs embeddings")
+        with self._shared.lock:
+            stored = self._records(collection)
+            for i, record_id in enumerate(records.ids):
+                self._check(record_id, records.metadatas[i])
+                self._check_dimension(collection, records.embeddings.shape[1])
+            for i, record_id in enumerate(records.ids):
+                if record_id in self.broken.forgotten:
+                    continue
+                row = records.embeddings[i].astype(np.float32)
+                record = stored.setdefault(record_id, _Record(row))
+                record.embedding = row
+                self._merge(record, records.documents[i], records.metadatas[i], records.uris[i])
+
+    def update(self, collection: Collection, changes: Sequence[Change]) -> None:
+        """See `ports.Writer`; all changes or none."""
+        self._write("update", [change.id for change in changes])
+        with self._shared.lock:
+            stored = self._records(collection)
+            for change in changes:
+                self._check(change.id, change.metadata or {})
+                if change.embedding is not None:
+                    self._check_dimension(collection, change.embedding.size)
+            for change in changes:
+                record = stored.get(change.id)
+                if record is None or change.id in self.broken.forgotten:
+                    continue
+                if change.embedding is not None:
+                    record.embedding = change.embedding.astype(np.float32)
+                self._merge(record, change.document, change.metadata or {}, change.uri)
+                record.uri = None if change.clear_uri else record.uri
+
+    def delete(self, collection: Collection, ids: Sequence[str]) -> None:
+        """See `ports.Writer`; records already gone are fine."""
+        self._write("delete", ids)
+        with self._shared.lock:
+            stored = self._records(collection)
+            for record_id in ids:
+                if record_id not in self.broken.forgotten:
+                    stored.pop(record_id, None)
+
+    # ---- within -----------------------------------------------------------------------------
+
+    def _request(self, name: str, ids: Iterable[str] = ()) -> None:
+        call = Call(name, tuple(ids))
+        self._shared.calls.append(call)
+        if self._shared.on_request is not None:
+            self._shared.on_request(call)
+
+    def _write(self, name: str, ids: Iterable[str] = ()) -> None:
+        if self.side is Side.PRIMARY:
+            raise ReadOnlyViolation(f"{name} on the primary", side=self.side)
+        if self._permit is not None:
+            self._permit()
+        self._request(name, ids)
+
+    def _collection(self, collection: Collection) -> Collection:
+        try:
+            return self._shared.collections[collection.id]
+        except KeyError:
+            raise NotFound("The collection is gone.", side=self.side, status=404) from None
+
+    def _records(self, collection: Collection) -> dict[str, _Record]:
+        return self._shared.records[self._collection(collection).id]
+
+    def _check_free(self, tenant: str, database: str, name: str, own_id: str) -> None:
+        for other in self._shared.collections.values():
+            if _in(other, tenant, database) and other.name == name and other.id != own_id:
+                raise Conflict(f"The name {name!r} is taken.", side=self.side, status=409)
+
+    def _check(self, record_id: str, metadata: Mapping[str, Any]) -> None:
+        if not record_id or record_id in self.broken.refused:
+            raise self._refusal(f"Record {record_id!r} is refused.")
+        for key, value in metadata.items():
+            if key.startswith(RESERVED_PREFIXES):
+                raise self._refusal(f"Record {record_id!r} has the reserved key {key!r}.")
+            if isinstance(value, list) and not self._capabilities.arrays:
+                raise self._refusal(f"Record {record_id!r} has a list under {key!r}.")
+
+    def _check_dimension(self, collection: Collection, width: int) -> None:
+        now = self._collection(collection)
+        if now.dimension is None:
+            self._shared.collections[now.id] = replace(now, dimension=width)
+        elif now.dimension != width:
+            raise self._refusal(f"A dimension of {now.dimension} is expected, got {width}.")
+
+    def _refusal(self, what: str) -> RequestRefused:
+        return RequestRefused(what, side=self.side, status=400)
+
+    @staticmethod
+    def _merge(
+        record: _Record,
+        document: str | None,
+        metadata: Mapping[str, MetadataValue | None],
+        uri: str | None,
+    ) -> None:
+        record.document = record.document if document is None else document
+        record.uri = record.uri if uri is None else uri
+        for key, value in metadata.items():
+            if value is None or value == []:
+                record.metadata.pop(key, None)
+            else:
+                record.metadata[key] = copy.deepcopy(value)
+
+    def _rows(self, collection: Collection, ids: Iterable[str], *, embeddings: bool) -> Records:
+        stored = self._records(collection)
+        names = list(ids)
+        rows = [stored[i] for i in names]
+        width = self._collection(collection).dimension or 0
+        vectors = np.stack([r.embedding for r in rows]) if rows else np.empty((0, width))
+        return Records(
+            names,
+            [r.document for r in rows],
+            [copy.deepcopy(r.metadata) for r in rows],
+            [r.uri for r in rows],
+            vectors.astype(np.float32) if embeddings else None,
+        )
+
+
+def _in(collection: Collection, tenant: str, database: str) -> bool:
+    return collection.tenant == tenant and collection.database == database

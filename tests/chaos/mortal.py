@@ -1,0 +1,130 @@
+"""A cycle that dies inside this process as a killed process would, and leaves nothing running.
+
+From the instant of death, every thread of the dead role fails at its next named point and at its
+next call to the store, so nothing is recorded that a killed process could not have recorded. What
+a thread does until then, a killed process could have done too, a moment earlier.
+
+The dead role leads under the name of a process that has really ended, so its successor finds the
+lead free, as it would after a kill.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import psutil
+import pytest
+
+from chromasync import faultpoints, role
+from chromasync.quiet import Quiet
+from chromasync.reports import CycleReport
+from tests.support.stage import Stage
+
+Killed = SystemExit
+"""The end of every thread of a dead role: no `except Exception` stops it, and threads die silently."""
+
+
+class Doom:
+    """Death the `nth` time any thread reaches `point`."""
+
+    def __init__(self, point: str, nth: int) -> None:
+        self._point = point
+        self._left = nth
+        self._lock = threading.Lock()
+        self.dead = threading.Event()
+
+    def reach(self, point: str) -> None:
+        """What `faultpoints` calls."""
+        with self._lock:
+            if point == self._point:
+                self._left -= 1
+            if self._left == 0:
+                self.dead.set()
+        self.check()
+
+    def check(self) -> None:
+        """Raise Killed when death has come."""
+        if self.dead.is_set():
+            raise Killed
+
+
+class MortalStore:
+    """A store whose every method raises Killed once its owner is dead."""
+
+    def __init__(self, store: Any, doom: Doom) -> None:
+        self._store = store
+        self._doom = doom
+
+    def led_by(self, term: Any) -> MortalStore:
+        """The same, for a leader's view."""
+        return MortalStore(self._store.led_by(term), self._doom)
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+
+        def call(*args: Any, **options: Any) -> Any:
+            self._doom.check()
+            return method(*args, **options)
+
+        return call
+
+
+def sync_until(
+    stage: Stage, point: str, nth: int, *, full: bool = False, **overrides: str
+) -> CycleReport | None:
+    """One cycle that dies at the `nth` reaching of `point`; its report when it never got there."""
+    doom = Doom(point, nth)
+    with stage.app(**overrides) as app, _dead_name():
+        primary, replica = app.servers
+        mortal: Any = MortalStore(app.store, doom)
+        single = role.SingleRole(primary, replica, mortal, app.settings)
+        with faultpoints.injected(doom.reach):
+            try:
+                with _swept(single):
+                    report = single.run_cycle(Quiet(), full=full)
+                    doom.check()
+                    single.__exit__(None, None, None)
+                    return report
+            except Killed:
+                return None
+
+
+@contextmanager
+def _swept(single: role.SingleRole) -> Iterator[None]:
+    """Enter the role; afterwards none of its threads is left, and nobody is told."""
+    single.__enter__()
+    try:
+        yield
+    finally:
+        pool, lead = single._pool, single._lead
+        with pool._wake:
+            pool._stopping = True
+            pool._ended.set()
+            pool._wake.notify_all()
+        for ended in (pool._ended, pool._keeper._stop, lead._stop):
+            ended.set()
+        for thread in (*pool._threads, pool._beater, pool._keeper._thread, lead._thread):
+            thread.join()
+
+
+@contextmanager
+def _dead_name() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(role, "process_name", lambda: f"{_ended_process()}:{uuid.uuid4().hex[:8]}")
+        yield
+
+
+@cache
+def _ended_process() -> str:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        created = psutil.Process(process.pid).create_time()
+        process.communicate(b"\n")
+    return f"{socket.gethostname()}:{process.pid}:{created}"

@@ -1,0 +1,27 @@
+"""A real state store and plain settings for tests of single parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chromasync.config import Settings, load_settings
+from chromasync.store import SqlStore, open_store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqlStore]:
+    """An empty state store."""
+    store = open_store(tmp_path / "state.db")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def settings() -> Settings:
+    """Settings as they are by default, with servers that are never asked."""
+    return load_settings(
+        flags={"PRIMARY_URL": "http://primary:1", "REPLICA_URL": "http://replica:2"}
+    )

@@ -1,0 +1,380 @@
+"""Reconciling one chunk: what the ledger says decides what is looked at and what is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from chromasync import faultpoints
+from chromasync.errors import LeaseLost, ServerFault, ServerUnreachable
+from chromasync.ledger.digest import at, embedding_digests, ids_digest, payload_digests
+from chromasync.model import (
+    UNKNOWN_DIGEST,
+    Chunk,
+    ChunkResult,
+    Collection,
+    OpCounts,
+    Quarantined,
+    Records,
+    Side,
+    Space,
+    Task,
+)
+from chromasync.reconcile import read as reading
+from chromasync.reconcile.chunk import ChunkReconciler, Pair
+from chromasync.testing.fake import MODERN, Call, FakeServer
+from tests.support.ledgers import COLLECTION, chunk_of, joined, names, record
+
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
+EARLIER = datetime(2029, 1, 1, tzinfo=UTC)
+
+
+class Scene:
+    """Two servers in memory, and the ledger's chunk between them."""
+
+    def __init__(self, *, arrays: bool = True) -> None:
+        self.primary = FakeServer(Side.PRIMARY)
+        self.replica = FakeServer(capabilities=replace(MODERN, arrays=arrays))
+        self.source, self.home = self.primary.make(), self.replica.make()
+        self.chunk = chunk_of([])
+
+    def holds(self, *parts: Records, on: str = "both") -> None:
+        records = joined(*parts)
+        sides: list[tuple[str, FakeServer, Collection]] = [
+            ("primary", self.primary, self.source),
+            ("replica", self.replica, self.home),
+        ]
+        for name, server, collection in sides:
+            if on in (name, "both"):
+                server.put(collection, records)
+
+    def knows(
+        self, *known: Records, unknown: list[str] | None = None, suspect: bool = False
+    ) -> None:
+        """The ledger holds these records as they are, and these ids without knowledge."""
+        empty = record().take([])
+        records, strangers = joined(empty, *known), unknown or []
+        blank = UNKNOWN_DIGEST * len(strangers)
+        ids = [*records.ids, *strangers]
+        head = replace(
+            chunk_of(ids, chunk_id=7).head,
+            suspect=suspect, checked_at=EARLIER, read_at=EARLIER, recheck=True, gone_count=9,
+        )  # fmt: skip
+        embedding, payload = embedding_digests(records) + blank, payload_digests(records) + blank
+        self.chunk = Chunk(head, ids, embedding, payload)
+
+    def reconcile(
+        self,
+        *,
+        check: bool = False,
+        permit: LeaseLost | None = None,
+        aside: Mapping[str, Quarantined] | None = None,
+    ) -> ChunkResult:
+        def may_write() -> None:
+            if permit is not None:
+                raise permit
+
+        task = Task(1, 1, COLLECTION, "docs", 7, check, 0, NOON)
+        pair = Pair(self.source, self.home, Space.L2)
+        reconciler = ChunkReconciler(self.primary, self.replica)
+        return reconciler.reconcile(pair, self.chunk, task, may_write, aside or {})
+
+    def assert_ledger_tells_the_primary(self, result: ChunkResult) -> None:
+        """Each id that is not gone has the digests of what the primary holds."""
+        found = self.primary.contents(self.source)
+        embedding, payload = embedding_digests(found), payload_digests(found)
+        chunk = result.chunk
+        assert chunk.head.ids_digest == ids_digest(chunk.ids)
+        for row, record_id in enumerate(chunk.ids):
+            if record_id not in result.gone:
+                place = found.ids.index(record_id)
+                assert at(chunk.embedding_digests, row) == at(embedding, place), record_id
+                assert at(chunk.payload_digests, row) == at(payload, place), record_id
+
+    def assert_equal(self) -> None:
+        """Both servers hold the same records."""
+        one, other = self.primary.contents(self.source), self.replica.contents(self.home)
+        assert sorted(one.ids) == sorted(other.ids)
+        other = other.take([other.ids.index(i) for i in one.ids])
+        assert (one.documents, one.metadatas, one.uris) == (
+            other.documents,
+            other.metadatas,
+            other.uris,
+        )
+        assert one.embeddings is not None
+        assert other.embeddings is not None
+        np.testing.assert_array_equal(one.embeddings, other.embeddings)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+A, B, C = record("a", "da", {"k": 1}), record("b", "db"), record("c", None, {}, "u")
+
+
+def test_an_unchanged_chunk_costs_one_read_of_the_primary(scene: Scene) -> None:
+    """Nothing is asked of the replica, nothing written, and the read is remembered."""
+    scene.holds(A, B, C)
+    scene.knows(A, B, C)
+    result = scene.reconcile()
+    assert scene.replica.calls == []
+    assert (result.counts, result.gone, result.quarantined) == (OpCounts(read=3), [], [])
+    head = result.chunk.head
+    assert (head.read_at, head.checked_at, head.recheck) == (NOON, EARLIER, False)
+    assert (head.gone_count, head.suspect, head.id) == (0, False, 7)
+    assert head.read_seconds > 0
+    scene.assert_ledger_tells_the_primary(result)
+
+
+def test_new_records_are_inserted_without_asking(scene: Scene) -> None:
+    """A chunk of unknown records is written and read back: it is checked with that."""
+    scene.holds(A, B, C, on="primary")
+    scene.knows(unknown=["a", "b", "c"])
+    result = scene.reconcile()
+    assert [call.name for call in scene.replica.calls] == ["upsert", "read"]
+    assert result.counts == OpCounts(read=3, inserted=3)
+    assert (result.chunk.head.checked_at, result.chunk.head.recheck) == (NOON, True)
+    scene.assert_equal()
+    scene.assert_ledger_tells_the_primary(result)
+
+
+def test_a_changed_record_is_compared_alone(scene: Scene) -> None:
+    """Only what differs from the ledger is read from the replica and sent."""
+    scene.holds(A, B, C)
+    scene.knows(A, B, C)
+    changed = record("b", "new")
+    scene.holds(changed, on="primary")
+    result = scene.reconcile()
+    assert {call.ids for call in scene.replica.calls} == {("b",)}
+    assert result.counts == OpCounts(read=3, updated=1)
+    assert (result.chunk.head.checked_at, result.chunk.head.recheck) == (EARLIER, True)
+    scene.assert_equal()
+    scene.assert_ledger_tells_the_primary(result)
+
+
+def test_a_change_that_the_replica_has_already_is_no_write(scene: Scene) -> None:
+    """The ledger lags behind after a crash; the comparison finds nothing to do."""
+    scene.knows(record("a", "old"), B)
+    scene.holds(A, B)
+    result = scene.reconcile()
+    assert scene.replica.writes == []
+    assert result.counts == OpCounts(read=2)
+    assert not result.chunk.head.recheck
+    scene.assert_ledger_tells_the_primary(result)
+
+
+@pytest.mark.parametrize("why", ["suspect", "check"])
+def test_drift_is_found_when_the_replica_is_looked_at(scene: Scene, why: str) -> None:
+    """In a suspect chunk, or for a check, every record is compared and drift is counted."""
+    scene.knows(A, B, C, suspect=why == "suspect")
+    scene.holds(A, B, C, on="primary")
+    scene.holds(record("a", "someone else's"), B, on="replica")
+    result = scene.reconcile(check=why == "check")
+    assert result.counts == OpCounts(read=3, inserted=1, updated=1, drifted=2)
+    assert (result.chunk.head.checked_at, result.chunk.head.suspect) == (NOON, False)
+    scene.assert_equal()
+
+
+def test_drift_is_not_looked_for_otherwise(scene: Scene) -> None:
+    """An ordinary pass trusts the ledger about records that did not change."""
+    scene.knows(A, B)
+    scene.holds(A, B, on="primary")
+    assert scene.reconcile().counts == OpCounts(read=2)
+    assert scene.replica.calls == []
+
+
+def test_unknown_records_of_a_suspect_chunk_are_compared(scene: Scene) -> None:
+    """Where the replica may have them after all, they are read before anything is written."""
+    scene.holds(A, B)
+    scene.knows(unknown=["a", "b"], suspect=True)
+    result = scene.reconcile()
+    assert [call.name for call in scene.replica.calls] == ["read"]
+    assert result.counts == OpCounts(read=2)
+    scene.assert_ledger_tells_the_primary(result)
+
+
+def test_gone_records_are_handed_over_not_deleted(scene: Scene) -> None:
+    """What the primary does not return stays on the replica and in the chunk until judged."""
+    scene.holds(A, B, C)
+    scene.knows(A, B, C)
+    scene.primary.remove(scene.source, ["b"])
+    result = scene.reconcile()
+    assert result.gone == ["b"]
+    assert result.chunk.ids == ["a", "b", "c"]
+    assert (result.chunk.head.gone_count, result.chunk.head.count) == (1, 3)
+    assert scene.replica.writes == []
+    assert at(result.chunk.payload_digests, 1) == payload_digests(B)
+
+
+def test_what_never_was_on_the_replica_just_leaves(scene: Scene) -> None:
+    """An unknown record that is gone needs no deletion; in a suspect chunk it may be there."""
+    scene.holds(A)
+    scene.knows(A, unknown=["x", "y"])
+    result = scene.reconcile()
+    assert (result.gone, result.chunk.ids) == ([], ["a"])
+    assert result.chunk.head.ids_digest == ids_digest(["a"])
+    scene.assert_ledger_tells_the_primary(result)
+    scene.knows(A, unknown=["x"], suspect=True)
+    result = scene.reconcile()
+    assert (result.gone, result.chunk.ids) == (["x"], ["a", "x"])
+
+
+def test_a_refused_record_is_quarantined_and_the_rest_goes_through(scene: Scene) -> None:
+    """It has a reason, it is absent, and it is not tried again until it changes."""
+    scene.holds(A, B, C, on="primary")
+    scene.knows(unknown=["a", "b", "c"])
+    scene.replica.broken.refused = {"b"}
+    result = scene.reconcile()
+    (aside,) = result.quarantined
+    assert aside == Quarantined(COLLECTION, "b", "Record 'b' is refused.", True)
+    assert result.counts == OpCounts(read=3, inserted=2, quarantined=1)
+    assert not result.chunk.head.suspect
+    assert scene.replica.contents(scene.home).ids == ["a", "c"]
+    scene.assert_ledger_tells_the_primary(result)
+
+    scene.chunk = result.chunk
+    scene.replica.calls.clear()
+    again = scene.reconcile(aside={"b": aside})
+    assert scene.replica.calls == []
+    assert again.quarantined == [aside]
+
+    scene.replica.broken.refused = set()
+    scene.holds(record("b", "better"), on="primary")
+    healed = scene.reconcile(aside={"b": aside})
+    assert healed.quarantined == []
+    scene.assert_equal()
+
+
+def test_a_check_tries_the_quarantined_again(scene: Scene) -> None:
+    """A look at the replica's side includes records that were set aside."""
+    scene.holds(A, B, on="primary")
+    scene.holds(A, on="replica")
+    scene.knows(A, B)
+    aside = {"b": Quarantined(COLLECTION, "b", "why", True)}
+    result = scene.reconcile(check=True, aside=aside)
+    assert result.quarantined == []
+    scene.assert_equal()
+
+
+def test_a_fault_of_the_replica_is_tried_again_in_the_next_cycle(scene: Scene) -> None:
+    """A record at which the server failed, rather than refused, leaves the chunk suspect."""
+    scene.holds(A, B, on="primary")
+    scene.knows(unknown=["a", "b"])
+
+    def fail(call: Call) -> None:
+        if call.name == "upsert" and "b" in call.ids:
+            raise ServerFault("broken", side="replica")
+
+    scene.replica.on_request(fail)
+    result = scene.reconcile()
+    assert [q.record_id for q in result.quarantined] == ["b"]
+    assert result.chunk.head.suspect
+    scene.chunk = result.chunk
+    scene.replica.on_request(None)
+    assert scene.reconcile().quarantined == []
+    scene.assert_equal()
+
+
+def test_a_record_that_the_primary_cannot_give_is_quarantined(scene: Scene) -> None:
+    """It is neither gone nor changed; it is compared as soon as it can be read again."""
+    scene.holds(A, B, C)
+    scene.knows(A, B, unknown=["c"])
+    scene.primary.broken.unreadable = {"b", "c"}
+    result = scene.reconcile()
+    assert result.gone == []
+    assert [(q.record_id, q.absent) for q in result.quarantined] == [("b", False), ("c", True)]
+    assert all("the primary has it but cannot give it" in q.reason for q in result.quarantined)
+    assert result.counts == OpCounts(read=1, quarantined=2)
+    assert result.chunk.ids == ["a", "b", "c"]
+    assert scene.replica.writes == []
+
+    scene.primary.broken.unreadable = set()
+    scene.holds(record("b", "drifted"), on="replica")
+    scene.chunk = result.chunk
+    assert scene.reconcile().quarantined == []
+    scene.assert_equal()
+
+
+def test_what_a_replica_cannot_carry_is_left_out(scene: Scene) -> None:
+    """Lists are dropped for a server without them, counted, and cause no write in each cycle."""
+    scene = Scene(arrays=False)
+    scene.holds(record("a", "d", {"k": 1, "l": [1, 2]}), B, on="primary")
+    scene.knows(unknown=["a", "b"])
+    result = scene.reconcile()
+    assert result.chunk.head.reduced_count == 1
+    assert scene.replica.contents(scene.home).metadatas == [{"k": 1}, {}]
+    scene.assert_ledger_tells_the_primary(result)
+    scene.chunk = result.chunk
+    scene.replica.calls.clear()
+    again = scene.reconcile()
+    assert (again.chunk.head.reduced_count, scene.replica.calls) == (1, [])
+    assert scene.reconcile(check=True).counts == OpCounts(read=2)
+
+
+def test_large_chunks_are_taken_in_batches(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read in several requests, the result is that of the whole chunk."""
+    monkeypatch.setattr(reading, "BATCH_BYTES", 8_000)
+    ids = names(50)
+    scene.holds(*[record(i, f"d{i}") for i in ids], on="primary")
+    scene.knows(unknown=[*ids, "ghost"])
+    result = scene.reconcile()
+    assert len([call for call in scene.primary.calls if call.name == "read"]) > 2
+    assert result.counts == OpCounts(read=50, inserted=50)
+    assert (result.chunk.ids, result.chunk.head.checked_at) == (ids, NOON)
+    scene.assert_equal()
+    scene.assert_ledger_tells_the_primary(result)
+
+
+def test_the_primary_s_order_does_not_matter(scene: Scene) -> None:
+    """A server answers in its own order; digests go to the right ids."""
+    scene.holds(C, A, B, on="primary")
+    scene.knows(unknown=["a", "b", "c"])
+    result = scene.reconcile()
+    assert result.chunk.ids == ["a", "b", "c"]
+    scene.assert_ledger_tells_the_primary(result)
+
+
+def test_without_leave_nothing_is_written(scene: Scene) -> None:
+    """A lost lease stops the first write and leaves the chunk as it was."""
+    scene.holds(A, on="primary")
+    scene.knows(unknown=["a"])
+    with pytest.raises(LeaseLost):
+        scene.reconcile(permit=LeaseLost("over"))
+    assert scene.replica.contents(scene.home).ids == []
+    assert scene.replica.writes == []
+
+
+def test_an_unreachable_primary_ends_the_work(scene: Scene) -> None:
+    """Nothing is taken for gone when the primary did not answer."""
+    scene.knows(A)
+
+    def away(call: Call) -> None:
+        raise ServerUnreachable("away", side="primary")
+
+    scene.primary.on_request(away)
+    with pytest.raises(ServerUnreachable):
+        scene.reconcile()
+    assert scene.replica.calls == []
+
+
+def test_an_empty_chunk_is_nothing(scene: Scene) -> None:
+    """Without ids no server is asked."""
+    scene.knows()
+    result = scene.reconcile()
+    assert (result.chunk.ids, result.counts, scene.primary.calls) == ([], OpCounts(), [])
+
+
+def test_the_named_points_are_passed(scene: Scene) -> None:
+    """Tests can stop after each batch read and after the last write."""
+    scene.holds(A, on="primary")
+    scene.knows(unknown=["a"])
+    points: list[str] = []
+    with faultpoints.injected(points.append):
+        scene.reconcile()
+    assert points == [faultpoints.AFTER_READ, faultpoints.MID_WRITE, faultpoints.AFTER_WRITE]

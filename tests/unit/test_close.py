@@ -1,0 +1,303 @@
+"""The end of a cycle: what each collection came to, and since when it is identical."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from chromasync.config import Settings
+from chromasync.cycle.close import identical_since, report_cycle, settle_mirror
+from chromasync.cycle.work import CollectionWork, CycleWork
+from chromasync.errors import ServerFault
+from chromasync.model import (
+    Chunk,
+    CycleStatus,
+    Deletion,
+    DeletionKind,
+    Hold,
+    HoldKind,
+    Mirror,
+    MirrorStatus,
+    OpCounts,
+    Quarantined,
+    Side,
+    TaskCounts,
+)
+from chromasync.quiet import Quiet
+from chromasync.reports import CycleReport, Outcome
+from chromasync.store import SqlStore
+from chromasync.testing.fake import FakeServer
+from tests.store.samples import claim_one, result_for, task_for
+from tests.support.ledgers import COLLECTION, chunk_of, joined, names, record
+
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
+EARLIER = NOON - timedelta(hours=1)
+Ready = Callable[..., CollectionWork]
+
+
+class Room:
+    """A cycle at its end: a store, a replica in memory and one collection."""
+
+    def __init__(self, store: SqlStore, settings: Settings) -> None:
+        self.store = store
+        self.primary, self.replica = FakeServer(Side.PRIMARY), FakeServer()
+        self.home = self.replica.make()
+        self.cycle = CycleWork(
+            store.open_cycle(), settings, self.primary, self.replica, store, Quiet()
+        )
+        row = Mirror(
+            COLLECTION, "t", "d", "docs", replica_id=self.home.id, walked_at=NOON,
+            replica_walked_at=NOON,
+        )  # fmt: skip
+        primary = replace(self.home, id=COLLECTION)
+        self.work = CollectionWork(row, primary, self.home, store.now())
+        self.cycle.collections.append(self.work)
+
+    def ledger(self, *chunks: Chunk) -> list[int]:
+        return self.store.save_chunks(chunks)
+
+    def on_replica(self, count: int) -> None:
+        if count:
+            self.replica.put(self.home, joined(*[record(i) for i in names(count)]))
+
+    def settle(self) -> Mirror:
+        settle_mirror(self.cycle, self.work)
+        (stored,) = self.store.mirrors()
+        assert stored == self.work.mirror
+        return stored
+
+    def gone(self, chunk_id: int, ids: list[str]) -> Deletion:
+        """Let a task of this chunk have found these ids gone."""
+        self.store.add_tasks(self.cycle.cycle.id, [task_for(chunk_id, COLLECTION)])
+        task = claim_one(self.store)
+        assert self.store.complete_task(task, result_for(self.store, task, gone=ids))
+        (deletion,) = [d for d in self.store.deletions(COLLECTION) if d.chunk_id == chunk_id]
+        return deletion
+
+    def report(self, **mirror: Any) -> CycleReport:
+        self.store.save_mirror(replace(self.work.mirror, **mirror))
+        closed = self.store.close_cycle(self.cycle.cycle.id, CycleStatus.COMPLETED, 0)
+        counts = self.store.cycle_counts(closed.id)
+        mirrors = self.store.mirrors()
+        return report_cycle(self.cycle, closed, TaskCounts(), counts, mirrors)
+
+
+@pytest.fixture
+def room(store: SqlStore, settings: Settings) -> Room:
+    return Room(store, settings)
+
+
+def read(ids: list[str], at: datetime | None = NOON, **head: Any) -> Chunk:
+    """A chunk that was read."""
+    return chunk_of(ids, read_at=at, **head)
+
+
+@pytest.mark.parametrize(
+    ("walked", "reads", "expected"),
+    [
+        (NOON, [], NOON),
+        (None, [], None),
+        (NOON, [EARLIER, NOON], EARLIER),
+        (EARLIER, [NOON], EARLIER),
+        (NOON, [EARLIER, None], None),
+        (None, [EARLIER], None),
+    ],
+)
+def test_identical_since_the_oldest_read(
+    walked: datetime | None, reads: list[datetime | None], expected: datetime | None
+) -> None:
+    """The walk and every chunk's read count; one that never was makes it unknown."""
+    row = Mirror("c", "t", "d", "n", walked_at=walked)
+    heads = [read(["a"], at).head for at in reads]
+    assert identical_since(row, heads) == expected
+
+
+def test_a_clean_collection_is_identical(room: Room) -> None:
+    """Counts agree, everything was read, nothing is odd: identical since the oldest read."""
+    room.ledger(read(["r0", "r1"]), read(["r2"], EARLIER))
+    room.on_replica(3)
+    row = room.settle()
+    assert (row.status, row.identical_as_of) == (MirrorStatus.IDENTICAL, EARLIER)
+    assert (row.replica_count, row.consecutive_errors, row.last_error) == (3, 0, None)
+    assert row.last_successful_sync_at is not None
+    assert row.duration_seconds >= 0
+    assert room.work.notes == []
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_counts_that_differ_make_the_next_cycle_look(room: Room, count: int) -> None:
+    """One record too many or too few: not identical, and the replica's ids will be walked."""
+    room.ledger(read(["r0", "r1"]))
+    room.on_replica(count)
+    row = room.settle()
+    assert (row.status, row.replica_walked_at) == (MirrorStatus.SYNCING, None)
+    assert row.identical_as_of is None
+    assert f"has {count} records where 2 were expected" in room.work.notes[0]
+
+
+def test_records_that_could_not_be_written_are_not_expected(room: Room) -> None:
+    """A quarantined record that is absent is expected to be; one that is there counts."""
+    (chunk_id,) = room.ledger(read(["r0", "r1"]))
+    room.store.add_tasks(room.cycle.cycle.id, [task_for(chunk_id, COLLECTION)])
+    task = claim_one(room.store)
+    aside = [Quarantined(COLLECTION, "r1", "why", True), Quarantined(COLLECTION, "r0", "x", False)]
+    assert room.store.complete_task(task, result_for(room.store, task, quarantined=aside))
+    room.on_replica(1)
+    assert room.settle().status is MirrorStatus.LIMITED
+
+
+def test_surplus_that_waits_is_expected_to_be_there(room: Room) -> None:
+    """Surplus records that were not deleted yet count on top; adoption is not over then."""
+    room.ledger(read(["r0"]))
+    room.store.replace_surplus(COLLECTION, [["r1", "r2"]])
+    room.on_replica(3)
+    room.work.update(adopting=True)
+    row = room.settle()
+    assert (row.status, row.adopting) == (MirrorStatus.IDENTICAL, True)
+    room.store.finish_deletion(room.store.deletions(COLLECTION)[0], [])
+    room.replica.remove(room.home, ["r1", "r2"])
+    assert not room.settle().adopting
+
+
+@pytest.mark.parametrize("spoil", ["counts", "walk"])
+def test_adoption_goes_on_until_it_is_sure(room: Room, spoil: str) -> None:
+    """While counts differ or the replica was not walked, the collection is still adopted."""
+    room.ledger(read(["r0"]))
+    room.on_replica(2 if spoil == "counts" else 1)
+    room.work.update(adopting=True)
+    if spoil == "walk":
+        room.work.update(replica_walked_at=None)
+    assert room.settle().adopting
+
+
+@pytest.mark.parametrize(
+    "spoilt", [read(["r1"], None), read(["r1"], suspect=True)], ids=["unread", "suspect"]
+)
+def test_a_chunk_that_is_not_settled_keeps_it_syncing(room: Room, spoilt: Chunk) -> None:
+    """A chunk that was never read, or is not trusted, leaves the collection unfinished."""
+    room.ledger(read(["r0"]), spoilt)
+    room.on_replica(2)
+    assert room.settle().status is MirrorStatus.SYNCING
+
+
+def test_what_a_server_cannot_carry_limits_it(room: Room) -> None:
+    """Reduced records are counted; they, or a limited definition, are limited, not identical."""
+    room.ledger(read(["r0"], reduced_count=1), read(["r1"], reduced_count=2))
+    room.on_replica(2)
+    row = room.settle()
+    assert (row.status, row.reduced_count) == (MirrorStatus.LIMITED, 3)
+    assert row.identical_as_of is None
+
+
+def test_a_definition_that_cannot_be_carried_limits_it(room: Room) -> None:
+    """One sentence about the definition is enough to be limited."""
+    room.work.not_carried = ("The schema cannot be stored.",)
+    assert room.settle().status is MirrorStatus.LIMITED
+
+
+def test_an_error_is_kept_and_counted(room: Room) -> None:
+    """An error outweighs everything; the instant of before stays; a clean cycle clears it."""
+    room.work.update(identical_as_of=EARLIER, consecutive_errors=2)
+    room.work.error = ServerFault("It broke.", side="primary")
+    room.work.held = 5
+    row = room.settle()
+    assert (row.status, row.consecutive_errors, row.last_error) == (
+        MirrorStatus.ERROR,
+        3,
+        str(room.work.error),
+    )
+    assert (row.identical_as_of, row.last_successful_sync_at) == (EARLIER, None)
+    room.work.error, room.work.held = None, 0
+    row = room.settle()
+    assert (row.status, row.consecutive_errors, row.last_error) == (MirrorStatus.IDENTICAL, 0, None)
+    assert row.identical_as_of == NOON
+
+
+def test_held_records_make_it_held(room: Room) -> None:
+    """Counts that agree do not help while a guard holds something."""
+    room.work.held = 1
+    assert room.settle().status is MirrorStatus.HELD
+
+
+def hinted(room: Room, hints: dict[int, set[str]]) -> bool:
+    """Whether the collection counts as ordered after these hints."""
+    room.work.hints = hints
+    return room.settle().ordered
+
+
+def test_an_unseen_id_that_lives_means_another_order(room: Room) -> None:
+    """An id that the walk missed and that is neither gone nor waiting ends the merging walk."""
+    (one, two) = room.ledger(read(["r0", "r1"]), read(["r2"]))
+    assert hinted(room, {})
+    assert not hinted(room, {two: {"r2"}, one: {"elsewhere"}})
+    assert not hinted(room, {})
+
+
+def test_an_unseen_id_that_is_gone_means_nothing(room: Room) -> None:
+    """Ids that left their chunk, or wait for their deletion, do not spoil the order."""
+    (one, two) = room.ledger(read(["r0", "r1"]), read(["r2", "r3"]))
+    deletion = room.gone(one, ["r0"])
+    assert deletion.kind is DeletionKind.GONE
+    assert hinted(room, {one: {"r0"}, two: {"left"}, 999: {"r2"}})
+    assert not hinted(room, {one: {"r0"}, two: {"r3"}})
+
+
+def test_a_set_walk_s_word_stays(room: Room) -> None:
+    """A collection that was walked as a set is not called ordered by its close."""
+    room.work.update(ordered=False)
+    assert not room.settle().ordered
+
+
+@pytest.mark.parametrize(
+    ("states", "held", "outcome", "code"),
+    [
+        ([], False, Outcome.IDENTICAL, 0),
+        ([MirrorStatus.IDENTICAL], False, Outcome.IDENTICAL, 0),
+        ([MirrorStatus.IDENTICAL, MirrorStatus.LIMITED], False, Outcome.LIMITED, 4),
+        ([MirrorStatus.SYNCING], False, Outcome.LIMITED, 4),
+        ([MirrorStatus.IDENTICAL], True, Outcome.HELD, 4),
+        ([MirrorStatus.ERROR, MirrorStatus.IDENTICAL], True, Outcome.FAILED, 4),
+    ],
+)
+def test_a_cycle_s_outcome_is_its_worst_collection_s(
+    room: Room, states: list[MirrorStatus], held: bool, outcome: Outcome, code: int
+) -> None:
+    """Failed before held before limited before identical, with the exit code that goes with it."""
+    room.cycle.collections.clear()
+    for n, state in enumerate(states):
+        room.store.save_mirror(Mirror(f"c{n}", "t", "d", f"n{n}", status=state))
+    if held:
+        room.store.save_hold(Hold("c0", "n0", HoldKind.DELETES, 5, "why"))
+    closed = room.store.close_cycle(room.cycle.cycle.id, CycleStatus.COMPLETED, 0)
+    report = report_cycle(room.cycle, closed, TaskCounts(), {}, room.store.mirrors())
+    assert (report.outcome, report.exit_code) == (outcome, code)
+
+
+def test_a_cycle_s_report_adds_up(room: Room) -> None:
+    """Counts of tasks and deletes, notes of each collection, and the oldest instant."""
+    (chunk_id,) = room.ledger(read(["r0"]))
+    room.store.add_tasks(room.cycle.cycle.id, [task_for(chunk_id, COLLECTION)])
+    task = claim_one(room.store)
+    done = result_for(room.store, task, counts=OpCounts(read=5, inserted=2))
+    assert room.store.complete_task(task, done)
+    room.work.deleted, room.cycle.deleted = 3, 4
+    room.work.notes, room.work.not_carried = ["A note."], ("No schema.",)
+    room.cycle.warnings.append("Odd.")
+    report = room.report(identical_as_of=EARLIER, status=MirrorStatus.IDENTICAL)
+    (collection,) = report.collections
+    assert collection.counts == OpCounts(read=5, inserted=2, deleted=3)
+    assert collection.message == "A note. No schema."
+    assert report.counts == OpCounts(read=5, inserted=2, deleted=4)
+    assert (report.identical_as_of, report.warnings) == (EARLIER, ("Odd.",))
+    assert report.duration_seconds >= 0
+
+
+def test_a_report_before_the_end_counts_until_now(room: Room) -> None:
+    """A cycle without an end has lasted until now."""
+    report = report_cycle(room.cycle, room.cycle.cycle, TaskCounts(), {}, [])
+    assert report.duration_seconds >= 0
+    assert report.identical_as_of is None

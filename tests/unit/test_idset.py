@@ -1,0 +1,68 @@
+"""The set of ids in 24 bytes each."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+
+import numpy as np
+
+from chromasync.ledger.idset import IdSet
+from chromasync.model import DIGEST_BYTES
+
+
+def test_each_id_is_found_where_it_was_given() -> None:
+    """An id's place is its position in the lists laid end to end; an unknown one has none."""
+    ids = IdSet.of([["c", "a"], [], ["b"], ["d", "e"]])
+    assert len(ids) == 5
+    assert ids.find(["a", "b", "c", "d", "e", "x", "", "a"]).tolist() == [1, 2, 0, 3, 4, -1, -1, 1]
+
+
+def test_an_empty_set_has_nothing() -> None:
+    """Nothing is found in a set of nothing, and nothing asked gives nothing."""
+    empty = IdSet.of([])
+    assert (len(empty), empty.find(["a", "b"]).tolist(), empty.repeats().tolist()) == (
+        0,
+        [-1, -1],
+        [],
+    )
+    assert IdSet.of([["a"]]).find([]).tolist() == []
+    assert IdSet.of([["a"]]).repeats().tolist() == []
+
+
+def test_of_an_id_given_twice_the_first_place_counts() -> None:
+    """`find` names the first place, `repeats` all others, rising."""
+    ids = IdSet.of([["a", "b", "a"], ["c", "b", "a"]])
+    assert ids.find(["a", "b", "c"]).tolist() == [0, 1, 3]
+    assert ids.repeats().tolist() == [2, 4, 5]
+
+
+def test_digests_that_end_or_begin_in_zeros_are_apart() -> None:
+    """All 16 bytes count, zeros at either end included."""
+    digests = [
+        bytes(DIGEST_BYTES),
+        bytes([1]) + bytes(15),
+        bytes([1, 1]) + bytes(14),
+        bytes([1]) + bytes(14) + bytes([1]),
+        bytes(15) + bytes([1]),
+    ]
+    assert IdSet(bytearray(b"".join(digests))).repeats().tolist() == []
+    assert IdSet(bytearray(b"".join([*digests, digests[1]]))).repeats().tolist() == [5]
+
+
+def test_an_id_takes_about_24_bytes() -> None:
+    """What the set keeps is 16 bytes of digest and 8 of order, with a little room to grow."""
+    count = 50_000
+    lists = [[f"a rather long name of record {n + m}" for m in range(1_000)]
+             for n in range(0, count, 1_000)]  # fmt: skip
+    gc.collect()
+    tracemalloc.start()
+    try:
+        ids = IdSet.of(iter(lists))
+        gc.collect()
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 24 <= kept / count < 28
+    assert peak / count < 60
+    assert int(np.count_nonzero(ids.find(lists[7]) >= 0)) == 1_000

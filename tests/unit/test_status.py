@@ -1,0 +1,165 @@
+"""The status, from the store alone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from chromasync.config import Settings
+from chromasync.model import (
+    CycleStatus,
+    Hold,
+    HoldKind,
+    Mirror,
+    MirrorStatus,
+    OpCounts,
+    Quarantined,
+    TaskCounts,
+)
+from chromasync.reports import StatusSnapshot, oldest
+from chromasync.status import (
+    CYCLES_SHOWN,
+    report_mirror,
+    reread_seconds,
+    scrub_budget_seconds,
+    take_snapshot,
+)
+from chromasync.store import SqlStore
+from tests.store.samples import COLLECTION, OTHER, beat_of, claim_one, planned, result_for
+from tests.support.ledgers import chunk_of
+
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
+EARLIER = NOON - timedelta(hours=1)
+
+
+def mirror(
+    identity: str = COLLECTION,
+    *,
+    status: MirrorStatus = MirrorStatus.IDENTICAL,
+    as_of: datetime | None = None,
+) -> Mirror:
+    name = "books" if identity == COLLECTION else "films"
+    return Mirror(identity, "t", "d", name, status=status, identical_as_of=as_of)
+
+
+@pytest.mark.parametrize(
+    ("instants", "expected"),
+    [
+        ([], None),
+        ([None], None),
+        ([NOON], NOON),
+        ([NOON, EARLIER], EARLIER),
+        ([NOON, None, EARLIER], None),
+    ],
+)
+def test_the_oldest_of_instants(instants: list[datetime | None], expected: datetime | None) -> None:
+    """One that is missing makes the whole unknown; of the others the oldest counts."""
+    assert oldest(instants) == expected
+
+
+def test_a_collection_is_told_with_its_own_numbers() -> None:
+    """Holds and quarantine of other collections do not count; notes and error are one message."""
+    row = Mirror(
+        COLLECTION, "t", "d", "books", primary_count=9, replica_count=8, last_error="It broke."
+    )
+    holds = [
+        Hold(COLLECTION, "books", HoldKind.DELETES, 5, "x"),
+        Hold(COLLECTION, "books", HoldKind.SURPLUS, 2, "x"),
+        Hold(OTHER, "films", HoldKind.DELETES, 100, "x"),
+    ]
+    quarantined = [Quarantined(COLLECTION, "a", "x", True), Quarantined(OTHER, "b", "x", True)]
+    report = report_mirror(row, holds, quarantined, OpCounts(read=3), ["A note."])
+    assert (report.held, report.quarantined, report.message) == (7, 1, "A note. It broke.")
+    assert (report.primary_count, report.replica_count, report.counts.read) == (9, 8, 3)
+    assert (report.collection_id, report.tenant, report.database, report.name) == (
+        COLLECTION,
+        "t",
+        "d",
+        "books",
+    )
+    quiet = report_mirror(mirror(), [], [], OpCounts())
+    assert (quiet.message, quiet.held, quiet.quarantined) == ("", 0, 0)
+
+
+def test_an_empty_store_has_an_empty_status(store: SqlStore, settings: Settings) -> None:
+    """Before the first cycle nothing is known, and nothing is claimed."""
+    snapshot = take_snapshot(store, settings)
+    assert (snapshot.collections, snapshot.cycles, snapshot.workers) == ((), (), ())
+    assert (snapshot.identical_as_of, snapshot.lag_seconds) == (None, None)
+    assert snapshot.tasks == TaskCounts()
+    assert snapshot.reread_seconds == settings.sync_interval
+    assert snapshot.exit_code == 0
+
+
+def test_the_lag_is_that_of_the_oldest_collection(store: SqlStore, settings: Settings) -> None:
+    """Identical as of the oldest instant; the lag is counted from it to now."""
+    now = store.now()
+    store.save_mirror(mirror(as_of=now - timedelta(seconds=100)))
+    store.save_mirror(mirror(OTHER, as_of=now - timedelta(seconds=300)))
+    snapshot = take_snapshot(store, settings)
+    assert snapshot.identical_as_of == now - timedelta(seconds=300)
+    assert snapshot.lag_seconds is not None
+    assert snapshot.lag_seconds == (snapshot.taken_at - snapshot.identical_as_of).total_seconds()
+    assert snapshot.lag_seconds >= 300
+    assert snapshot.exit_code == 0
+
+
+def test_one_collection_that_was_never_identical_makes_the_lag_unknown(
+    store: SqlStore, settings: Settings
+) -> None:
+    """There is no instant for the whole while one part has none."""
+    store.save_mirror(mirror(as_of=NOON))
+    store.save_mirror(mirror(OTHER, status=MirrorStatus.NEW))
+    snapshot = take_snapshot(store, settings)
+    assert (snapshot.identical_as_of, snapshot.lag_seconds, snapshot.exit_code) == (None, None, 1)
+
+
+def test_the_newest_cycle_gives_the_counts(store: SqlStore, settings: Settings) -> None:
+    """Tasks and counts are those of the newest cycle; a few cycles before it are listed."""
+    store.save_mirror(mirror())
+    for _ in range(CYCLES_SHOWN + 1):
+        store.close_cycle(store.open_cycle().id, CycleStatus.COMPLETED, 0)
+    cycle = planned(store, 2)
+    task = claim_one(store)
+    assert store.complete_task(task, result_for(store, task, counts=OpCounts(read=3, updated=2)))
+    store.beat(beat_of("w1"))
+    snapshot = take_snapshot(store, settings)
+    assert snapshot.cycles[0].id == cycle.id
+    assert len(snapshot.cycles) == CYCLES_SHOWN
+    assert (snapshot.tasks.completed, snapshot.tasks.pending) == (1, 1)
+    assert (snapshot.collections[0].counts.read, snapshot.collections[0].counts.updated) == (3, 2)
+    assert [worker.worker_id for worker in snapshot.workers] == ["w1"]
+
+
+@pytest.mark.parametrize("status", MirrorStatus)
+def test_the_exit_code_follows_the_states(
+    status: MirrorStatus, store: SqlStore, settings: Settings
+) -> None:
+    """Held and failed are 4, identical 0, anything unfinished 1."""
+    store.save_mirror(mirror(OTHER))
+    store.save_mirror(mirror(status=status))
+    expected = {MirrorStatus.IDENTICAL: 0, MirrorStatus.HELD: 4, MirrorStatus.ERROR: 4}
+    assert take_snapshot(store, settings).exit_code == expected.get(status, 1)
+
+
+def test_a_hold_outweighs_identical_collections(store: SqlStore, settings: Settings) -> None:
+    """A hold of a collection that is none of ours shows in the exit code too."""
+    store.save_mirror(mirror())
+    store.save_hold(Hold("stranger", "odd", HoldKind.SURPLUS_COLLECTION, 5, "why"))
+    snapshot = take_snapshot(store, settings)
+    assert (snapshot.exit_code, snapshot.holds[0].count) == (4, 5)
+
+
+def test_when_everything_is_read_again(store: SqlStore, settings: Settings) -> None:
+    """The time is that of the cycles needed; without a budget it is never."""
+    store.save_mirror(mirror())
+    budget = scrub_budget_seconds(settings)
+    assert budget == (settings.sync_scrub_budget * settings.sync_interval * settings.sync_workers)
+    store.save_chunks([chunk_of([f"{n}"], read_at=NOON, read_seconds=budget) for n in range(3)])
+    mirrors = store.mirrors()
+    assert reread_seconds(store, settings, mirrors) == 3 * settings.sync_interval
+    none = settings.model_copy(update={"sync_scrub_budget": 0.0})
+    assert reread_seconds(store, none, mirrors) is None
+    snapshot: StatusSnapshot = take_snapshot(store, none)
+    assert snapshot.reread_seconds is None
