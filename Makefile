@@ -11,7 +11,7 @@ PYTHON ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint bench bench-memory servers docs clean
+.PHONY: help setup demo test chaos lint bench bench-memory servers docs clean
 
 help: ## print this list
 	@echo "usage: make TARGET [ARGS=...]"
@@ -46,7 +46,10 @@ demo: $(READY) ## two real Chroma servers with real text become and stay identic
 	$(BIN)/chromasync demo $(ARGS)
 
 test: $(READY) $(SERVERS_READY) ## run all tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+
+chaos: $(READY) ## kills, faults and random writes for about an hour, other ones each time
+	CHROMASYNC_CHAOS=nightly $(BIN)/python -m pytest tests/chaos $(ARGS)
 
 lint: $(READY) ## style, format, types and import contracts
 	$(BIN)/python -m ruff check

@@ -39,7 +39,7 @@ MAKERS: dict[str, Callable[[threading.Event], Fault]] = {
     "500": lambda _: chroma_error(500),
     "502 from a gateway": lambda _: GATEWAY,
     "503": lambda _: chroma_error(503),
-    "no answer before the timeout": lambda release: Hang(release),
+    "no answer before the timeout": Hang,
     "applied, no answer before the timeout": lambda release: Hang(release, after_forwarding=True),
     "slow drip": lambda _: Drip(piece_bytes=512, pause_seconds=0.002),
 }

@@ -29,7 +29,7 @@ from chromasync.reports import CycleReport
 from tests.support.stage import Stage
 
 Killed = SystemExit
-"""The end of every thread of a dead role: no `except Exception` stops it, and threads die silently."""
+"""The end of a dead role's threads: no `except Exception` stops it, and threads die silently."""
 
 
 class Doom:

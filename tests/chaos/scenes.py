@@ -1,4 +1,4 @@
-"""Two cycles' worth of work for a process to be killed in: a first copy, and changes of all kinds."""
+"""Work for a process to be killed in: a first copy, and changes of every kind."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def arrange_changes(stage: Stage) -> None:
     fill(docs, 60, start=60)
     docs.delete(ids=[f"r{n}" for n in range(10, 20)])
     docs.update(ids=["r0", "r59"], embeddings=vectors(2, seed=7), documents=["new", ""])
-    docs.update(ids=["r30", "r31"], metadatas=[{"n": None}, {"n": "a text now"}])  # type: ignore[dict-item]
+    docs.update(ids=["r30", "r31"], metadatas=[{"n": None}, {"n": "a text now"}])
     docs.delete(ids=["r40", "r41"])
     docs.add(ids=["r40", "r41"], embeddings=vectors(2, seed=8))
     docs.delete(ids=["r21"])

@@ -26,22 +26,22 @@ from chromasync.model import CycleStatus
 from tests.chaos.processes import live_tasks, run
 from tests.chaos.profile import NIGHTLY
 from tests.chaos.scenes import SETTINGS, Scene, arrange_changes, arrange_first_copy
-from tests.support.stage import Stage
+from tests.support.stage import Stage, fill
 
 IN_A_FIRST_COPY = [
+    (AFTER_OPEN, 1),
     (AFTER_COLLECTION_CREATED, 2),
     (AFTER_PLAN, 1),
+    (AFTER_CLAIM, 5),
     (AFTER_READ, 3),
+    (AFTER_WRITE, 3),
     (AFTER_COMPLETE, 4),
 ]
 AMONG_CHANGES = [
-    (AFTER_OPEN, 1),
     (BETWEEN_RENAMES, 1),
     (BETWEEN_RENAMES, 3),
     (AFTER_WALK, 4),
-    (AFTER_CLAIM, 5),
     (MID_WRITE, 4),
-    (AFTER_WRITE, 6),
     (MID_PRUNE, 1),
     (BEFORE_DROP, 2),
     (BEFORE_CLOSE, 1),
@@ -85,3 +85,17 @@ def test_the_next_process_takes_over_at_once_and_converges(
         quiet, mended, killed = app.store.cycles(3)
     assert killed.status is CycleStatus.ABANDONED
     assert mended.status is quiet.status is CycleStatus.COMPLETED
+
+
+@pytest.mark.parametrize("point", [MID_WRITE, AFTER_WRITE])
+def test_what_the_killed_process_had_written_is_not_forgotten(stage: Stage, point: str) -> None:
+    """A record that was written, and deleted on the primary before it was recorded, goes too."""
+    docs = stage.create(count=50)
+    stage.sync_and_judge(**SETTINGS)
+    fill(docs, 50, start=50)
+    code, said = run(stage, "sync", CHROMASYNC_FAULTPOINT=point, **SETTINGS)
+    assert code == -signal.SIGKILL, said
+    written = stage.on_replica().get(offset=50, include=[])["ids"]
+    assert written
+    docs.delete(ids=written)
+    stage.sync_and_judge(**SETTINGS)

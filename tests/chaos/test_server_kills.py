@@ -13,20 +13,29 @@ from chromasync.errors import ServerUnreachable
 from chromasync.localserver import ChromaServer
 from chromasync.quiet import Quiet
 from chromasync.reports import Outcome
-from tests.chaos.scenes import SETTINGS, arrange_changes, arrange_first_copy, remake
+from tests.chaos.profile import NIGHTLY
+from tests.chaos.scenes import SETTINGS, Scene, arrange_changes, arrange_first_copy, remake
 from tests.support.stage import Stage, fill, vectors
 
-SCENES = {"first copy": arrange_first_copy, "changes": arrange_changes}
+POINTS = [
+    (arrange_first_copy, faultpoints.AFTER_WALK),
+    (arrange_changes, faultpoints.MID_WRITE),
+]
+if NIGHTLY:
+    POINTS += [
+        (arrange_first_copy, faultpoints.MID_WRITE),
+        (arrange_changes, faultpoints.MID_PRUNE),
+    ]
 
 
-@pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.usefixtures("short_waits")
 @pytest.mark.parametrize("side", ["primary", "replica"])
-@pytest.mark.parametrize("point", [faultpoints.AFTER_WALK, faultpoints.MID_WRITE])
+@pytest.mark.parametrize(("scene", "point"), POINTS)
 def test_a_server_killed_in_the_middle_of_a_cycle_is_waited_for(
-    fragile: Stage, scene: str, side: str, point: str
+    fragile: Stage, scene: Scene, side: str, point: str
 ) -> None:
     """The cycle ends with exit code 3 and names the server; once that is back, all goes on."""
-    SCENES[scene](fragile)
+    scene(fragile)
     server = getattr(fragile.servers, side)
     kill = Once(point, server.kill)
     with fragile.app(**SETTINGS) as app:

@@ -40,7 +40,7 @@ MOST_CYCLES = 4
 """Until quiet: two to see that a collection vanished, one more for each kind of approval."""
 
 PROFILE = settings(
-    max_examples=400 if NIGHTLY else 30,
+    max_examples=400 if NIGHTLY else 25,
     stateful_step_count=40 if NIGHTLY else 14,
     derandomize=not NIGHTLY,
     database=None,
@@ -155,7 +155,7 @@ class ReplicationMachine(RuleBasedStateMachine):
             ids=ids,
             embeddings=self.embeddings(name, len(ids)),
             documents=[text] * len(ids),
-            metadatas=[metadata or None] * len(ids),
+            metadatas=[metadata] * len(ids) if metadata else None,
         )
         for record_id in ids:
             self.known[name].metadata.setdefault(record_id, {}).update(metadata)
@@ -207,7 +207,7 @@ class ReplicationMachine(RuleBasedStateMachine):
                 change = {"metadatas": [{"k": value}]}
                 keys["k"] = value
             case "remove key" if keys:
-                gone = sorted(keys)[0]
+                gone = min(keys)
                 change = {"metadatas": [{gone: None}]}
                 del keys[gone]
             case "uri":
@@ -233,9 +233,11 @@ class ReplicationMachine(RuleBasedStateMachine):
     def meddle_change(self, name: str, some: set[int], text: str) -> None:
         if self.on_replica(name) is not None:
             ids = [f"r{n}" for n in some]
-            columns = {"documents": [text], "metadatas": [{"k": "meddled", "z": 1}]}
-            repeated = {column: value * len(ids) for column, value in columns.items()}
-            self.replica_rest.write("update", name, ids=ids, **repeated)
+            metadatas = [{"k": "meddled", "z": 1}] * len(ids)
+            documents = [text] * len(ids)
+            self.replica_rest.write(
+                "update", name, ids=ids, documents=documents, metadatas=metadatas
+            )
             self.meddled = True
 
     @rule(name=names, count=st.integers(1, 4))

@@ -115,8 +115,9 @@ CASES: dict[str, Case] = {
 }
 
 
-@pytest.mark.parametrize("chunk_size", ["1000", "5"])
-@pytest.mark.parametrize("space", ["cosine", "l2", "ip"])
+@pytest.mark.parametrize(
+    ("space", "chunk_size"), [("cosine", "1000"), ("cosine", "5"), ("l2", "5"), ("ip", "1000")]
+)
 def test_each_change_arrives_and_only_it_is_sent(
     stage: Stage, on_primary: Rest, space: str, chunk_size: str
 ) -> None:

@@ -108,7 +108,7 @@ def test_documents_near_the_largest_body(stage: Stage, on_primary: Rest) -> None
         assert stage.sync().counts.inserted == 24
     sizes_sent = [request.body_size for request in writes.to_records]
     assert MOST_BYTES - 1000 < max(sizes_sent) <= MOST_BYTES
-    assert len(sizes_sent) < 7
+    assert len(sizes_sent) < 12
     on_primary.write("update", ids=["most", "few"], metadatas=[{"k": 1}] * 2)
     with watched(stage.servers.replica_proxy) as changed:
         stage.sync()

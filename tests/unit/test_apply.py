@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from chromasync import faultpoints
-from chromasync.errors import LeaseLost, RequestRefused, ServerUnreachable
+from chromasync.errors import LeaseLost, RequestRefused, ServerFault, ServerUnreachable
 from chromasync.model import Collection, Records, Space
 from chromasync.reconcile.apply import ROUNDS, Applied, Applier, describe_left
 from chromasync.reconcile.diff import Differ, Whole
@@ -179,6 +179,33 @@ def test_a_write_that_does_not_stick_is_refused_in_the_end(
     assert done.absent == ({"a"} if kind == "insert" else set())
     assert len([name for name in replica.names if name == "read"]) == ROUNDS
     assert len(replica.server.writes) == ROUNDS - 1
+
+
+def test_a_record_that_stays_unreadable_is_set_aside_for_now(replica: Replica) -> None:
+    """When even a new insert cannot be read back, the server failed, which may pass."""
+    replica.holds(record("a"), record("b", "old"))
+    replica.server.broken.unreadable = {"a"}
+    done = replica.apply(joined(record("a"), record("b", "new")))
+    assert done.refused == {
+        "a": "the replica's server does not keep it as written: it cannot give it back"
+    }
+    assert (done.failed, done.absent, done.updated) == ({"a"}, set(), {"b"})
+
+
+@pytest.mark.parametrize(("error", "failed"), [(ServerFault, {"a"}), (RequestRefused, set())])
+def test_a_fault_is_told_from_a_refusal(
+    replica: Replica, error: type[ServerFault | RequestRefused], failed: set[str]
+) -> None:
+    """A record at which the server failed is named as such; what it refused is not."""
+    replica.holds(record("a", "old"), record("b", "old"))
+
+    def fail(call: Call) -> None:
+        if call.name == "update" and "a" in call.ids:
+            raise error("no", side="replica")
+
+    replica.server.on_request(fail)
+    done = replica.apply(joined(record("a", "new"), record("b", "new")))
+    assert (done.refused, done.failed, done.updated) == ({"a": "no"}, failed, {"b"})
 
 
 def test_leftovers_have_words() -> None:

@@ -148,6 +148,12 @@ def test_an_upgraded_database_keeps_the_distance_of_its_metadata() -> None:
     assert effective(written(primary, MODERN)) == effective(primary)
 
 
+def test_the_distance_of_the_metadata_outranks_any_other() -> None:
+    """`hnsw:space` is what a live index uses, even where the configuration names a third one."""
+    primary = replace(listed("1.5.9", "configured"), metadata={"hnsw:space": "ip", "hnsw:M": 99})
+    assert (effective(primary).space, effective(primary).max_neighbors) == (Space.IP, 8)
+
+
 @pytest.mark.parametrize("version", ["1.3.0", "1.5.9"])
 def test_a_schema_grows_by_writes_and_means_the_same(version: str) -> None:
     """Keys that writes added with the default indexes are no difference, a switched one is."""
@@ -181,6 +187,18 @@ def test_a_schema_alone_is_enough() -> None:
     assert found.spann == {"ef_construction": 200, "search_nprobe": 64}
     schema["keys"]["#embedding"]["float_list"] = None
     assert effective(replace(bare, schema=schema)).index == "spann"
+
+
+@pytest.mark.parametrize("word", ["many", None, [], {}])
+def test_words_that_make_no_sense_mean_the_default(word: Any) -> None:
+    """A setting that is not of its kind is passed over, wherever it stands."""
+    metadata = {"hnsw:space": word, "hnsw:M": word} if isinstance(word, str) else {}
+    odd = {"hnsw": {"space": word, "max_neighbors": word, "ef_search": word}}
+    assert effective(Collection("x", "n", "t", "d", metadata, odd)) == DEFAULT
+    (schema,) = [
+        {"defaults": {"float_list": None}, "keys": {"#embedding": None, "k": {"int": {"x": 1}}}}
+    ]
+    assert effective(Collection("x", "n", "t", "d", schema=schema)) == DEFAULT
 
 
 def spann(**settings: Any) -> Collection:

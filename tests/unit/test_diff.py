@@ -169,7 +169,7 @@ def test_embeddings_that_were_not_read_are_not_compared() -> None:
 def test_differences_have_words() -> None:
     """Every kind of difference says which fields it is about."""
     assert describe(None) == ""
-    assert describe(Whole.INSERT) == "the whole record"
+    assert describe(Whole.INSERT) == describe(Whole.REBUILD) == "the whole record"
     assert describe(Whole.REBUILD) == "the whole record"
     assert describe(Whole.REPLACE) == "document"
     every = Change("a", vector(1), "d", {"k": None}, "u")

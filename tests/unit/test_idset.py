@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import random
 import tracemalloc
 
 import numpy as np
@@ -35,6 +36,15 @@ def test_of_an_id_given_twice_the_first_place_counts() -> None:
     ids = IdSet.of([["a", "b", "a"], ["c", "b", "a"]])
     assert ids.find(["a", "b", "c"]).tolist() == [0, 1, 3]
     assert ids.repeats().tolist() == [2, 4, 5]
+
+
+def test_the_first_place_counts_among_many_repeats() -> None:
+    """However often and wherever ids come again, each is found at its very first place."""
+    given = random.Random(5).choices([f"r{n}" for n in range(300)], k=5_000)
+    first = {record_id: given.index(record_id) for record_id in set(given)}
+    ids = IdSet.of([given])
+    assert ids.find(list(first)).tolist() == list(first.values())
+    assert ids.repeats().tolist() == sorted(set(range(5_000)) - set(first.values()))
 
 
 def test_digests_that_end_or_begin_in_zeros_are_apart() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -78,6 +79,8 @@ def test_a_collection_is_told_with_its_own_numbers() -> None:
         "d",
         "books",
     )
+    reduced = report_mirror(replace(row, reduced_count=1_200), [], [], OpCounts())
+    assert reduced.message.startswith("It broke. 1,200 records are without metadata")
     quiet = report_mirror(mirror(), [], [], OpCounts())
     assert (quiet.message, quiet.held, quiet.quarantined) == ("", 0, 0)
 

@@ -105,6 +105,15 @@ def test_disorder_is_told_before_anything_is_handed_out(monkeypatch: pytest.Monk
         next(walk.new_ids())
 
 
+def test_strangers_amid_the_ledger_are_disorder_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unknown ids between known ones count like missing ones."""
+    monkeypatch.setattr(walking, "MAX_STRAYS", 2)
+    ledger = Ledger([["a", "b", "c", "d"]])
+    assert merge(ledger, "axybcd")[0] == [["x", "y"]]
+    with pytest.raises(Disordered):
+        merge(ledger, "axyzbcd")
+
+
 def test_as_many_strays_as_a_merge_remembers_are_no_disorder(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -124,6 +124,7 @@ def test_all_tasks_are_done_oldest_first(store: SqlStore) -> None:
         until(pool, is_done(store, cycle.id))
         assert pool.trouble is None
         assert pool.alive
+    assert pool._keeper._held == {}
     counts = store.task_counts(cycle.id)
     assert (counts.completed, counts.total) == (4, 4)
     assert reconciler.seen == sorted(reconciler.seen)

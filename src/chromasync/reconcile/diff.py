@@ -15,6 +15,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import assert_never
 
 import numpy as np
 
@@ -139,6 +140,8 @@ def describe(difference: Difference) -> str:
                 "uri": difference.uri is not None or difference.clear_uri,
             }
             return ", ".join(name for name, differs in fields.items() if differs)
+        case _:
+            assert_never(difference)
 
 
 def carried(records: Records, server: Capabilities) -> tuple[Records, int]:
