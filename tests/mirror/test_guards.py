@@ -486,6 +486,7 @@ def test_no_key_of_chromas_own_leaves_in_any_write(stage: Stage, key: str) -> No
 def test_a_primary_that_returns_such_a_key_does_no_harm(stage: Stage) -> None:
     """A record of an old server that shows `chroma:document` is copied without that key."""
     stage.create(count=2)
+    before = len(stage.replica_writes())
     stage.servers.replica_proxy.keep_bodies = True
     with stage.app() as app:
         primary, _ = app.servers
@@ -502,7 +503,7 @@ def test_a_primary_that_returns_such_a_key_does_no_harm(stage: Stage) -> None:
 
         app.sync(Quiet())
     stage.servers.replica_proxy.keep_bodies = False
-    bodies = b"".join(request.body for request in stage.replica_writes())
+    bodies = b"".join(request.body for request in stage.replica_writes()[before:])
     assert b"the text of record 1" in bodies
     assert b"chroma:" not in bodies
     assert stage.on_replica().count() == 2

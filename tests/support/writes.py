@@ -91,6 +91,7 @@ def watched(proxy: RecordingProxy) -> Iterator[Writes]:
     finally:
         proxy.keep_bodies = False
         writes.requests.extend(proxy.writes()[before:])
+        proxy.forget_bodies()
 
 
 def _records_of(request: Request) -> Iterator[RecordWrite]:

@@ -163,6 +163,11 @@ class RecordingProxy:
         with self._lock:
             self._requests.clear()
 
+    def forget_bodies(self) -> None:
+        """Let go of the kept bodies; the records themselves stay."""
+        with self._lock:
+            self._requests = [replace(r, body=b"") if r.body else r for r in self._requests]
+
     def start(self) -> Self:
         """Listen on a free loopback port."""
         self._stopping.clear()
