@@ -11,7 +11,7 @@ PYTHON ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test chaos lint bench bench-memory servers docs clean
+.PHONY: help setup demo test test-wheel chaos lint bench bench-scaling bench-memory servers docs clean
 
 help: ## print this list
 	@echo "usage: make TARGET [ARGS=...]"
@@ -48,8 +48,11 @@ demo: $(READY) ## two real Chroma servers with real text become and stay identic
 test: $(READY) $(SERVERS_READY) ## run all tests
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
+test-wheel: $(READY) ## install the wheel in an empty environment and use it there
+	$(BIN)/python -m pytest tests/deploy/test_wheel.py $(ARGS)
+
 chaos: $(READY) ## kills, faults and random writes for about an hour, other ones each time
-	CHROMASYNC_CHAOS=nightly $(BIN)/python -m pytest tests/chaos $(ARGS)
+	CHROMASYNC_CHAOS=nightly $(BIN)/python -m pytest tests/chaos tests/distributed $(ARGS)
 
 lint: $(READY) ## style, format, types and import contracts
 	$(BIN)/python -m ruff check
@@ -59,6 +62,9 @@ lint: $(READY) ## style, format, types and import contracts
 
 bench: $(READY) ## measure against the official client, side by side
 	$(BIN)/python -m bench $(ARGS)
+
+bench-scaling: $(READY) ## one worker against four, with latency between them and the servers
+	$(BIN)/python -m bench.scaling $(ARGS)
 
 bench-memory: $(READY) ## one million ids: memory of a first copy and of a re-check (half an hour)
 	$(BIN)/python -m bench.memory $(ARGS)

@@ -8,19 +8,23 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import structlog
+
 from chromasync.chroma import ChromaReader, ChromaWriter, Connection
 from chromasync.config import Role, Settings
 from chromasync.doctor import examine
-from chromasync.errors import ChromasyncError, SettingsError
+from chromasync.errors import ChromasyncError, Stopped
 from chromasync.model import Hold, Side
 from chromasync.ports import Progress, Store
 from chromasync.preview import Preview
 from chromasync.quiet import Quiet
 from chromasync.reports import CycleReport, DoctorReport, PlanReport, StatusSnapshot, VerifyReport
-from chromasync.role import SingleRole
+from chromasync.role import PATIENT_LEADS, Participant, refuse_to_plan
 from chromasync.status import take_snapshot
 from chromasync.store import open_store, store_exists
 from chromasync.verify import Verifier
+
+log = structlog.get_logger()
 
 
 class Application:
@@ -74,13 +78,19 @@ class Application:
 
     def sync(self, progress: Progress, *, full: bool = False) -> CycleReport:
         """One cycle; `full` reads everything on both sides whatever the budget."""
-        with self._single_role() as role:
-            return role.run_cycle(progress, full=full)
+        refuse_to_plan(self.settings)
+        with self._participant() as participant:
+            return participant.run_cycle(progress, full=full)
 
     def run(self, stop: threading.Event) -> int:
-        """The service, until `stop` is set; gives the exit code."""
-        with self._single_role(stop) as role:
-            role.run(Quiet())
+        """The service in its role, until `stop` is set; gives the exit code."""
+        single = self.settings.role is Role.SINGLE
+        patience = PATIENT_LEADS * self.settings.sync_lead_seconds
+        try:
+            with self._participant(stop, leads_at_once=single, patience=patience) as participant:
+                participant.serve(Quiet())
+        except Stopped as stopped:
+            log.info("ended", reason=stopped.what)
         return 0
 
     def plan(self, progress: Progress) -> PlanReport:
@@ -140,13 +150,21 @@ class Application:
         self._stack.callback(store.close)
         return store
 
-    def _single_role(self, stop: threading.Event | None = None) -> SingleRole:
-        if self.settings.role is not Role.SINGLE:
-            raise SettingsError(
-                f"SYNC_DISTRIBUTED=true asks for the role {self.settings.role.value}, "
-                "which this version does not have yet.",
-                untouched="Nothing was started.",
-                hint="Set SYNC_DISTRIBUTED=false to run everything in one process.",
-            )
+    def _participant(
+        self,
+        stop: threading.Event | None = None,
+        *,
+        leads_at_once: bool = True,
+        patience: float = 0.0,
+    ) -> Participant:
+        self.settings.check_role()
         primary, replica = self.servers
-        return SingleRole(primary, replica, self.store, self.settings, stop)
+        return Participant(
+            primary,
+            replica,
+            self.store,
+            self.settings,
+            stop,
+            leads_at_once=leads_at_once,
+            patience_seconds=patience,
+        )

@@ -1,8 +1,8 @@
 """Named points where tests make a process die or fail; no-ops in production.
 
 A test sets `CHROMASYNC_FAULTPOINT=name[:n]` in the environment of a real process, which then kills
-itself with SIGKILL the n-th time it reaches that point, or installs a callable with `injected`
-inside its own process.
+itself with SIGKILL the n-th time it reaches that point; with `CHROMASYNC_FAULT=stop` it freezes
+itself with SIGSTOP instead. Or it installs a callable with `injected` inside its own process.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ AFTER_WALK = "after-walk"
 AFTER_PLAN = "after-plan"
 AFTER_CLAIM = "after-claim"
 AFTER_READ = "after-read"
+BEFORE_SEND = "before-send"
 MID_WRITE = "mid-write"
 AFTER_WRITE = "after-write"
 AFTER_COMPLETE = "after-complete"
+AFTER_COMMIT = "after-commit"
 MID_PRUNE = "mid-prune"
 BEFORE_DROP = "before-drop"
 BEFORE_CLOSE = "before-close"
@@ -34,9 +36,11 @@ ALL = (
     AFTER_PLAN,
     AFTER_CLAIM,
     AFTER_READ,
+    BEFORE_SEND,
     MID_WRITE,
     AFTER_WRITE,
     AFTER_COMPLETE,
+    AFTER_COMMIT,
     MID_PRUNE,
     BEFORE_DROP,
     BEFORE_CLOSE,
@@ -48,13 +52,14 @@ Hook = Callable[[str], None]
 def _suicide_hook(spec: str) -> Hook:
     name, _, nth = spec.partition(":")
     left = int(nth or 1)
+    fate = signal.SIGSTOP if os.environ.get("CHROMASYNC_FAULT") == "stop" else signal.SIGKILL
 
     def hook(point: str) -> None:
         nonlocal left
         if point == name:
             left -= 1
             if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), fate)
 
     return hook
 

@@ -4,18 +4,27 @@ A claim gives a lease of L seconds in the store and a fence number. Two differen
 
 * In the store, `lease_expires_at`: afterwards any worker may rescue the task, which raises its
   fence, so the old holder's completion matches no row and changes nothing.
-* Here, a *local deadline* on the monotonic clock, counted from before the claim was sent and
-  shortened by a margin: the fence protects the record, not Chroma, so `Lease.check` refuses to
-  write once the deadline has passed, whatever the network did meanwhile.
+* Here, the *local expiry* on the monotonic clock, counted from before the claim was sent, so it is
+  never later than the store's. The fence protects the record, not Chroma; so `Lease.check`, which
+  is asked before every write, lets none begin in the last quarter of the lease, and says how many
+  seconds the request may take: those that are left.
 
-Invariant: local deadline + longest request ≤ the store's expiry. Renewal moves the deadline only
-after the store confirmed it. A renewal that fails or comes late only ends work early.
+Invariant: no request of a task is under way when its lease ends in the store. Renewal moves the
+local expiry only after the store confirmed it. A renewal that fails or comes late only ends work
+early. A task that makes no progress for `STALL_LEASES` leases is not renewed any more: a thread
+that hangs must not keep its chunk from others.
+
+What is left: a process may freeze between the check and the first byte of its request. When it
+wakes, its completion is refused or its next check fails, and it reports its chunk as suspect, so
+that the next cycle compares both sides whatever the new owner found.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from typing import Self
 
 import structlog
 
@@ -27,6 +36,11 @@ MARGIN_SHARE = 0.25
 """Part of the lease at its end in which no write begins any more."""
 
 RENEWALS_PER_LEASE = 3
+RETRIES_PER_LEASE = 20
+"""How often, in a lease, a renewal that failed is tried again."""
+
+STALL_LEASES = 5
+"""A task without a sign of progress for so many leases is left to others."""
 
 _clock = getattr(time, "CLOCK_BOOTTIME", None)
 log = structlog.get_logger()
@@ -38,30 +52,73 @@ def monotonic() -> float:
 
 
 class Lease:
-    """The right to write for one task until `deadline` (on `monotonic`)."""
+    """The right to write for one task until it expires (on `monotonic`)."""
 
     def __init__(self, task: Task, asked_at: float, lease_seconds: float) -> None:
         self.task = task
+        self._seconds = lease_seconds
         self._lost = False
-        self._deadline = 0.0
-        self.extend(asked_at, lease_seconds)
+        self._expires_at = asked_at + lease_seconds
+        self._progress_at = monotonic()
 
-    def extend(self, asked_at: float, lease_seconds: float) -> None:
-        """The store confirmed a lease that was asked for at `asked_at`."""
-        self._deadline = asked_at + lease_seconds * (1 - MARGIN_SHARE)
+    def extend(self, asked_at: float) -> None:
+        """The store confirmed a renewal that was asked for at `asked_at`."""
+        self._expires_at = asked_at + self._seconds
 
     def lose(self) -> None:
-        """The store says that someone else owns the task now."""
+        """Someone else owns the task now, or it must be put down."""
         self._lost = True
 
-    def check(self) -> None:
-        """Raise LeaseLost unless writing is still allowed."""
-        if self._lost or monotonic() >= self._deadline:
+    @property
+    def stalled(self) -> bool:
+        """Whether there was no sign of progress for too long."""
+        return monotonic() - self._progress_at > STALL_LEASES * self._seconds
+
+    def check(self) -> float:
+        """How many seconds a request may take now; also a sign of progress.
+
+        Raises:
+            LeaseLost: no request may begin any more.
+        """
+        now = monotonic()
+        left = self._expires_at - now
+        if self._lost or left <= self._seconds * MARGIN_SHARE:
             raise LeaseLost(
                 f"The lease of task {self.task.id} ran out before the work was done.",
                 untouched="What it had not written yet stays unwritten.",
                 hint="Another worker takes the task over.",
             )
+        self._progress_at = now
+        return left
+
+
+class _Renewing:
+    """A daemon thread that calls `renew` a few times per `seconds`, and sooner after a failure."""
+
+    def __init__(self, name: str, seconds: float, renew: Callable[[], bool]) -> None:
+        self._seconds = seconds
+        self._renew = renew
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        wait = self._seconds / RENEWALS_PER_LEASE
+        while not self._stop.wait(wait):
+            try:
+                if not self._renew():
+                    return
+                wait = self._seconds / RENEWALS_PER_LEASE
+            except StoreError as error:
+                log.warning("a renewal failed", renewal=self._thread.name, reason=str(error))
+                wait = self._seconds / RETRIES_PER_LEASE
 
 
 class LeaseKeeper:
@@ -72,17 +129,15 @@ class LeaseKeeper:
         self._lease_seconds = lease_seconds
         self._held: dict[int, Lease] = {}
         self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="lease-keeper", daemon=True)
+        self._renewing = _Renewing("lease-keeper", lease_seconds, self.renew)
 
     def start(self) -> None:
         """Begin to renew."""
-        self._thread.start()
+        self._renewing.start()
 
     def stop(self) -> None:
         """Stop renewing; leases still held run out."""
-        self._stop.set()
-        self._thread.join()
+        self._renewing.stop()
 
     def hold(self, task: Task, asked_at: float) -> Lease:
         """Keep the lease of a task that was claimed by a call made at `asked_at`."""
@@ -96,26 +151,24 @@ class LeaseKeeper:
         with self._lock:
             self._held.pop(task.id, None)
 
-    def renew(self) -> None:
-        """Renew all leases held, once; those that the store does not confirm are lost."""
+    def held(self) -> list[Lease]:
+        """The leases that this process holds now."""
         with self._lock:
-            held = dict(self._held)
-        if not held:
-            return
-        asked_at = monotonic()
-        kept = self._queue.renew_tasks([x.task for x in held.values()], self._lease_seconds)
-        for task_id, lease in held.items():
-            if task_id in kept:
-                lease.extend(asked_at, self._lease_seconds)
-            else:
-                lease.lose()
+            return list(self._held.values())
 
-    def _run(self) -> None:
-        while not self._stop.wait(self._lease_seconds / RENEWALS_PER_LEASE):
-            try:
-                self.renew()
-            except StoreError as error:
-                log.warning("lease renewal failed", reason=str(error))
+    def renew(self) -> bool:
+        """Renew all leases held, once; those that the store does not confirm are lost."""
+        held = {lease.task.id: lease for lease in self.held() if not lease.stalled}
+        if held:
+            asked_at = monotonic()
+            tasks = [lease.task for lease in held.values()]
+            kept = self._queue.renew_tasks(tasks, self._lease_seconds)
+            for task_id, lease in held.items():
+                if task_id in kept:
+                    lease.extend(asked_at)
+                else:
+                    lease.lose()
+        return True
 
 
 class Lead:
@@ -124,7 +177,8 @@ class Lead:
     `term` guards what the leader writes to the store; `check` what it writes to the replica.
 
     Args:
-        holder: this process, see `worker.process_name`.
+        control: the store, for what cannot wait (`Store.urgent`).
+        holder: this process, see `heartbeat.process_name`.
         ttl_seconds: a leader that is silent for so long is replaced.
 
     Raises:
@@ -143,35 +197,47 @@ class Lead:
                 hint="Stop the other one, or wait until it is done.",
             )
         self.term = term
-        self._deadline = asked_at + ttl_seconds * (1 - MARGIN_SHARE)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="lead-keeper", daemon=True)
-        self._thread.start()
+        self._expires_at = asked_at + ttl_seconds
+        self._renewing = _Renewing("lead-keeper", ttl_seconds, self._renew)
 
-    def check(self) -> None:
-        """Raise LeaseLost unless this process surely still leads."""
-        if monotonic() >= self._deadline:
+    def start(self) -> Self:
+        """Begin to renew."""
+        self._renewing.start()
+        return self
+
+    @property
+    def holds(self) -> bool:
+        """Whether this process surely leads."""
+        return self._left() > self._ttl_seconds * MARGIN_SHARE
+
+    def check(self) -> float:
+        """How many seconds a request may take now.
+
+        Raises:
+            LeaseLost: this process does not surely lead any more.
+        """
+        if not self.holds:
             raise LeaseLost(
                 "This process no longer leads.",
                 untouched="The cycle at hand ends here; nothing more is written for it.",
                 hint="The process that leads now goes on.",
             )
+        return self._left()
 
     def give_up(self) -> None:
         """Stop renewing, and let another process lead at once."""
-        self._stop.set()
-        self._thread.join()
+        self._renewing.stop()
+        self._expires_at = 0.0
         self._control.give_up_lead(self.term)
 
-    def _run(self) -> None:
-        while not self._stop.wait(self._ttl_seconds / RENEWALS_PER_LEASE):
-            asked_at = monotonic()
-            try:
-                renewed = self._control.take_lead(self.term.holder, self._ttl_seconds)
-            except StoreError as error:
-                log.warning("renewing the lead failed", reason=str(error))
-                continue
-            if renewed != self.term:
-                self._deadline = 0.0
-                return
-            self._deadline = asked_at + self._ttl_seconds * (1 - MARGIN_SHARE)
+    def _left(self) -> float:
+        return self._expires_at - monotonic()
+
+    def _renew(self) -> bool:
+        asked_at = monotonic()
+        renewed = self._control.take_lead(self.term.holder, self._ttl_seconds)
+        if renewed != self.term:
+            self._expires_at = 0.0
+            return False
+        self._expires_at = asked_at + self._ttl_seconds
+        return True

@@ -175,6 +175,9 @@ class Mirror:
         reduced_count: records of which the replica's server cannot carry a part.
         adopting: the replica held records that no ledger vouches for; surplus ones among them are
             held whatever their number, until a cycle finds none.
+        space: the distance function that both sides share; with `dimension`, all that a worker in
+            another process must know of the collection.
+        dimension: numbers in an embedding; None until the primary has its first record.
     """
 
     collection_id: str
@@ -197,6 +200,8 @@ class Mirror:
     last_error: str | None = None
     reduced_count: int = 0
     adopting: bool = False
+    space: Space | None = None
+    dimension: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,42 +1,69 @@
 """The role of this process: who plans, who works, and the rhythm of cycles.
 
-Single: leader and workers in one process. It leads for as long as it runs, so no other process may
-hold tasks: what an earlier process left behind is taken back at once.
+One engine for all roles; they differ in two questions only.
+
+    role          plans                                   works
+    single        must lead: another leader ends it       yes
+    coordinator   leads, or stands by and takes over      yes, unless told not to
+    worker        never                                   yes
+
+Leadership is a lease row with a term. A leader that is silent for SYNC_LEAD_SECONDS is replaced.
+Each term begins by calling back whatever tasks an earlier one left: their chunks are planned again
+from the ledger, and those that somebody still held are suspect until they have been compared. So
+a process may change its role at any time, with tasks in flight.
 """
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from typing import Self
 
 import structlog
 
-from chromasync.config import Settings
-from chromasync.cycle.coordinator import Coordinator, Pairs
-from chromasync.errors import ChromasyncError, Retry, Stopped
+from chromasync.config import Role, Settings
+from chromasync.cycle.coordinator import Coordinator
+from chromasync.errors import (
+    AnotherInstance,
+    ChromasyncError,
+    LeaseLost,
+    Retry,
+    ServerError,
+    SettingsError,
+    Stopped,
+    StoreError,
+)
 from chromasync.lease import Lead
-from chromasync.model import Task
 from chromasync.ports import Progress, Reader, Store, Writer
-from chromasync.reconcile.chunk import ChunkReconciler, Pair
+from chromasync.reconcile.chunk import ChunkReconciler
 from chromasync.reports import CycleReport
-from chromasync.worker import WorkerPool, process_name
+from chromasync.worker.heartbeat import process_name
+from chromasync.worker.pool import WorkerPool
 
-LEAD_SECONDS = 30.0
+STANDBYS_PER_LEAD = 10
+"""How often, in the time of a lead, a process that waits for the lead asks for it."""
+
+PATIENT_LEADS = 1.2
+"""So many times as long as a lead lasts, the service waits for one that nobody renews any more."""
 RETRY_SECONDS = 5.0
 """First wait after a cycle that could not reach a server; doubles up to the interval."""
 
 log = structlog.get_logger()
 
 
-class SingleRole:
-    """One process that does everything; a context manager.
+class Participant:
+    """This process in its role; a context manager that starts and drains its workers.
 
     Args:
         stop: set by someone else when this process shall end.
+        leads_at_once: take the lead on entering, before any thread starts.
+        patience_seconds: how long to wait for it then; a leader that was killed holds it a while.
 
     Raises (on entering):
-        AnotherInstance: another process leads on this store.
+        AnotherInstance: `leads_at_once`, and another process leads on this store.
+        Stopped: `stop` was set while it waited for the lead.
+        StoreError: the store cannot be used.
     """
 
     def __init__(
@@ -46,69 +73,173 @@ class SingleRole:
         store: Store,
         settings: Settings,
         stop: threading.Event | None = None,
+        *,
+        leads_at_once: bool = True,
+        patience_seconds: float = 0.0,
     ) -> None:
         self._stop = stop or threading.Event()
         self._primary = primary
         self._replica = replica
         self._store = store
         self._settings = settings
-        self._pairs: Pairs = {}
+        self._leads_at_once = leads_at_once
+        self._patience_seconds = patience_seconds
+        self._name = process_name()
+        self._lead: Lead | None = None
+        self._pool = WorkerPool(
+            store,
+            ChunkReconciler(primary, replica),
+            name=self._name,
+            threads=settings.worker_threads,
+            lease_seconds=settings.sync_lease_seconds,
+            memory_mb=settings.sync_max_memory_mb,
+        )
 
     def __enter__(self) -> Self:
-        name = process_name()
-        self._lead = Lead(self._store, name, LEAD_SECONDS)
-        led = self._store.led_by(self._lead.term)
-        led.cancel_tasks("the process that planned it ended")
-        self._pool = WorkerPool(
-            self._store,
-            ChunkReconciler(self._primary, self._replica),
-            self._find_pair,
-            name=name,
-            threads=self._settings.sync_workers,
-            lease_seconds=self._settings.sync_lease_seconds,
-            memory_mb=self._settings.sync_max_memory_mb,
-        )
-        self._coordinator = Coordinator(
-            self._primary,
-            self._replica,
-            self._store,
-            self._settings,
-            lead=self._lead,
-            pool=self._pool,
-            pairs=self._pairs,
-            stop=self._stop,
-        )
+        if self._leads_at_once:
+            self._wait_for_lead()
         self._pool.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.stop()
-        self._lead.give_up()
-
-    def _find_pair(self, task: Task) -> Pair | None:
-        return self._pairs.get(task.collection_id)
+        self._pool.drain()
+        self._give_up_lead()
 
     def run_cycle(self, progress: Progress, *, full: bool = False) -> CycleReport:
-        """One cycle; see `Coordinator.run_cycle`."""
-        return self._coordinator.run_cycle(progress, full=full)
+        """One cycle; see `Coordinator.run_cycle`.
 
-    def run(self, progress: Progress) -> None:
-        """Cycles, one each SYNC_INTERVAL, until `stop` is set.
-
-        An error that a repetition may mend is retried sooner; any other ends the service.
+        Raises:
+            AnotherInstance: another process leads.
         """
-        wait = RETRY_SECONDS
+        lead = self._take_lead()
+        coordinator = Coordinator(
+            self._primary,
+            self._replica,
+            self._store,
+            self._settings,
+            lead=lead,
+            pool=self._pool,
+            stop=self._stop,
+        )
+        return coordinator.run_cycle(progress, full=full)
+
+    def serve(self, progress: Progress) -> None:
+        """Work until `stop` is set; in the roles that plan, run a cycle each SYNC_INTERVAL.
+
+        What a server refuses from the first cycle on is a wrong setting and ends the process; once
+        a cycle was closed, a server that refuses is waited for like one that is away.
+
+        Raises:
+            ChromasyncError: something that a repetition cannot mend.
+        """
+        log.info("started", role=self._settings.role.value, worker=self._name)
+        if self._settings.role is Role.WORKER:
+            self._stop.wait()
+            return
+        rhythm = _Rhythm(self._settings.sync_interval)
         while not self._stop.is_set():
-            began = time.monotonic()
             try:
-                report = self.run_cycle(progress)
-                log.info("cycle closed", outcome=report.outcome, cycle=report.cycle.id)
-                wait, pause = RETRY_SECONDS, self._settings.sync_interval
+                self._serve_once(progress, rhythm)
             except Stopped:
                 return
-            except ChromasyncError as error:
-                if error.retry is not Retry.TRANSIENT:
+            except AnotherInstance:
+                if self._settings.role is Role.SINGLE:
                     raise
-                log.warning("cycle failed", reason=str(error), retry_in_seconds=wait)
-                pause, wait = wait, min(2 * wait, self._settings.sync_interval)
-            self._stop.wait(max(0.0, began + pause - time.monotonic()))
+                self._stand_by()
+
+    def _serve_once(self, progress: Progress, rhythm: _Rhythm) -> None:
+        """One cycle and the pause after it."""
+        began = time.monotonic()
+        try:
+            report = self.run_cycle(progress)
+            log.info("cycle closed", outcome=report.outcome, cycle=report.cycle.id)
+            pause = rhythm.after_success()
+        except LeaseLost as error:
+            log.warning("the lead is lost", reason=str(error))
+            self._give_up_lead()
+            return
+        except ChromasyncError as error:
+            if isinstance(error, Stopped) or not rhythm.outlasts(error):
+                raise
+            pause = rhythm.after_failure()
+            log.warning("cycle failed", reason=str(error), retry_in_seconds=pause)
+        self._stop.wait(max(0.0, began + pause - time.monotonic()))
+
+    def _wait_for_lead(self) -> None:
+        deadline = time.monotonic() + self._patience_seconds
+        while True:
+            try:
+                self._take_lead()
+            except AnotherInstance:
+                if self._stop.is_set():
+                    raise Stopped("It was asked to stop while it waited for the lead.") from None
+                if time.monotonic() >= deadline:
+                    raise
+                log.info("waits for the lead")
+                self._stand_by()
+            else:
+                return
+
+    def _stand_by(self) -> None:
+        """Wait, not as long as any other, before asking for the lead again."""
+        pause = self._settings.sync_lead_seconds / STANDBYS_PER_LEAD
+        self._stop.wait(pause * random.uniform(0.8, 1.2))  # noqa: S311 (no secret)
+
+    # ---- leadership -------------------------------------------------------------------------
+
+    def _take_lead(self) -> Lead:
+        """The lead, taken or still held; a new term calls back what an earlier one left."""
+        if self._lead is not None and self._lead.holds:
+            return self._lead
+        self._give_up_lead()
+        seconds = self._settings.sync_lead_seconds
+        lead = Lead(self._store.urgent(), self._name, seconds).start()
+        self._lead = lead
+        led = self._store.led_by(lead.term)
+        called_back = led.cancel_tasks("the process that planned it ended")
+        log.info("leads", term=lead.term.number, called_back=called_back)
+        return lead
+
+    def _give_up_lead(self) -> None:
+        lead, self._lead = self._lead, None
+        if lead is not None:
+            try:
+                lead.give_up()
+            except StoreError as error:
+                log.warning("the lead could not be given up; it runs out", reason=str(error))
+
+
+class _Rhythm:
+    """How long after the start of a cycle the next one begins, in seconds."""
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        self._retry = RETRY_SECONDS
+        self._has_closed = False
+
+    def outlasts(self, error: ChromasyncError) -> bool:
+        """Whether there is a next cycle after this error."""
+        passing = error.retry is Retry.TRANSIENT
+        return passing or (self._has_closed and isinstance(error, ServerError))
+
+    def after_success(self) -> float:
+        """The interval."""
+        self._has_closed = True
+        self._retry = RETRY_SECONDS
+        return self._interval
+
+    def after_failure(self) -> float:
+        """Sooner, but longer each time."""
+        pause, self._retry = self._retry, min(2 * self._retry, self._interval)
+        return min(pause, self._interval)
+
+
+def refuse_to_plan(settings: Settings) -> None:
+    """Raise SettingsError when this process is a worker: it takes tasks, and plans none."""
+    if settings.role is Role.WORKER:
+        raise SettingsError(
+            "SYNC_DISTRIBUTED=true without SYNC_COORDINATOR=true makes this process a worker, "
+            "and a worker does not plan cycles.",
+            untouched="Nothing was started.",
+            hint="Run it where SYNC_COORDINATOR=true, or set SYNC_DISTRIBUTED=false.",
+        )

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from chromasync.config import Settings
+from chromasync.config import Role, Settings
 from chromasync.ledger.plan import reread_cycles
-from chromasync.model import Hold, Mirror, OpCounts, Quarantined, TaskCounts
+from chromasync.model import (
+    Hold,
+    Mirror,
+    OpCounts,
+    Quarantined,
+    TaskCounts,
+    WorkerStatus,
+)
 from chromasync.ports import Store
 from chromasync.reports import CollectionReport, StatusSnapshot, oldest
 
@@ -77,10 +84,22 @@ def take_snapshot(store: Store, settings: Settings) -> StatusSnapshot:
 def reread_seconds(store: Store, settings: Settings, mirrors: Iterable[Mirror]) -> float | None:
     """Within how many seconds every record is read again; None when that is never."""
     heads = [head for m in mirrors for head in store.chunk_heads(m.collection_id)]
-    cycles = reread_cycles(heads, scrub_budget_seconds(settings))
+    cycles = reread_cycles(heads, scrub_budget_seconds(store, settings))
     return None if cycles == float("inf") else cycles * settings.sync_interval
 
 
-def scrub_budget_seconds(settings: Settings) -> float:
-    """Seconds of reading per cycle that unchanged content may cost, all workers together."""
-    return settings.sync_scrub_budget * settings.sync_interval * settings.sync_workers
+def scrub_budget_seconds(store: Store, settings: Settings) -> float:
+    """Seconds of reading per cycle that unchanged content may cost, all workers together.
+
+    Every process at work is taken to have as many threads as this one is set to.
+    """
+    share_seconds = settings.sync_scrub_budget * settings.sync_interval
+    return share_seconds * settings.sync_workers * _processes_at_work(store, settings)
+
+
+def _processes_at_work(store: Store, settings: Settings) -> int:
+    if settings.role is Role.SINGLE:
+        return 1
+    active = sum(worker.status is WorkerStatus.ACTIVE for worker in store.workers())
+    planners = 0 if settings.sync_coordinator_works else 1
+    return max(1, active - planners)

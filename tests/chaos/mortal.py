@@ -67,6 +67,10 @@ class MortalStore:
         """The same, for a leader's view."""
         return MortalStore(self._store.led_by(term), self._doom)
 
+    def urgent(self) -> MortalStore:
+        """The same, for what cannot wait."""
+        return MortalStore(self._store.urgent(), self._doom)
+
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)
 
@@ -82,10 +86,11 @@ def sync_until(
 ) -> CycleReport | None:
     """One cycle that dies at the `nth` reaching of `point`; its report when it never got there."""
     doom = Doom(point, nth)
-    with stage.app(**overrides) as app, _dead_name():
+    with stage.app(**overrides) as app:
         primary, replica = app.servers
         mortal: Any = MortalStore(app.store, doom)
-        single = role.SingleRole(primary, replica, mortal, app.settings)
+        with _dead_name():
+            single = role.Participant(primary, replica, mortal, app.settings)
         with faultpoints.injected(doom.reach):
             try:
                 with _swept(single):
@@ -98,7 +103,7 @@ def sync_until(
 
 
 @contextmanager
-def _swept(single: role.SingleRole) -> Iterator[None]:
+def _swept(single: role.Participant) -> Iterator[None]:
     """Enter the role; afterwards none of its threads is left, and nobody is told."""
     single.__enter__()
     try:
@@ -107,12 +112,16 @@ def _swept(single: role.SingleRole) -> Iterator[None]:
         pool, lead = single._pool, single._lead
         with pool._wake:
             pool._stopping = True
-            pool._ended.set()
             pool._wake.notify_all()
-        for ended in (pool._ended, pool._keeper._stop, lead._stop):
+        pool._gate.close()
+        pool._abandoned.set()
+        keepers = [pool._keeper._renewing, *([lead._renewing] if lead else [])]
+        for ended in (pool._heartbeat._stop, *(keeper._stop for keeper in keepers)):
             ended.set()
-        for thread in (*pool._threads, pool._beater, pool._keeper._thread, lead._thread):
-            thread.join()
+        threads = [*pool._threads, pool._heartbeat._thread, *(k._thread for k in keepers)]
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
 
 
 @contextmanager

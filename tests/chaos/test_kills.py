@@ -10,6 +10,7 @@ from chromasync import faultpoints
 from chromasync.faultpoints import (
     AFTER_CLAIM,
     AFTER_COLLECTION_CREATED,
+    AFTER_COMMIT,
     AFTER_COMPLETE,
     AFTER_OPEN,
     AFTER_PLAN,
@@ -18,6 +19,7 @@ from chromasync.faultpoints import (
     AFTER_WRITE,
     BEFORE_CLOSE,
     BEFORE_DROP,
+    BEFORE_SEND,
     BETWEEN_RENAMES,
     MID_PRUNE,
     MID_WRITE,
@@ -36,11 +38,13 @@ IN_A_FIRST_COPY = [
     (AFTER_READ, 3),
     (AFTER_WRITE, 3),
     (AFTER_COMPLETE, 4),
+    (AFTER_COMMIT, 25),
 ]
 AMONG_CHANGES = [
     (BETWEEN_RENAMES, 1),
     (BETWEEN_RENAMES, 3),
     (AFTER_WALK, 4),
+    (BEFORE_SEND, 9),
     (MID_WRITE, 4),
     (MID_PRUNE, 1),
     (BEFORE_DROP, 2),

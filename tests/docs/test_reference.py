@@ -14,7 +14,9 @@ from chromasync.config import Settings
 DOCS = Path(__file__).parents[2] / "docs"
 COMMANDS = (DOCS / "commands.md").read_text(encoding="utf-8")
 SETTINGS = (DOCS / "settings.md").read_text(encoding="utf-8")
-PUBLISHED_COMMANDS = {"run", "sync", "plan", "verify", "status", "approve", "doctor", "demo"}
+PUBLISHED_COMMANDS = {
+    "run", "sync", "plan", "verify", "status", "approve", "doctor", "demo", "selftest",
+}  # fmt: skip
 PUBLISHED_SETTINGS = {
     "PRIMARY_URL", "REPLICA_URL", "PRIMARY_HEADERS", "REPLICA_HEADERS", "PRIMARY_TOKEN",
     "REPLICA_TOKEN", "SYNC_TENANTS", "SYNC_DATABASES", "SYNC_INCLUDE", "SYNC_EXCLUDE",

@@ -57,7 +57,7 @@ class World:
 
     def reconcile(self, *, check: bool = False) -> ChunkResult:
         task = Task(1, 1, COLLECTION, "docs", 7, check, 0, NOON)
-        result = self.reconciler.reconcile(self.pair, self.chunk, task, lambda: None, {})
+        result = self.reconciler.reconcile(self.pair, self.chunk, task, lambda: 60.0, {})
         self.chunk = result.chunk
         return result
 

@@ -272,7 +272,7 @@ def test_a_refused_permit_stops_writes_alone(writer: Writer, make: Make) -> None
     """A view whose permit refuses writes nothing, and reads as ever; the writer itself goes on."""
     home = make("a")
 
-    def refuse() -> None:
+    def refuse() -> float:
         raise LeaseLost("over")
 
     view = writer.permitted_by(refuse)

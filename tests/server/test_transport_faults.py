@@ -381,10 +381,11 @@ def test_a_writer_asks_before_every_attempt(proxy: RecordingProxy) -> None:
     made = create(at)
     asked = []
 
-    def permit() -> None:
+    def permit() -> float:
         asked.append(1)
         if len(asked) > 2:
             raise LeaseLost("the lease ran out")
+        return 60.0
 
     proxy.fault = always(ResetBefore(), "/upsert")
     with pytest.raises(LeaseLost):

@@ -11,7 +11,7 @@ from multiprocessing.synchronize import Barrier
 from typing import Any
 
 from chromasync.store import open_store
-from tests.store.samples import result_for
+from tests.store.samples import claim, result_for
 
 _WAIT_SECONDS = 60
 _together: Barrier | None = None
@@ -46,13 +46,13 @@ def open_and_close(place: str) -> int:
     return os.getpid()
 
 
-def work_off(place: str, limit: int) -> list[int]:
+def work_off(place: str, most: int) -> list[int]:
     """Claim and complete tasks until there are none; returns the ids of those completed."""
     store = open_store(place)
     done = []
     try:
         _wait_for_all()
-        while claimed := store.claim_tasks(f"child-{os.getpid()}", limit, 120):
+        while claimed := claim(store, most, f"child-{os.getpid()}", 120):
             for task in claimed:
                 assert store.complete_task(task, result_for(store, task, mark=7, gone=["0-a"]))
                 done.append(task.id)

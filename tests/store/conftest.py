@@ -9,16 +9,36 @@ from pathlib import Path
 import pytest
 
 from chromasync.store import SqlStore, open_store
+from tests.support.postgres import Databases, running_postgres
 
 Opener = Callable[[], SqlStore]
 Places = Callable[[], str]
 
 
-@pytest.fixture(params=["sqlite"])
-def places(request: pytest.FixtureRequest, tmp_path: Path) -> Places:
+@pytest.fixture(scope="session")
+def databases() -> Iterator[Databases]:
+    """A PostgreSQL server for the whole session of one test process."""
+    with running_postgres() as databases:
+        yield databases
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def places(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Places]:
     """Names a new place, at each call, where a state store may be created."""
-    numbers = count(1)
-    return lambda: f"sqlite:///{tmp_path}/state-{next(numbers)}.db"
+    if request.param == "sqlite":
+        numbers = count(1)
+        yield lambda: f"sqlite:///{tmp_path}/state-{next(numbers)}.db"
+        return
+    databases: Databases = request.getfixturevalue("databases")
+    taken: list[str] = []
+
+    def take() -> str:
+        taken.append(databases.take())
+        return taken[-1]
+
+    yield take
+    for url in taken:
+        databases.give_back(url)
 
 
 @pytest.fixture
@@ -57,5 +77,21 @@ def path(tmp_path: Path) -> Path:
 def file_store(path: Path) -> Iterator[SqlStore]:
     """An empty store in that file."""
     store = open_store(path)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def database(databases: Databases) -> Iterator[str]:
+    """The URL of an empty database, for what is true of PostgreSQL alone."""
+    url = databases.take()
+    yield url
+    databases.give_back(url)
+
+
+@pytest.fixture
+def pg_store(database: str) -> Iterator[SqlStore]:
+    """An empty store in that database."""
+    store = open_store(database)
     yield store
     store.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -97,9 +98,26 @@ def result_for(
     return ChunkResult(new, list(gone), list(quarantined), counts)
 
 
+def trusted(result: ChunkResult) -> ChunkResult:
+    """The same result after comparing every record on both sides: no longer suspect."""
+    head = replace(result.chunk.head, suspect=False)
+    return replace(result, chunk=replace(result.chunk, head=head))
+
+
+def claim(store: SqlStore, most: int, worker: str = "w", lease_seconds: float = 60) -> list[Task]:
+    """Claim up to `most` tasks, one by one, each claim under a number of its own."""
+    claimed: list[Task] = []
+    while len(claimed) < most:
+        task = store.claim_task(worker, lease_seconds, secrets.randbits(63))
+        if task is None:
+            break
+        claimed.append(task)
+    return claimed
+
+
 def claim_one(store: SqlStore, worker: str = "w", lease_seconds: float = 60) -> Task:
     """Claim exactly one task."""
-    (task,) = store.claim_tasks(worker, 1, lease_seconds)
+    (task,) = claim(store, 1, worker, lease_seconds)
     return task
 
 
@@ -138,8 +156,9 @@ def expire(store: SqlStore, *held: Task) -> None:
 
 
 def end_backoffs(store: SqlStore) -> None:
-    """Make every pending task available now."""
+    """Make every pending task available now, as if the store had waited."""
     arrange(store, update(tasks).values(available_at=Later(-1)))
+    store._floor.look_again()
 
 
 def filled(path: Path) -> bytes:

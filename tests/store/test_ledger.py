@@ -19,6 +19,7 @@ from chromasync.model import (
     MirrorStatus,
     OpCounts,
     Quarantined,
+    Space,
 )
 from chromasync.store import SqlStore
 from chromasync.store.schema import Later, chunk_contents, deletions, quarantine
@@ -64,6 +65,8 @@ def test_a_mirror_comes_back_as_it_was_saved(store: SqlStore) -> None:
         last_error="nö\nway",
         reduced_count=9,
         adopting=True,
+        space=Space.COSINE,
+        dimension=768,
     )
     assert all(
         getattr(mirror, field.name) != getattr(a_mirror(), field.name)
@@ -72,6 +75,8 @@ def test_a_mirror_comes_back_as_it_was_saved(store: SqlStore) -> None:
     )
     store.save_mirror(mirror)
     assert store.mirrors() == [mirror]
+    assert store.mirror(COLLECTION) == mirror
+    assert store.mirror(OTHER) is None
 
 
 def test_an_instant_of_another_time_zone_comes_back_in_utc(store: SqlStore) -> None:
@@ -172,6 +177,14 @@ def test_a_forgotten_chunk_stays_forgotten_when_it_is_saved(store: SqlStore) -> 
     assert store.chunk_heads(COLLECTION) == []
 
 
+def test_planning_raises_suspicion_but_never_clears_it(store: SqlStore) -> None:
+    """A leader that loaded a chunk before someone distrusted it must not undo that."""
+    one, two = stored(store, chunk_of(["a"]), chunk_of(["b"]))
+    store.distrust(COLLECTION, [one.head.id])
+    store.save_chunks([one, replace(two, head=replace(two.head, suspect=True))])
+    assert [head.suspect for head in store.chunk_heads(COLLECTION)] == [True, True]
+
+
 def test_saving_chunks_is_all_or_nothing(store: SqlStore) -> None:
     """One chunk that cannot be stored keeps the others of the same call out."""
     bad = chunk_of(["b"])
@@ -258,8 +271,10 @@ def test_a_finished_deletion_takes_its_records_out_of_the_chunk(store: SqlStore)
     assert loaded(store, chunk_id).head.gone_count == 3
     (deletion,) = store.deletions(COLLECTION)
     assert (deletion.kind, deletion.chunk_id) == (DeletionKind.GONE, chunk_id)
+    store.distrust(COLLECTION)
     store.finish_deletion(deletion, ["c"])
     chunk = loaded(store, chunk_id)
+    assert chunk.head.suspect
     assert chunk.ids == ["a", "c"]
     assert chunk.embedding_digests == digests(2, 1)
     assert (chunk.head.count, chunk.head.gone_count) == (2, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -22,7 +23,6 @@ from chromasync.store.schema import chunk_contents, chunks, deletions, tasks, wo
 from tests.store.samples import (
     COLLECTION,
     arrange,
-    beat_of,
     chunk_of,
     digests,
     end_backoffs,
@@ -30,10 +30,12 @@ from tests.store.samples import (
     look,
     result_for,
     task_for,
+    trusted,
 )
 
 MAX_RETRIES = 2
 CHUNKS = 4
+EXAMPLES = {"sqlite": 40, "postgresql": 20}
 
 
 @dataclass
@@ -46,6 +48,7 @@ class Expected:
     retries: int = 0
     holder: str | None = None
     waits: bool = False
+    left_by_failing: bool = False
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -62,9 +65,9 @@ class QueueMachine(RuleBasedStateMachine):
         self.model: dict[int, Expected] = {}
         self.marks = dict.fromkeys(ids, 0)
         self.suspects: set[int] = set()
-        self.at: dict[str, int] = {}
         self.attempts: list[Task] = []
-        self.next_mark = 0
+        self.numbers: dict[int, tuple[str, Task]] = {}
+        self.next_mark = self.next_number = 0
 
     @rule(n=st.integers(0, CHUNKS - 1))
     def plan(self, n: int) -> None:
@@ -78,22 +81,30 @@ class QueueMachine(RuleBasedStateMachine):
             )
             self.model[task_id] = Expected(chunk_id)
 
-    @rule(worker=st.sampled_from("xyz"), limit=st.integers(1, 3))
-    def claim(self, worker: str, limit: int) -> None:
-        ready = [i for i, t in sorted(self.model.items()) if t.status == "pending" and not t.waits]
-        expected: list[int] = []
-        for task_id in ready[:limit]:
-            if self.model[task_id].retries:
-                expected = expected or [task_id]
-                break
-            expected.append(task_id)
-        claimed = self.store.claim_tasks(worker, limit, 60)
-        assert [task.id for task in claimed] == expected
-        for task in claimed:
-            known = self.model[task.id]
-            known.status, known.holder, known.fence = "processing", worker, known.fence + 1
-            assert (task.fence, task.retry_count) == (known.fence, known.retries)
-        self.attempts += claimed
+    @rule(worker=st.sampled_from("xyz"))
+    def claim(self, worker: str) -> None:
+        ready = [i for i, t in self.model.items() if t.status == "pending" and not t.waits]
+        self.next_number += 1
+        task = self.store.claim_task(worker, 60, self.next_number)
+        if task is None:
+            assert ready == []
+            return
+        assert task.id == min(ready)
+        known = self.model[task.id]
+        known.status, known.holder, known.fence = "processing", worker, known.fence + 1
+        assert (task.fence, task.retry_count) == (known.fence, known.retries)
+        self.attempts.append(task)
+        self.numbers[self.next_number] = (worker, task)
+
+    @rule(data=st.data())
+    def claim_again(self, data: Any) -> None:
+        if not self.numbers:
+            return
+        number = data.draw(st.sampled_from(sorted(self.numbers)))
+        worker, task = self.numbers[number]
+        known = self.model[task.id]
+        if task.fence == known.fence and known.status == "processing":
+            assert self.store.claim_task(worker, 60, number) == task
 
     def attempt(self, data: Any) -> tuple[Task, Expected] | None:
         if not self.attempts:
@@ -110,10 +121,27 @@ class QueueMachine(RuleBasedStateMachine):
         result = result_for(
             self.store, task, mark=self.next_mark, gone=["x"] if gone else [], counts=OpCounts(1)
         )
+        result = trusted(result)
+        since = self.distrusted_at(known.chunk_id)
         assert self.store.complete_task(task, result) == (task.fence == known.fence)
         if task.fence == known.fence and known.status == "processing":
             known.status = "completed"
             self.marks[known.chunk_id] = self.next_mark
+            if since is None or since < task.claimed_at:
+                self.suspects.discard(known.chunk_id)
+
+    def distrusted_at(self, chunk_id: int) -> datetime | None:
+        ((instant,),) = look(
+            self.store, select(chunks.c.distrusted_at).where(chunks.c.id == chunk_id)
+        )
+        assert instant is None or isinstance(instant, datetime)
+        return instant
+
+    @rule(n=st.integers(0, CHUNKS - 1))
+    def distrust(self, n: int) -> None:
+        chunk_id = sorted(self.marks)[n]
+        self.store.distrust(COLLECTION, [chunk_id])
+        self.suspects.add(chunk_id)
 
     @rule(data=st.data())
     def fail(self, data: Any) -> None:
@@ -121,9 +149,11 @@ class QueueMachine(RuleBasedStateMachine):
             return
         task, known = chosen
         held = task.fence == known.fence and known.status == "processing"
-        assert self.store.fail_task(task, "no", max_retries=MAX_RETRIES) == held
+        repeat = task.fence + 1 == known.fence and known.left_by_failing
+        assert self.store.fail_task(task, "no", max_retries=MAX_RETRIES) == (held or repeat)
         if held:
             self.charge(known)
+            known.left_by_failing = True
 
     @rule(data=st.data())
     def release(self, data: Any) -> None:
@@ -133,6 +163,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.store.release_tasks([task])
         if task.fence == known.fence and known.status == "processing":
             known.status, known.fence = "pending", known.fence + 1
+            known.left_by_failing = False
 
     @rule(data=st.data())
     def renew(self, data: Any) -> None:
@@ -141,15 +172,6 @@ class QueueMachine(RuleBasedStateMachine):
         task, known = chosen
         held = task.fence == known.fence and known.status == "processing"
         assert self.store.renew_tasks([task], 60) == ({task.id} if held else set())
-
-    @rule(data=st.data())
-    def work_on(self, data: Any) -> None:
-        if (chosen := self.attempt(data)) is None:
-            return
-        task, known = chosen
-        if known.holder is not None:
-            self.store.beat(beat_of(known.holder, at=task.id))
-            self.at[known.holder] = task.id
 
     @rule(worker=st.sampled_from("xyz"))
     def freeze(self, worker: str) -> None:
@@ -164,10 +186,7 @@ class QueueMachine(RuleBasedStateMachine):
         for task_id in frozen:
             known = self.model[task_id]
             self.suspects.add(known.chunk_id)
-            if self.at.get(worker) == task_id:
-                self.charge(known)
-            else:
-                known.status, known.fence = "pending", known.fence + 1
+            self.charge(known)
 
     @rule()
     def cancel(self) -> None:
@@ -177,6 +196,7 @@ class QueueMachine(RuleBasedStateMachine):
             if known.status == "processing":
                 self.suspects.add(known.chunk_id)
             known.status, known.fence = "failed", known.fence + 1
+            known.left_by_failing = False
 
     @rule()
     def wait(self) -> None:
@@ -188,6 +208,7 @@ class QueueMachine(RuleBasedStateMachine):
         known.retries, known.fence = known.retries + 1, known.fence + 1
         known.status = "failed" if known.retries > MAX_RETRIES else "pending"
         known.waits = known.status == "pending"
+        known.left_by_failing = False
 
     @invariant()
     def queue_is_as_expected(self) -> None:
@@ -206,7 +227,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert dict(found) == {i: digests(1, mark) for i, mark in self.marks.items()}
 
     @invariant()
-    def only_rescued_chunks_are_suspect(self) -> None:
+    def chunks_are_suspect_until_a_later_attempt_completes(self) -> None:
         found = {head.id for head in self.store.chunk_heads(COLLECTION) if head.suspect}
         assert found == self.suspects
 
@@ -217,7 +238,7 @@ def test_the_queue_keeps_its_word_whatever_happens(store: SqlStore) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=40,
+            max_examples=EXAMPLES[store.backend.engine.dialect.name],
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow],

@@ -6,14 +6,86 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, inspect, select, text
+from sqlalchemy import Engine, MetaData, inspect, select, text
 
 from chromasync.errors import StoreUnusable
-from chromasync.model import ChunkHead, Hold, Mirror, OpCounts, Quarantined, WorkerBeat
+from chromasync.model import (
+    ChunkHead,
+    Hold,
+    Mirror,
+    MirrorStatus,
+    OpCounts,
+    Quarantined,
+    TaskCounts,
+    TaskStatus,
+    WorkerBeat,
+)
 from chromasync.store import SqlStore, migrations, open_store, rows
-from chromasync.store.schema import COUNT_COLUMNS, metadata, schema_versions
+from chromasync.store.schema import (
+    COUNT_COLUMNS,
+    Later,
+    Now,
+    chunks,
+    collections,
+    metadata,
+    schema_versions,
+    tasks,
+)
 from tests.store.conftest import Opener, Places
-from tests.store.samples import arrange, look
+from tests.store.samples import arrange, claim_one, look, planned, result_for
+
+NEXT_STEP = migrations.Step(99, ("ALTER TABLE sync_holds ADD COLUMN more BIGINT",))
+"""What a newer program might add; it allows no older one."""
+
+_NO_COUNTS = dict.fromkeys(COUNT_COLUMNS.values(), 0)
+FIRST_VERSION = (
+    collections.insert().values(
+        collection_id="c",
+        collection_name="n",
+        primary_document_count=0,
+        replica_document_count=0,
+        sync_status=MirrorStatus.NEW,
+        sync_duration_seconds=0,
+        consecutive_errors=0,
+        tenant="t",
+        database_name="d",
+        ordered=True,
+        missing_cycles=0,
+        reduced_count=0,
+        adopting=False,
+    ),
+    chunks.insert().values(
+        collection_id="c",
+        chunk_start_offset=0,
+        record_count=1,
+        ids_digest=bytes(16),
+        read_seconds=0,
+        suspect=False,
+        recheck=False,
+        gone_count=0,
+        reduced_count=0,
+    ),
+    tasks.insert().values(
+        collection_id="c",
+        collection_name="n",
+        chunk_start_offset=0,
+        chunk_end_offset=1,
+        task_status=TaskStatus.PROCESSING,
+        worker_id="w",
+        started_at=Later(-60),
+        retry_count=0,
+        created_at=Later(-60),
+        cycle_id=1,
+        chunk_id=1,
+        check_replica=False,
+        fence=1,
+        available_at=Later(-60),
+        lease_seconds=30,
+        lease_expires_at=Later(-30),
+        **_NO_COUNTS,
+    ),
+)
+"""What a program of the first version leaves behind when it is killed."""
 
 
 def shape_of(engine: Engine) -> dict[str, Any]:
@@ -48,11 +120,13 @@ def shape_of(engine: Engine) -> dict[str, Any]:
 
 def test_the_steps_lead_to_the_schema_that_the_code_speaks(opener: Opener) -> None:
     """Walking through all migrations gives exactly what `metadata.create_all` gives."""
-    engine = opener()._backend.engine
+    store = opener()
+    engine = store._backend.engine
     stepwise = shape_of(engine)
     assert set(stepwise) == set(metadata.tables)
-    metadata.drop_all(engine)
-    metadata.create_all(engine)
+    with store._writing() as tx:
+        metadata.drop_all(tx)
+        metadata.create_all(tx)
     assert shape_of(engine) == stepwise
 
 
@@ -71,8 +145,7 @@ def test_an_older_store_is_brought_up_to_date_with_its_content(
     store = open_store(place)
     store.save_mirror(Mirror("c", "t", "d", "n"))
     store.close()
-    later = (*migrations.STEPS, ("ALTER TABLE sync_holds ADD COLUMN more BIGINT",))
-    monkeypatch.setattr(migrations, "STEPS", later)
+    monkeypatch.setattr(migrations, "STEPS", (*migrations.STEPS, NEXT_STEP))
     store = open_store(place)
     assert store.mirrors() == [Mirror("c", "t", "d", "n")]
     assert look(store, text("SELECT more FROM sync_holds")) == []
@@ -82,13 +155,66 @@ def test_an_older_store_is_brought_up_to_date_with_its_content(
         open_store(place)
 
 
+def test_a_program_of_the_version_before_goes_on_working(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A newer program has migrated: an older one works on, and one that starts joins it."""
+    place = places()
+    running = open_store(place)
+    cycle = planned(running, 3)
+    coping = NEXT_STEP._replace(oldest_program=len(migrations.STEPS))
+    with monkeypatch.context() as newer:
+        newer.setattr(migrations, "STEPS", (*migrations.STEPS, coping))
+        open_store(place).close()
+    started = open_store(place)
+    for store in (running, started):
+        task = claim_one(store)
+        assert store.complete_task(task, result_for(store, task))
+        assert store.schema_version() == len(migrations.STEPS) + 1
+    assert started.task_counts(cycle.id) == TaskCounts(pending=1, completed=2)
+    running.close()
+    started.close()
+
+
+@pytest.mark.parametrize("version", [3, 99])
+def test_a_newer_store_that_names_no_oldest_program_is_refused(
+    store: SqlStore, version: int
+) -> None:
+    """Whoever wrote it did not say that we may use it."""
+    arrange(store, schema_versions.insert().values(version=version, applied_at=Now()))
+    with pytest.raises(StoreUnusable, match=f"version {version}"):
+        migrations.migrate(store._backend)
+
+
+def test_a_store_of_the_first_version_keeps_what_it_holds(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tasks that are held, chunks and mirrors of the released version are used as they are."""
+    place = places()
+    with monkeypatch.context() as older:
+        older.setattr(migrations, "STEPS", migrations.STEPS[:1])
+        older.setattr(migrations, "metadata", MetaData())
+        store = open_store(place)
+    for statement in FIRST_VERSION:
+        arrange(store, statement)
+    store.close()
+    store = open_store(place)
+    assert store.schema_version() == len(migrations.STEPS)
+    assert store.mirror("c") == Mirror("c", "t", "d", "n")
+    assert store.rescue_tasks(max_retries=5) == 1
+    assert [head.suspect for head in store.chunk_heads("c")] == [True]
+    store.close()
+
+
 def test_a_step_that_fails_leaves_the_store_as_it_was(
     places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All steps or none: a failed upgrade can be tried again."""
     place = places()
     open_store(place).close()
-    broken = ("ALTER TABLE sync_holds ADD COLUMN more BIGINT", "ALTER TABLE nowhere ADD COLUMN x")
+    broken = NEXT_STEP._replace(
+        statements=(*NEXT_STEP.statements, "ALTER TABLE nowhere ADD COLUMN x BIGINT")
+    )
     monkeypatch.setattr(migrations, "STEPS", (*migrations.STEPS, broken))
     with pytest.raises(StoreUnusable, match="nowhere"):
         open_store(place)
@@ -103,7 +229,8 @@ def test_a_step_that_fails_leaves_the_store_as_it_was(
 
 def test_a_newer_schema_that_appears_while_opening_is_refused(store: SqlStore) -> None:
     """Between looking and migrating, a newer program may have been faster."""
-    arrange(store, text("INSERT INTO sync_schema SELECT 99, applied_at FROM sync_schema"))
+    newer = schema_versions.insert().values(version=99, applied_at=Now(), oldest_program=98)
+    arrange(store, newer)
     with pytest.raises(StoreUnusable, match="version 99"):
         migrations.migrate(store._backend)
 

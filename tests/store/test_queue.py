@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import select, update
@@ -18,8 +18,8 @@ from chromasync.model import (
     TaskCounts,
     WorkerStatus,
 )
-from chromasync.store import SqlStore
-from chromasync.store.schema import Later, tasks, workers
+from chromasync.store import SqlStore, floor
+from chromasync.store.schema import Later, chunks, tasks, workers
 from tests.store.conftest import Opener
 from tests.store.samples import (
     COLLECTION,
@@ -27,6 +27,7 @@ from tests.store.samples import (
     arrange,
     beat_of,
     chunk_of,
+    claim,
     claim_one,
     digests,
     end_backoffs,
@@ -38,6 +39,7 @@ from tests.store.samples import (
     result_for,
     stored,
     task_for,
+    trusted,
 )
 
 
@@ -82,11 +84,39 @@ def test_tasks_are_claimed_oldest_first_and_once(opener: Opener) -> None:
     """Two workers never get the same task, and none is skipped."""
     one, two = opener(), opener()
     planned(one, 7)
-    claimed = one.claim_tasks("one", 3, 60) + two.claim_tasks("two", 10, 60)
+    claimed = claim(one, 3, "one") + claim(two, 10, "two")
     assert [task.id for task in claimed] == sorted({task.id for task in claimed})
     assert len(claimed) == 7
-    assert one.claim_tasks("one", 3, 60) == []
-    assert one.claim_tasks("one", 0, 60) == []
+    assert claim(one, 3, "one") == []
+
+
+def test_a_task_that_another_process_gave_back_is_found(opener: Opener) -> None:
+    """Claims begin behind the last one, but look at everything before they find nothing."""
+    one, two = opener(), opener()
+    cycle = planned(one, 4)
+    (given_back,) = claim(two, 1, "two")
+    assert len(claim(one, 2, "one")) == 2
+    two.release_tasks([given_back])
+    assert [task.id for task in claim(one, 9, "one")][-1] == given_back.id
+    plan_into(two, cycle, 1, collection=OTHER)
+    assert claim_one(one).collection_id == OTHER
+    two.cancel_tasks("no")
+    assert claim(one, 1) == []
+
+
+def test_idle_claims_begin_where_new_tasks_would_be() -> None:
+    """What was looked at in vain is not looked at again for a while, unless a task returns."""
+    where = floor.Floor()
+    assert list(where.tries()) == [0]
+    where.found(7)
+    assert list(where.tries()) == [7, 0]
+    where.found_nothing(9)
+    assert list(where.tries()) == [9]
+    where.look_again(3600)
+    assert list(where.tries()) == [9]
+    where.look_again()
+    assert list(where.tries()) == [0]
+    assert list(where.tries()) == [9]
 
 
 def test_a_completion_records_task_chunk_and_deletion_together(store: SqlStore) -> None:
@@ -156,7 +186,7 @@ def test_a_repeated_completion_is_accepted_and_writes_nothing(store: SqlStore) -
 def test_a_result_for_another_chunk_is_refused(store: SqlStore) -> None:
     """A mix-up in the caller cannot corrupt the ledger."""
     planned(store, 2)
-    one, two = store.claim_tasks("w", 2, 60)
+    one, two = claim(store, 2)
     with pytest.raises(ValueError, match="another chunk"):
         store.complete_task(one, result_for(store, two))
 
@@ -191,6 +221,7 @@ def test_whoever_lost_a_task_writes_nothing(store: SqlStore) -> None:
         assert store.deletions(COLLECTION) == []
 
     nothing_happens()
+    end_backoffs(store)
     owner = claim_one(store, "owner")
     assert owner.fence > former.fence
     nothing_happens()
@@ -221,14 +252,14 @@ def test_failures_wait_longer_each_time_and_end(store: SqlStore) -> None:
         waits = available_at - before  # type: ignore[operator]
         assert timedelta(seconds=backoff) <= waits < timedelta(seconds=backoff + 0.9)
         assert error == f"error {retry}"
-        assert store.claim_tasks("w", 1, 60) == []
+        assert claim(store, 1) == []
         end_backoffs(store)
     task = claim_one(store)
     assert store.fail_task(task, "last", max_retries=3)
     assert store.task_counts(cycle.id) == TaskCounts(failed=1)
     assert store.failed_tasks(cycle.id) == {COLLECTION: "last"}
     end_backoffs(store)
-    assert store.claim_tasks("w", 1, 60) == []
+    assert claim(store, 1) == []
 
 
 def test_no_failure_waits_longer_than_five_minutes(store: SqlStore) -> None:
@@ -245,9 +276,9 @@ def test_no_failure_waits_longer_than_five_minutes(store: SqlStore) -> None:
 def test_a_failure_is_reported_once(store: SqlStore) -> None:
     """A repeat of a failure must not charge a second retry, nor can a completed task fail."""
     planned(store, 2)
-    failed, done = store.claim_tasks("w", 2, 60)
+    failed, done = claim(store, 2)
     assert store.fail_task(failed, "x", max_retries=5)
-    assert not store.fail_task(failed, "x", max_retries=5)
+    assert store.fail_task(failed, "x", max_retries=5)
     assert row_of(store, failed, "retry_count") == (1,)
     store.complete_task(done, result_for(store, done))
     assert not store.fail_task(done, "x", max_retries=5)
@@ -264,24 +295,12 @@ def test_completing_a_retried_task_clears_its_error(store: SqlStore) -> None:
     assert row_of(store, task, "error_message", "retry_count") == (None, 1)
 
 
-def test_retried_tasks_are_handed_out_alone(store: SqlStore) -> None:
-    """A task that may kill its worker takes no other task with it."""
-    planned(store, 4)
-    first, second, third, fourth = store.claim_tasks("w", 4, 60)
-    store.fail_task(second, "x", max_retries=5)
-    store.release_tasks([first, third, fourth])
-    end_backoffs(store)
-    claims = [store.claim_tasks("w", 10, 60) for _ in range(4)]
-    expected = [[first.id], [second.id], [third.id, fourth.id], []]
-    assert [[task.id for task in claim] for claim in claims] == expected
-
-
 def test_released_tasks_are_free_at_once_and_not_charged(store: SqlStore) -> None:
     """A worker that stops gives back what it has not begun."""
     planned(store, 2)
-    held = store.claim_tasks("w", 2, 60)
+    held = claim(store, 2)
     store.release_tasks(held)
-    again = store.claim_tasks("other", 2, 60)
+    again = claim(store, 2, "other")
     assert [task.id for task in again] == [task.id for task in held]
     assert [task.retry_count for task in again] == [0, 0]
     store.complete_task(again[0], result_for(store, again[0]))
@@ -292,7 +311,7 @@ def test_released_tasks_are_free_at_once_and_not_charged(store: SqlStore) -> Non
 def test_renewing_tells_which_tasks_are_still_held(store: SqlStore) -> None:
     """Completed and rescued tasks are no longer held; the others get a new lease."""
     planned(store, 3)
-    kept, done, lost = store.claim_tasks("w", 3, 5)
+    kept, done, lost = claim(store, 3, "w", 5)
     store.complete_task(done, result_for(store, done))
     expire(store, lost)
     store.rescue_tasks(max_retries=5)
@@ -306,7 +325,7 @@ def test_renewing_tells_which_tasks_are_still_held(store: SqlStore) -> None:
 def test_only_expired_leases_are_rescued(store: SqlStore) -> None:
     """A live lease is left alone; rescued chunks are suspect, others are not."""
     planned(store, 3)
-    late, live = store.claim_tasks("w", 2, 60)
+    late, live = claim(store, 2)
     expire(store, late)
     assert store.rescue_tasks(max_retries=5) == 1
     assert store.renew_tasks([late, live], 60) == {live.id}
@@ -315,30 +334,151 @@ def test_only_expired_leases_are_rescued(store: SqlStore) -> None:
     assert store.rescue_tasks(max_retries=5) == 0
 
 
-def test_everything_held_can_be_rescued_at_once(store: SqlStore) -> None:
-    """A process that knows it is alone takes back what its predecessor held."""
-    cycle = planned(store, 3)
-    store.claim_tasks("dead", 2, 3600)
-    assert store.rescue_tasks(max_retries=5, expired_only=False) == 2
-    assert store.task_counts(cycle.id) == TaskCounts(pending=3)
-    assert sum(head.suspect for head in store.chunk_heads(COLLECTION)) == 2
-
-
-def test_only_the_task_being_worked_on_is_charged(store: SqlStore) -> None:
-    """Tasks that waited behind the one that killed the worker are innocent and free at once."""
-    planned(store, 3)
-    first, second, third = store.claim_tasks("w", 3, 60)
-    store.beat(beat_of("w", at=second.id))
-    store.beat(beat_of("elsewhere", at=third.id))
-    expire(store, first, second, third)
-    assert store.rescue_tasks(max_retries=5) == 3
-    assert row_of(store, first, "retry_count", "error_message") == (0, None)
-    assert row_of(store, third, "retry_count", "error_message") == (0, None)
-    assert row_of(store, second, "retry_count", "error_message") == (
+def test_an_expired_task_is_charged_to_its_chunk_not_its_worker(store: SqlStore) -> None:
+    """A claimed task was being worked on: it waits a little, and says who held it."""
+    planned(store, 2)
+    first, second = claim(store, 2)
+    expire(store, first)
+    assert store.rescue_tasks(max_retries=5) == 1
+    assert row_of(store, first, "retry_count", "error_message", "claim_number") == (
         1,
         "the lease expired while held by w",
+        None,
     )
-    assert [task.id for task in store.claim_tasks("w", 3, 60)] == [first.id, third.id]
+    assert row_of(store, second, "retry_count", "error_message") == (0, None)
+    assert claim(store, 1) == []
+    end_backoffs(store)
+    assert claim_one(store).id == first.id
+
+
+def test_a_claim_whose_answer_was_lost_is_repeated_by_its_number(store: SqlStore) -> None:
+    """The same number gives the same attempt again, with a lease that counts from now."""
+    planned(store, 2)
+    first = store.claim_task("w", 60, 7)
+    assert first is not None
+    before = store.now()
+    assert store.claim_task("w", 500, 7) == first
+    (expires_at,) = row_of(store, first, "lease_expires_at")
+    assert expires_at >= before + timedelta(seconds=499)  # type: ignore[operator]
+    other = store.claim_task("w", 60, 8)
+    assert other is not None
+    assert other.id > first.id
+    assert store.claim_task("w", 60, 7) == first
+
+
+@pytest.mark.parametrize("end", ["complete", "fail", "release", "rescue", "cancel"])
+def test_a_claim_that_no_longer_holds_is_not_repeated(store: SqlStore, end: str) -> None:
+    """When its task was finished or taken away meanwhile, the number claims another."""
+    cycle = planned(store, 1)
+    task = store.claim_task("w", 60, 7)
+    assert task is not None
+    if end == "complete":
+        store.complete_task(task, result_for(store, task))
+    elif end == "fail":
+        store.fail_task(task, "x", max_retries=5)
+    elif end == "release":
+        store.release_tasks([task])
+        assert claim_one(store, "other").id == task.id
+    elif end == "rescue":
+        expire(store, task)
+        store.rescue_tasks(max_retries=5)
+    else:
+        store.cancel_tasks("x")
+    plan_into(store, cycle, 1, collection=OTHER)
+    again = store.claim_task("w", 60, 7)
+    assert again is not None
+    assert again.collection_id == OTHER
+
+
+def test_a_number_of_another_worker_is_not_our_claim(store: SqlStore) -> None:
+    """Two workers that draw the same number do not share a task."""
+    planned(store, 2)
+    one, two = store.claim_task("one", 60, 7), store.claim_task("two", 60, 7)
+    assert one is not None
+    assert two is not None
+    assert one.id != two.id
+
+
+def distrusted_at(store: SqlStore, task: Task) -> datetime | None:
+    ((instant,),) = look(store, select(chunks.c.distrusted_at).where(chunks.c.id == task.chunk_id))
+    assert instant is None or isinstance(instant, datetime)
+    return instant
+
+
+def complete_trusted(store: SqlStore, task: Task) -> bool:
+    """Complete a task that compared all records; returns whether the chunk is still suspect."""
+    assert store.complete_task(task, trusted(result_for(store, task)))
+    return loaded(store, task.chunk_id).head.suspect
+
+
+def test_a_chunk_distrusted_before_its_task_was_claimed_is_cleared(store: SqlStore) -> None:
+    """Whoever compared every record after the last foreign write knows what is there."""
+    planned(store, 1)
+    store.distrust(COLLECTION)
+    arrange(store, update(chunks).values(distrusted_at=Later(-1)))
+    task = claim_one(store)
+    assert not complete_trusted(store, task)
+    assert distrusted_at(store, task) is None
+
+
+def test_a_chunk_distrusted_while_it_is_reconciled_stays_suspect(store: SqlStore) -> None:
+    """What was seen may have been overwritten since; the next cycle compares again."""
+    cycle = planned(store, 1)
+    task = claim_one(store)
+    store.distrust(COLLECTION, [task.chunk_id])
+    assert complete_trusted(store, task)
+    assert distrusted_at(store, task) is not None
+    store.add_tasks(cycle.id, [task_for(task.chunk_id)])
+    arrange(store, update(chunks).values(distrusted_at=Later(-1)))
+    assert not complete_trusted(store, claim_one(store))
+
+
+def test_a_result_that_is_suspect_itself_keeps_the_mark(store: SqlStore) -> None:
+    """A reconcile that did not compare everything does not settle an old distrust."""
+    planned(store, 1)
+    store.distrust(COLLECTION)
+    arrange(store, update(chunks).values(distrusted_at=Later(-1)))
+    task = claim_one(store)
+    assert store.complete_task(task, result_for(store, task))
+    assert loaded(store, task.chunk_id).head.suspect
+    assert distrusted_at(store, task) is not None
+
+
+def test_a_rescued_chunk_is_distrusted_until_now(store: SqlStore) -> None:
+    """Its former holder's lease is over, so the next attempt may trust what it sees."""
+    planned(store, 1)
+    task = claim_one(store)
+    expire(store, task)
+    before = store.now()
+    store.rescue_tasks(max_retries=5)
+    since = distrusted_at(store, task)
+    assert since is not None
+    assert before <= since <= store.now()
+
+
+def test_a_cancelled_holder_is_distrusted_until_its_lease_ends(store: SqlStore) -> None:
+    """It may go on writing until then: an attempt that begins before does not clear the mark."""
+    cycle = planned(store, 2)
+    held = claim_one(store, lease_seconds=500)
+    (expires_at,) = row_of(store, held, "lease_expires_at")
+    store.cancel_tasks("a new leader")
+    assert distrusted_at(store, held) == expires_at
+    store.distrust(COLLECTION)
+    assert distrusted_at(store, held) == expires_at, "an earlier instant never replaces a later one"
+    store.add_tasks(cycle.id, [task_for(held.chunk_id)])
+    assert complete_trusted(store, claim_one(store))
+
+
+def test_a_lease_that_ended_unnoticed_is_distrusted_until_it_is_cancelled(store: SqlStore) -> None:
+    """Nobody can say that the holder stopped exactly when its lease did."""
+    planned(store, 1)
+    held = claim_one(store)
+    expire(store, held)
+    before = store.now()
+    store.cancel_tasks("a new leader")
+    since = distrusted_at(store, held)
+    assert since is not None
+    assert since >= before
 
 
 def test_a_task_that_keeps_killing_workers_fails(store: SqlStore) -> None:
@@ -346,7 +486,6 @@ def test_a_task_that_keeps_killing_workers_fails(store: SqlStore) -> None:
     cycle = planned(store, 1)
     for attempt in range(3):
         task = claim_one(store, f"w{attempt}")
-        store.beat(beat_of(f"w{attempt}", at=task.id))
         expire(store, task)
         assert store.rescue_tasks(max_retries=2) == 1
         end_backoffs(store)
@@ -357,7 +496,7 @@ def test_a_task_that_keeps_killing_workers_fails(store: SqlStore) -> None:
 def test_a_lease_that_reaches_too_far_ahead_is_expired(store: SqlStore) -> None:
     """When the database's clock stepped back, a dead worker's lease would else last for ages."""
     planned(store, 2)
-    far, near = store.claim_tasks("w", 2, 60)
+    far, near = claim(store, 2)
     arrange(
         store,
         update(tasks).where(tasks.c.id == far.id).values(lease_expires_at=Later(3600)),
@@ -369,7 +508,7 @@ def test_a_lease_that_reaches_too_far_ahead_is_expired(store: SqlStore) -> None:
 def test_cancelling_fails_every_live_task(store: SqlStore) -> None:
     """Pending and held tasks fail with the reason; finished ones and their chunks stay."""
     cycle = planned(store, 3)
-    done, held = store.claim_tasks("w", 2, 60)
+    done, held = claim(store, 2)
     store.complete_task(done, result_for(store, done))
     result = result_for(store, held)
     assert store.cancel_tasks("stopped") == 2
@@ -385,7 +524,7 @@ def test_failed_tasks_give_each_collections_first_error(store: SqlStore) -> None
     """One error per collection, the one that came first, and only of the cycle asked for."""
     cycle = planned(store, 2)
     plan_into(store, cycle, 1, collection=OTHER)
-    first, second, other = store.claim_tasks("w", 3, 60)
+    first, second, other = claim(store, 3)
     for task, error in ((second, "came first"), (first, "came second"), (other, "other")):
         store.fail_task(task, error, max_retries=0)
     earlier = update(tasks).where(tasks.c.id == second.id).values(completed_at=Later(-1))

@@ -13,15 +13,17 @@ from typing import Any
 
 import psutil
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from chromasync.model import Term
 from chromasync.store import SqlStore, open_store, queue
+from chromasync.store.schema import chunks
 from tests.store import children
 from tests.store.samples import (
     COLLECTION,
     arrange,
     chunk_of,
+    claim,
     claim_one,
     expire,
     filled,
@@ -72,14 +74,15 @@ def plan_of(store: SqlStore, statement: Any, **values: object) -> str:
 def test_claims_and_rescues_do_not_read_finished_tasks(file_store: SqlStore) -> None:
     """However long the history, a claim reads the small index of what is ready."""
     planned(file_store, 300)
-    for task in file_store.claim_tasks("w", 290, 60):
+    for task in claim(file_store, 290):
         file_store.complete_task(task, result_for(file_store, task))
     for analyzed in (False, True):
         if analyzed:
             arrange(file_store, text("ANALYZE"))
-        ready = "USING INDEX sync_tasks_ready"
-        assert ready in plan_of(file_store, queue._OLDEST, most=8)
-        assert "sync_tasks_ready" in plan_of(file_store, queue._ANY_AVAILABLE)
+        claim_plan = plan_of(file_store, queue._CLAIM, worker="w", claim=1, floor=0, seconds=1)
+        assert "USING INDEX sync_tasks_ready (id>?)" in claim_plan
+        assert "USING INDEX sync_tasks_claim (claim_number=?)" in claim_plan
+        assert "SCAN" not in claim_plan
         assert "sync_tasks_lease" in plan_of(file_store, queue._OVERDUE)
         assert "PRIMARY KEY" in plan_of(file_store, queue._HELD, task_id=1, fence=1)
 
@@ -155,6 +158,18 @@ def test_a_leader_that_may_live_is_waited_for(file_store: SqlStore, other: str) 
     assert file_store.take_lead("me", 60) is None
 
 
+def test_a_dead_worker_of_this_host_is_distrusted_until_now(file_store: SqlStore) -> None:
+    """Whoever cannot write any more needs no waiting: the next attempt clears the mark."""
+    planned(file_store, 2)
+    reused_pid = holder(os.getpid(), psutil.Process().create_time() - 100)
+    dead = claim_one(file_store, reused_pid, 3600)
+    alive = claim_one(file_store, holder(os.getpid(), psutil.Process().create_time()), 3600)
+    file_store.cancel_tasks("the process that planned it ended")
+    until = dict(look(file_store, select(chunks.c.id, chunks.c.distrusted_at)))
+    now = file_store.now()
+    assert until[dead.chunk_id] <= now < until[alive.chunk_id]
+
+
 def test_a_reused_pid_is_not_the_leader(file_store: SqlStore) -> None:
     """A process of the same number that began at another time is someone else."""
     file_store.take_lead(holder(os.getpid(), psutil.Process().create_time() - 100), 3600)
@@ -178,7 +193,7 @@ def test_a_leader_that_died_in_another_process_is_succeeded(path: Path) -> None:
 
 _DIE = """
 import os, signal, sys
-from sqlalchemy import text
+from sqlalchemy import select, text
 from chromasync.store import open_store
 with open_store(sys.argv[1])._writing() as tx:
     tx.execute(text("DELETE FROM sync_tasks"))
@@ -191,7 +206,7 @@ def test_a_killed_writer_leaves_a_usable_store(file_store: SqlStore, path: Path)
     planned(file_store, 2)
     killed = subprocess.run([sys.executable, "-c", _DIE, str(path)], check=False, timeout=60)
     assert killed.returncode == -9
-    tasks = file_store.claim_tasks("w", 5, 60)
+    tasks = claim(file_store, 5)
     assert len(tasks) == 2
     expire(file_store, *tasks)
     assert file_store.rescue_tasks(max_retries=1) == 2

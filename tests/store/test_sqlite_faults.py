@@ -28,6 +28,7 @@ from tests.store.samples import (
     COLLECTION,
     beat_of,
     chunk_of,
+    claim,
     claim_one,
     filled,
     look,
@@ -77,9 +78,10 @@ def test_a_relative_url_is_relative_to_the_working_folder(
 @pytest.mark.parametrize(
     "place",
     [
-        "postgresql://user:secret@host/db",
-        "postgres://user:secret@host/db",
-        "postgresql+psycopg://user:secret@host/db",
+        "postgresql://user:secret@host:port/db",
+        "postgres://user:secret@[host/db",
+        "postgresql+psycopg://user:secret%@host/db",
+        "postgresql+asyncpg://user:secret@host/db",
         "mysql://user:secret@host/db",
         "sqlite://",
         "sqlite:///:memory:",
@@ -137,7 +139,7 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
     """An older program must not write what it does not understand."""
     open_store(path).close()
     with closing(sqlite3.connect(path)) as other, other:
-        other.execute("INSERT INTO sync_schema VALUES (99, 0)")
+        other.execute("INSERT INTO sync_schema VALUES (99, 0, NULL)")
     with pytest.raises(StoreUnusable, match="version 99") as caught:
         open_store(path)
     assert "newer chromasync" in complaint(caught.value)
@@ -188,7 +190,7 @@ def test_a_damaged_file_is_an_error_of_ours_and_is_not_touched(
                 read()
             for head in store.chunk_heads(COLLECTION):
                 store.load_chunk(head.id)
-            store.claim_tasks("w", 100, 60)
+            claim(store, 100)
         finally:
             store.close()
 
@@ -249,7 +251,7 @@ ANY_WRITE: dict[str, Callable[[SqlStore], object]] = {
     "save_mirror": lambda s: s.save_mirror(Mirror(COLLECTION, "t", "d", "n")),
     "take_lead": lambda s: s.take_lead("one", 60),
     "open_cycle": lambda s: s.open_cycle(),
-    "claim_tasks": lambda s: s.claim_tasks("w", 1, 60),
+    "claim_tasks": lambda s: claim(s, 1),
     "save_hold": lambda s: s.save_hold(Hold(COLLECTION, "n", HoldKind.DROP, 1, "r")),
     "beat": lambda s: s.beat(beat_of()),
     "rescue_tasks": lambda s: s.rescue_tasks(max_retries=1),

@@ -74,9 +74,10 @@ class Scene:
         permit: LeaseLost | None = None,
         aside: Mapping[str, Quarantined] | None = None,
     ) -> ChunkResult:
-        def may_write() -> None:
+        def may_write() -> float:
             if permit is not None:
                 raise permit
+            return 60.0
 
         task = Task(1, 1, COLLECTION, "docs", 7, check, 0, NOON)
         pair = Pair(self.source, self.home, Space.L2)

@@ -185,7 +185,7 @@ def test_port_of_the_platform_is_the_port_of_the_page(monkeypatch: pytest.Monkey
         ("SYNC_TENANTS", ",", "names, separated by commas"),
         ("SYNC_DATABASES", " , ", "names, separated by commas"),
         ("PRIMARY_CA_FILE", "gone.pem", "the path of an existing file"),
-        ("PRIMARY_URL", "one:8000", "a URL that starts with http:// or https://"),
+        ("PRIMARY_URL", "one/8000", "a URL that starts with http:// or https://"),
         ("PRIMARY_URL", "ftp://one", "a URL that starts with http:// or https://"),
         ("PRIMARY_URL", "http://", "a URL that starts with http:// or https://"),
         ("PRIMARY_URL", "http://one:99999", "a URL that starts with http:// or https://"),

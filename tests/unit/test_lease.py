@@ -92,7 +92,7 @@ def keeper_of(renewals: Renewals, seconds: float = SECONDS) -> LeaseKeeper:
 
 
 def test_a_lease_ends_before_it_does_in_the_store(clock: Clock) -> None:
-    """Writing is allowed until the margin begins, counted from before the claim was sent."""
+    """Requests may begin until the margin begins, counted from before the claim was sent."""
     asked_at = clock.now
     clock.advance(10)
     lease = Lease(task(), asked_at, SECONDS)
@@ -118,7 +118,7 @@ def test_a_lost_lease_says_what_that_means(clock: Clock) -> None:
     with pytest.raises(LeaseLost, match="task 42") as caught:
         lease.check()
     assert caught.value.retry is Retry.LEASE_LOST
-    lease.extend(clock.now, SECONDS)
+    lease.extend(clock.now)
     assert not allowed(lease)
 
 
@@ -135,6 +135,26 @@ def test_without_a_clock_that_counts_suspension_the_usual_one_serves(
     monkeypatch.setattr(leasing, "_clock", None)
     monkeypatch.setattr(time, "monotonic", lambda: 5.0)
     assert leasing.monotonic() == 5.0
+
+
+def test_a_request_may_take_what_is_left_of_the_lease(clock: Clock) -> None:
+    """None is still under way when the lease ends in the store."""
+    lease = Lease(task(), clock.now, SECONDS)
+    clock.advance(30)
+    assert lease.check() == SECONDS - 30
+
+
+def test_a_task_without_progress_is_not_renewed(clock: Clock, renewals: Renewals) -> None:
+    """A thread that hangs keeps its chunk from others for a few leases, not for ever."""
+    keeper = keeper_of(renewals)
+    hanging, busy = keeper.hold(task(1), clock.now), keeper.hold(task(2), clock.now)
+    renewals.confirmed = {1, 2}
+    for _ in range(2 * leasing.STALL_LEASES + 3):
+        clock.advance(SECONDS / 2)
+        keeper.renew()
+        busy.check()
+    assert renewals.asked[-1] == [2]
+    assert (allowed(hanging), allowed(busy)) == (False, True)
 
 
 # ---- renewing ----------------------------------------------------------------------------------
@@ -253,7 +273,7 @@ MINE = Term("me", 3)
 
 @contextmanager
 def leading(leases: Leases, seconds: float) -> Iterator[Lead]:
-    lead = Lead(cast("Control", leases), "me", seconds)
+    lead = Lead(cast("Control", leases), "me", seconds).start()
     try:
         yield lead
     finally:
@@ -312,7 +332,7 @@ def test_a_leader_that_was_replaced_notices(clock: Clock, now: Term | None) -> N
             lead.check()
 
 
-Check = Callable[[], None]
+Check = Callable[[], float]
 
 
 def test_two_views_of_a_lease_agree_across_threads(clock: Clock) -> None:

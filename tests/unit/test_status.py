@@ -17,6 +17,7 @@ from chromasync.model import (
     OpCounts,
     Quarantined,
     TaskCounts,
+    WorkerStatus,
 )
 from chromasync.reports import StatusSnapshot, oldest
 from chromasync.status import (
@@ -157,7 +158,7 @@ def test_a_hold_outweighs_identical_collections(store: SqlStore, settings: Setti
 def test_when_everything_is_read_again(store: SqlStore, settings: Settings) -> None:
     """The time is that of the cycles needed; without a budget it is never."""
     store.save_mirror(mirror())
-    budget = scrub_budget_seconds(settings)
+    budget = scrub_budget_seconds(store, settings)
     assert budget == (settings.sync_scrub_budget * settings.sync_interval * settings.sync_workers)
     store.save_chunks([chunk_of([f"{n}"], read_at=NOON, read_seconds=budget) for n in range(3)])
     mirrors = store.mirrors()
@@ -166,3 +167,17 @@ def test_when_everything_is_read_again(store: SqlStore, settings: Settings) -> N
     assert reread_seconds(store, none, mirrors) is None
     snapshot: StatusSnapshot = take_snapshot(store, none)
     assert snapshot.reread_seconds is None
+
+
+def test_more_processes_may_read_more(store: SqlStore, settings: Settings) -> None:
+    """In distributed mode each active process adds its threads; one that only plans does not."""
+    shared = settings.model_copy(update={"sync_distributed": True, "sync_coordinator": True})
+    planner = shared.model_copy(update={"sync_coordinator_works": False})
+    alone = scrub_budget_seconds(store, settings)
+    assert scrub_budget_seconds(store, shared) == alone
+    for name in "abc":
+        store.beat(beat_of(name))
+    store.beat(beat_of("left", status=WorkerStatus.STOPPED))
+    assert scrub_budget_seconds(store, settings) == alone
+    assert scrub_budget_seconds(store, shared) == 3 * alone
+    assert scrub_budget_seconds(store, planner) == 2 * alone

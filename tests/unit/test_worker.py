@@ -15,7 +15,6 @@ from sqlalchemy import select, update
 
 from chromasync import faultpoints
 from chromasync import lease as leasing
-from chromasync import worker as working
 from chromasync.errors import (
     DamagedChunk,
     LeaseLost,
@@ -28,6 +27,7 @@ from chromasync.model import (
     ChunkResult,
     Collection,
     CycleStatus,
+    Mirror,
     OpCounts,
     Quarantined,
     Space,
@@ -38,14 +38,22 @@ from chromasync.ports import Permit
 from chromasync.reconcile.chunk import ChunkReconciler, Pair
 from chromasync.store import SqlStore
 from chromasync.store.schema import chunk_contents, tasks
-from chromasync.worker import FindPair, WorkerPool, process_name
-from tests.store.samples import COLLECTION, arrange, expire, loaded, look, planned
+from chromasync.worker import attempt as attempting
+from chromasync.worker import heartbeat as beating
+from chromasync.worker import pool as working
+from chromasync.worker.heartbeat import process_name
+from chromasync.worker.pool import WorkerPool
+from tests.store.samples import COLLECTION, arrange, claim_one, expire, loaded, look, planned
 
 PATIENCE = 30.0
 Act = Callable[[Task, Permit], None]
 
-_things = Collection("x", "books", "t", "d")
-PAIR = Pair(_things, _things, Space.L2)
+MIRROR = Mirror(COLLECTION, "t", "d", "books", "replica-id", space=Space.L2, dimension=3)
+PAIR = Pair(
+    Collection(COLLECTION, "books", "t", "d", dimension=3),
+    Collection("replica-id", "books", "t", "d", dimension=3),
+    Space.L2,
+)
 
 
 @dataclass
@@ -65,7 +73,7 @@ class Reconciler:
         permit: Permit,
         set_aside: Mapping[str, Quarantined],
     ) -> ChunkResult:
-        assert pair is PAIR
+        assert pair == PAIR
         self.seen.append(task.id)
         self.set_aside.append(set_aside)
         self.began.put(task)
@@ -78,19 +86,20 @@ class Reconciler:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Idle threads look again soon, so that nothing here waits for long."""
     monkeypatch.setattr(working, "IDLE_SECONDS", 0.02)
+    monkeypatch.setattr(attempting, "INSIST_SECONDS", 0.02)
 
 
 @contextmanager
 def pool_of(store: SqlStore, reconciler: Reconciler, **options: Any) -> Iterator[WorkerPool]:
     """A pool, stopped at the end."""
     given: dict[str, Any] = {"name": "me", "threads": 1, "lease_seconds": 60.0} | options
-    find_pair: FindPair = given.pop("find_pair", lambda task: PAIR)
-    pool = WorkerPool(store, cast("ChunkReconciler", reconciler), find_pair, **given)
+    store.save_mirror(given.pop("mirror", MIRROR))
+    pool = WorkerPool(store, cast("ChunkReconciler", reconciler), **given)
     pool.start()
     try:
         yield pool
     finally:
-        pool.stop()
+        pool.drain()
 
 
 def until(pool: WorkerPool, true: Callable[[], bool]) -> None:
@@ -101,7 +110,7 @@ def until(pool: WorkerPool, true: Callable[[], bool]) -> None:
 
 
 def trouble_of(pool: WorkerPool) -> Exception | None:
-    return None if pool.trouble is None else pool.trouble.error
+    return pool.trouble
 
 
 def states(store: SqlStore) -> dict[int, tuple[str, int, str | None]]:
@@ -148,15 +157,15 @@ def test_idle_workers_wake_up_for_new_tasks(
     """A pool that found nothing works on as soon as it is told that there may be something."""
     monkeypatch.setattr(working, "IDLE_SECONDS", PATIENCE)
     idle = threading.Event()
-    claim = store.claim_tasks
+    claim = store.claim_task
 
-    def claim_tasks(*given: Any) -> list[Task]:
-        found = claim(*given)
-        if not found:
+    def claim_task(worker_id: str, lease_seconds: float, number: int) -> Task | None:
+        found = claim(worker_id, lease_seconds, number)
+        if found is None:
             idle.set()
         return found
 
-    monkeypatch.setattr(store, "claim_tasks", claim_tasks)
+    monkeypatch.setattr(store, "claim_task", claim_task)
     reconciler = Reconciler()
     with pool_of(store, reconciler) as pool:
         assert idle.wait(PATIENCE)
@@ -236,7 +245,7 @@ def test_a_lost_lease_leaves_the_task_to_its_new_owner(store: SqlStore) -> None:
         expire(store, task)
         assert store.rescue_tasks(max_retries=5) == 1
         arrange(store, update(tasks).values(available_at=tasks.c.created_at))
-        others.extend(store.claim_tasks("other", 1, 60))
+        others.append(claim_one(store, "other"))
         raise LeaseLost("over")
 
     with pool_of(store, Reconciler(act)) as pool:
@@ -309,7 +318,7 @@ def test_a_task_without_its_chunk_or_collections_fails(store: SqlStore, missing:
     if missing == "chunk":
         arrange(store, update(tasks).values(chunk_id=999))
     reconciler = Reconciler()
-    options: dict[str, Any] = {"find_pair": lambda task: None} if missing == "pair" else {}
+    options = {"mirror": replace(MIRROR, replica_id=None)} if missing == "pair" else {}
     with pool_of(store, reconciler, **options) as pool:
         until(pool, is_done(store, cycle.id))
     ((status, _, error),) = states(store).values()
@@ -322,21 +331,25 @@ def test_a_store_that_is_away_pauses_the_pool(
 ) -> None:
     """When tasks cannot be claimed the thread lives on, says why, and goes on when woken."""
     cycle = planned(store, 1)
-    claim = store.claim_tasks
+    claim = store.claim_task
     away = [True]
+    numbers = []
 
-    def claim_tasks(*given: Any) -> list[Task]:
+    def claim_task(worker_id: str, lease_seconds: float, number: int) -> Task | None:
+        numbers.append(number)
         if away[0]:
             raise StoreUnavailable("locked")
-        return claim(*given)
+        return claim(worker_id, lease_seconds, number)
 
-    monkeypatch.setattr(store, "claim_tasks", claim_tasks)
+    monkeypatch.setattr(store, "claim_task", claim_task)
     with pool_of(store, Reconciler()) as pool:
         until(pool, lambda: pool.trouble is not None)
         away[0] = False
         assert pool.alive
         pool.wake()
         until(pool, is_done(store, cycle.id))
+    assert len(set(numbers[:2])) == 1, "the answer alone may have been lost"
+    assert numbers[2] != numbers[1]
 
 
 def test_stopping_drains(store: SqlStore) -> None:
@@ -346,7 +359,7 @@ def test_stopping_drains(store: SqlStore) -> None:
     reconciler = Reconciler(lambda task, permit: (go_on.wait(PATIENCE), None)[1])
     with pool_of(store, reconciler) as pool:
         reconciler.began.get(timeout=PATIENCE)
-        stopping = threading.Thread(target=pool.stop)
+        stopping = threading.Thread(target=pool.drain)
         stopping.start()
         while not pool._stopping:
             stopping.join(0.001)
@@ -354,7 +367,7 @@ def test_stopping_drains(store: SqlStore) -> None:
         stopping.join(PATIENCE)
         assert not stopping.is_alive()
         assert not pool.alive
-        pool.stop()
+        pool.drain()
     counts = store.task_counts(cycle.id)
     assert (counts.completed, counts.pending) == (1, 2)
     (beat,) = store.workers()
@@ -373,7 +386,7 @@ def test_a_worker_at_work_shows_its_task(store: SqlStore) -> None:
     with pool_of(store, reconciler) as pool:
         try:
             task = reconciler.began.get(timeout=PATIENCE)
-            pool.beat()
+            pool._heartbeat.beat(WorkerStatus.ACTIVE)
             (beat,) = store.workers()
             assert (beat.status, beat.current_task_id) == (WorkerStatus.ACTIVE, task.id)
             assert (beat.pid, beat.memory_mb > 10) == (os.getpid(), True)
@@ -385,7 +398,8 @@ def test_the_proof_of_life_comes_by_itself(
     store: SqlStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is written again and again while a task goes on, also after it failed once."""
-    monkeypatch.setattr(working, "BEAT_SECONDS", 0.005)
+    monkeypatch.setattr(beating, "BEAT_SECONDS", 0.005)
+    monkeypatch.setattr(beating, "RESCUE_SECONDS", 0.005)
     beat = store.beat
     beaten: queue.SimpleQueue[int] = queue.SimpleQueue()
     count = [0]
@@ -436,7 +450,7 @@ def test_with_memory_to_spare_tasks_run_side_by_side(store: SqlStore) -> None:
 def test_the_quarantine_is_shown_to_the_reconciler(store: SqlStore) -> None:
     """Records of this collection that were set aside come along by id."""
     cycle = planned(store, 1)
-    (task,) = store.claim_tasks("w", 1, 60)
+    task = claim_one(store)
     aside = [Quarantined(COLLECTION, "0-a", "why", True)]
     chunk = loaded(store, task.chunk_id)
     assert store.complete_task(task, ChunkResult(chunk, [], aside, OpCounts()))
@@ -449,13 +463,86 @@ def test_the_quarantine_is_shown_to_the_reconciler(store: SqlStore) -> None:
     assert [(name, q.reason) for name, q in seen.items()] == [("0-a", "why")]
 
 
+def test_a_task_that_was_tried_before_runs_alone(store: SqlStore) -> None:
+    """It may be the one that kills its process, and takes no other task with it."""
+    cycle = planned(store, 5)
+    arrange(store, update(tasks).where(tasks.c.id == min(states(store))).values(retry_count=1))
+    at_work: list[int] = []
+    together: list[tuple[int, int]] = []
+
+    def act(task: Task, permit: Permit) -> None:
+        at_work.append(task.id)
+        for _ in range(20):  # let the other threads try
+            store.task_counts(cycle.id)
+            together.append((task.retry_count, len(at_work)))
+        at_work.remove(task.id)
+
+    with pool_of(store, Reconciler(act), threads=3) as pool:
+        until(pool, is_done(store, cycle.id))
+    assert {count for retries, count in together if retries} == {1}
+
+
+def test_two_pools_of_the_same_name_do_no_harm(store: SqlStore) -> None:
+    """Every task is done once: rights hang on the fence, never on a worker's name."""
+    cycle = planned(store, 12)
+    one, other = Reconciler(), Reconciler()
+    with pool_of(store, one) as first, pool_of(store, other) as second:
+        assert first.name == second.name
+        until(first, lambda: store.task_counts(cycle.id).live == 0 or second.progressed.is_set())
+        until(second, is_done(store, cycle.id)) if store.task_counts(cycle.id).live else None
+    assert sorted(one.seen + other.seen) == sorted(states(store))
+    assert store.task_counts(cycle.id).completed == 12
+
+
+def test_what_hangs_is_handed_back_when_the_pool_stops(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that cannot be reached any more keeps nothing: free again, uncharged, suspect."""
+    for name in ("DRAIN_SECONDS", "PUT_DOWN_SECONDS"):
+        monkeypatch.setattr(working, name, 0.05)
+    planned(store, 2)
+    answer = threading.Event()
+    reconciler = Reconciler(lambda task, permit: (answer.wait(PATIENCE), None)[1])
+    with pool_of(store, reconciler) as pool:
+        reconciler.began.get(timeout=PATIENCE)
+        pool.drain()
+        (first, second) = states(store).values()
+        assert first == second == ("pending", 0, None)
+        assert store.chunk_heads(COLLECTION)[0].suspect
+        answer.set()
+        pool._threads[0].join(PATIENCE)
+    assert store.task_counts(store.cycles(1)[0].id).completed == 0, "its completion was refused"
+
+
+def test_what_was_done_is_recorded_when_the_store_is_back(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that is away at the end of a task costs it nothing: no retry, no second reading."""
+    cycle = planned(store, 1)
+    complete = store.complete_task
+    failures = [StoreUnavailable("gone"), StoreUnavailable("gone")]
+
+    def complete_task(task: Task, result: ChunkResult) -> bool:
+        if failures:
+            raise failures.pop()
+        return complete(task, result)
+
+    monkeypatch.setattr(store, "complete_task", complete_task)
+    reconciler = Reconciler()
+    with pool_of(store, reconciler) as pool:
+        until(pool, is_done(store, cycle.id))
+    assert len(reconciler.seen) == 1
+    assert list(states(store).values()) == [("completed", 0, None)]
+
+
 def test_tests_can_reach_into_a_task(store: SqlStore) -> None:
     """The named points after a claim and after a completion are passed, in this order."""
     cycle = planned(store, 1)
     points: list[str] = []
     with faultpoints.injected(points.append), pool_of(store, Reconciler()) as pool:
         until(pool, is_done(store, cycle.id))
-    assert points == [faultpoints.AFTER_CLAIM, faultpoints.AFTER_COMPLETE]
+    named = [point for point in points if point != faultpoints.AFTER_COMMIT]
+    assert named == [faultpoints.AFTER_CLAIM, faultpoints.AFTER_COMPLETE]
 
 
 def test_every_process_has_a_name_of_its_own() -> None:

@@ -6,6 +6,7 @@ the primary never gets another kind.
 
 from __future__ import annotations
 
+import math
 import re
 import ssl
 import threading
@@ -20,7 +21,7 @@ from urllib.parse import urlsplit
 import httpx2
 import stamina
 
-from chromasync import __version__
+from chromasync import __version__, faultpoints
 from chromasync.chroma import failures
 from chromasync.errors import (
     AccessRefused,
@@ -135,7 +136,6 @@ class Client:
             base_url=connection.url.rstrip("/"),
             headers=_headers(connection),
             verify=_tls(connection),
-            timeout=httpx2.Timeout(connection.timeout_seconds, connect=connection.connect_seconds),
             limits=httpx2.Limits(max_connections=64, max_keepalive_connections=32),
             follow_redirects=False,
             # a proxy named in the environment is not meant for this very machine
@@ -174,7 +174,7 @@ class Client:
             parse: turns the answer's body into a value; raises Malformed, Unexpected or Damaged.
             body: JSON to send.
             params: query parameters.
-            permit: called before every sending attempt.
+            permit: called before every sending attempt; says how long the attempt may take.
             most_bytes: refuse a larger answer before it is read whole.
 
         Raises:
@@ -192,14 +192,22 @@ class Client:
             wait_jitter=self.connection.wait_initial_seconds,
         ):
             with attempt:
-                if permit is not None:
-                    permit()
+                allowed = self._ask_permit(permit)
                 try:
-                    return self._counted(ask, parse)
+                    return self._counted(ask, parse, allowed)
                 except failures.ConnectionLost as error:
                     state.check_size(error)
                     raise
         raise AssertionError("a retry loop ends by returning or raising")
+
+    @staticmethod
+    def _ask_permit(permit: Permit | None) -> float:
+        """How many seconds the next attempt may take."""
+        if permit is None:
+            return math.inf
+        allowed = permit()
+        faultpoints.reach(faultpoints.BEFORE_SEND)
+        return allowed
 
     def is_alive(self) -> bool:
         """Whether the server answers its heartbeat right now."""
@@ -209,9 +217,11 @@ class Client:
             return False
         return True
 
-    def _counted(self, ask: _Ask, parse: Callable[[bytes], T]) -> T:
+    def _counted(
+        self, ask: _Ask, parse: Callable[[bytes], T], allowed_seconds: float = math.inf
+    ) -> T:
         try:
-            value = self._send(ask, parse)
+            value = self._send(ask, parse, allowed_seconds)
         except ServerError as error:
             if not isinstance(error, ReadOnlyViolation):
                 self._count(next(name for kind, name in _OUTCOMES if isinstance(error, kind)))
@@ -223,10 +233,10 @@ class Client:
         with self._lock:
             self._counts[outcome] += 1
 
-    def _send(self, ask: _Ask, parse: Callable[[bytes], T]) -> T:
+    def _send(self, ask: _Ask, parse: Callable[[bytes], T], allowed_seconds: float) -> T:
         where = self.connection.place
         try:
-            status, headers, content = self._exchange(ask)
+            status, headers, content = self._exchange(ask, allowed_seconds)
         except httpx2.LocalProtocolError as error:
             # its text may quote a header, so it must not become a cause that gets printed
             raise failures.from_exception(error, where, self.side) from None
@@ -239,11 +249,16 @@ class Client:
         except (failures.Malformed, failures.Unexpected, failures.Damaged) as error:
             raise failures.from_content(error, content, where, self.side) from error
 
-    def _exchange(self, ask: _Ask) -> tuple[int, Mapping[str, str], bytes]:
-        deadline = time.monotonic() + self.connection.answer_seconds
+    def _exchange(self, ask: _Ask, allowed_seconds: float) -> tuple[int, Mapping[str, str], bytes]:
+        deadline = time.monotonic() + min(self.connection.answer_seconds, allowed_seconds)
         headers = {"content-type": "application/json"} if ask.body is not None else {}
         with self._http.stream(
-            ask.method, ask.path, content=ask.body, params=ask.params, headers=headers
+            ask.method,
+            ask.path,
+            content=ask.body,
+            params=ask.params,
+            headers=headers,
+            timeout=self._timeout(allowed_seconds),
         ) as answer:
             parts = []
             size = int(answer.headers.get("content-length", 0))
@@ -255,6 +270,18 @@ class Client:
                 if time.monotonic() > deadline:
                     raise httpx2.ReadTimeout("the answer takes too long", request=answer.request)
             return answer.status_code, answer.headers, b"".join(parts)
+
+    def _timeout(self, allowed_seconds: float) -> httpx2.Timeout:
+        """Limits of a request's single steps, so that all of them together stay allowed."""
+        silence, connect = self.connection.timeout_seconds, self.connection.connect_seconds
+        if allowed_seconds == math.inf:
+            return httpx2.Timeout(silence, connect=connect)
+        return httpx2.Timeout(
+            connect=min(connect, allowed_seconds / 8),
+            pool=min(silence, allowed_seconds / 8),
+            write=min(silence, allowed_seconds / 4),
+            read=min(silence, allowed_seconds / 2),
+        )
 
     def _too_large_answer(self, most_bytes: int) -> TooLarge:
         return TooLarge(

@@ -35,7 +35,7 @@ SECTIONS = (
     ("Keep the replica identical", ("run", "sync")),
     ("Look", ("status", "plan", "verify", "doctor")),
     ("Decide", ("approve",)),
-    ("Try it out", ("demo",)),
+    ("Try it out", ("demo", "selftest")),
 )
 CLOSED_PIPE = 141
 """As the shell reports a program that wrote to a closed pipe."""
@@ -363,6 +363,53 @@ def demo(invocation: Invocation, *, keep: bool) -> int:
 
         _write(lambda: sys.stdout.write(encode(exit_document(invocation.command, code))))
     return code
+
+
+@program.command(
+    cls=GroupedHelp,
+    epilog=examples("chromasync selftest", "chromasync selftest --timeout 300 --json"),
+)
+@click.option(
+    "--timeout",
+    "timeout_seconds",
+    metavar="SECONDS",
+    type=click.FloatRange(1),
+    help="Longest wait in all (default 120; beside a running coordinator, four cycles more).",
+)
+@click.option(
+    "--sqlite",
+    is_flag=True,
+    help="On servers of its own: keep the state in SQLite even where PostgreSQL is installed.",
+)
+@common_options
+def selftest(invocation: Invocation, *, timeout_seconds: float | None, sqlite: bool) -> int:
+    """Prove that several processes keep a replica identical.
+
+    It uses the configured servers and state store, or starts its own when nothing is configured.
+    Small collections of its own are copied by a coordinator and two workers, changed, compared
+    and removed again. It writes to the primary: in these collections alone.
+    """
+    settings = _prepare(invocation, servers=False)
+
+    def say(line: str) -> None:
+        if not invocation.quiet:
+            _write(lambda: click.echo(line, err=invocation.as_json))
+
+    def interrupt(_: signal.Signals) -> NoReturn:
+        raise KeyboardInterrupt
+
+    with first_signal(interrupt):
+        report = composition.play_selftest(
+            settings, say, timeout_seconds=timeout_seconds, sqlite=sqlite
+        )
+    if invocation.as_json:
+        from dataclasses import asdict
+
+        from chromasync.cli.jsonout import encode, exit_document
+
+        document = exit_document(invocation.command, report.exit_code)
+        _write(lambda: sys.stdout.write(encode(document | asdict(report))))
+    return report.exit_code
 
 
 def main() -> NoReturn:

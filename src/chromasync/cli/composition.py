@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from threading import Event
 from typing import TYPE_CHECKING, Protocol
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         StatusSnapshot,
         VerifyReport,
     )
+    from chromasync.selftest import SelftestReport
 
 
 class Program(Protocol):
@@ -51,3 +52,12 @@ def play_demo(console: Console, *, keep: bool) -> int:
     from chromasync.demo import run_demo  # noqa: PLC0415
 
     return run_demo(console, keep=keep)
+
+
+def play_selftest(
+    settings: Settings, say: Callable[[str], None], *, timeout_seconds: float | None, sqlite: bool
+) -> SelftestReport:
+    """The self-test with real processes; its report has the exit code."""
+    from chromasync.selftest import run_selftest  # noqa: PLC0415
+
+    return run_selftest(settings, say, timeout_seconds=timeout_seconds, sqlite=sqlite)

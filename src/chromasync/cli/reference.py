@@ -37,6 +37,7 @@ SIMPLE = {str: "text", int: "whole number", float: "number", bool: "true or fals
 NOTES = {
     "run": "`--json` prints no document: the log lines on stderr are JSON instead.",
     "demo": "The story goes to stderr then; the document holds nothing but the common fields.",
+    "selftest": "The lines go to stderr then; the document holds the figures and the `problems`.",
 }
 
 SETTINGS_INTRO = """\

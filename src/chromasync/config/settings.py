@@ -114,7 +114,7 @@ MIRROR = "What to mirror"
 STATE = "State"
 CYCLE = "Cycle"
 GUARDS = "Guards and budgets"
-ROLES = "Roles (SYNC_DISTRIBUTED=true is refused in this version)"
+ROLES = "Roles"
 PAGE = "Status page, metrics and alerts (none in this version: checked, then ignored)"
 LOGS = "Logs"
 
@@ -264,6 +264,14 @@ class Settings(BaseSettings):
         ge=1,
         allow_inf_nan=False,
     )
+    sync_lead_seconds: float = _setting(
+        30.0,
+        ROLES,
+        "a number of seconds from 1 up",
+        "Seconds after which a silent coordinator is replaced by one that stands by.",
+        ge=1,
+        allow_inf_nan=False,
+    )
 
     sync_http_host: str = _setting("127.0.0.1", PAGE, TEXT, "Address the page listens on.")
     sync_http_port: int | None = _setting(
@@ -329,6 +337,21 @@ class Settings(BaseSettings):
         if not self.sync_distributed:
             return Role.SINGLE
         return Role.COORDINATOR if self.sync_coordinator else Role.WORKER
+
+    @property
+    def worker_threads(self) -> int:
+        """Tasks at a time in this process; a coordinator may be told to plan only."""
+        plans_only = self.role is Role.COORDINATOR and not self.sync_coordinator_works
+        return 0 if plans_only else self.sync_workers
+
+    def check_role(self) -> None:
+        """Raise SettingsError when this process could never meet the others of its role."""
+        if self.role is Role.WORKER and self.database_url is None:
+            raise SettingsError(
+                "A worker shares a state store with its coordinator, and DATABASE_URL is not set.",
+                untouched="Nothing was started.",
+                hint="Set DATABASE_URL to the coordinator's, such as postgresql://….",
+            )
 
     @property
     def store_url(self) -> str:

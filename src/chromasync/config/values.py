@@ -89,10 +89,14 @@ def read_fraction(given: object) -> object:
 
 
 def read_base_url(given: object) -> object:
-    """Check a base URL and take its trailing slash away; an empty text stays empty."""
+    """Check a base URL and take its trailing slash away; an empty text stays empty.
+
+    Some hosts hand out a private service's address as a bare `host:port`: that is plain http.
+    """
     if not isinstance(given, str) or not given:
         return given
-    parts = urlsplit(given.strip())
+    text = given.strip()
+    parts = urlsplit(f"http://{text}" if re.fullmatch(r"[\w.-]+:\d+", text) else text)
     if parts.scheme not in ("http", "https"):
         raise ValueError("it does not start with http:// or https://")
     if not parts.hostname:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
+from chromasync.cycle.collections import REFUSALS
 from chromasync.cycle.work import CollectionWork, CycleWork
 from chromasync.model import (
     ChunkHead,
@@ -30,7 +31,7 @@ def settle_mirror(cycle: CycleWork, work: CollectionWork) -> None:
     """Count both sides, decide the collection's state, and remember it."""
     heads = cycle.store.chunk_heads(work.mirror.collection_id)
     quarantined = cycle.store.quarantined(work.mirror.collection_id)
-    work.update(replica_count=cycle.replica.count(work.replica))
+    _count_replica(cycle, work)
     agrees = work.error is None and _counts_agree(cycle, work, heads, quarantined)
     finished_at = cycle.store.now()
     seconds = (finished_at - work.started_at).total_seconds()
@@ -47,6 +48,14 @@ def settle_mirror(cycle: CycleWork, work: CollectionWork) -> None:
         as_of = identical_since(work.mirror, heads)
         work.update(last_successful_sync_at=finished_at, identical_as_of=as_of)
     cycle.store.save_mirror(work.mirror)
+
+
+def _count_replica(cycle: CycleWork, work: CollectionWork) -> None:
+    """Count what the replica has; a collection that someone dropped meanwhile is an error of it."""
+    try:
+        work.update(replica_count=cycle.replica.count(work.replica))
+    except REFUSALS as error:
+        work.error = work.error or error
 
 
 def identical_since(mirror: Mirror, heads: Iterable[ChunkHead]) -> datetime | None:

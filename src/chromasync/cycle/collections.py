@@ -10,7 +10,12 @@ from chromasync import faultpoints
 from chromasync.cycle.names import settle_names
 from chromasync.cycle.pairing import Match, Pairing, Pairings
 from chromasync.cycle.work import CollectionWork, CycleWork
-from chromasync.definition import configuration_change, creatable, immutable_differences
+from chromasync.definition import (
+    configuration_change,
+    creatable,
+    effective,
+    immutable_differences,
+)
 from chromasync.errors import Conflict, NotFound, RequestRefused, ServerFault
 from chromasync.model import Capabilities, Collection, Definition, MirrorStatus
 from chromasync.reconcile.diff import metadata_delta
@@ -46,7 +51,12 @@ def _settle_one(cycle: CycleWork, pairing: Pairing) -> None:
         replica = pairing.replica or _create(cycle, pairing, definition)
         work = CollectionWork(mirror, pairing.primary, replica, started_at)
         work.not_carried = not_carried
-        work.update(replica_id=replica.id, last_attempt_at=started_at)
+        work.update(
+            replica_id=replica.id,
+            space=effective(pairing.primary).space,
+            dimension=pairing.primary.dimension,
+            last_attempt_at=started_at,
+        )
         _remember(cycle, pairing, work)
         _redefine(cycle, work, definition)
     except REFUSALS as error:

@@ -3,15 +3,16 @@
     list both sides → guards → collections → census (walks, tasks) → scrub → wait → prune → drops
     → close
 
-Workers take tasks as soon as they are published. An error that concerns one collection is noted
-there, stops deletes in it, and the cycle goes on; an error that concerns a server or the store ends
-the cycle, which then deletes nothing. Whatever was published and not done stays visible in the
-ledger's chunks, so the next cycle plans it again.
+Workers, of this process and of others, take tasks as soon as they are published. An error that
+concerns one collection is noted there, stops deletes in it, and the cycle goes on; an error that
+concerns a server or the store ends the cycle, which then deletes nothing. Whatever was published
+and not done stays visible in the ledger's chunks, so the next cycle plans it again.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -29,32 +30,41 @@ from chromasync.cycle.listing import list_primary, list_replica
 from chromasync.cycle.pairing import Pairings, pair_collections
 from chromasync.cycle.prune import prune
 from chromasync.cycle.work import CollectionWork, CycleWork
-from chromasync.definition import effective
 from chromasync.errors import ChromasyncError, DamagedChunk, Stopped
 from chromasync.guard import refuse_same_server, refuse_swapped
-from chromasync.lease import Lead
+from chromasync.lease import Lead, monotonic
 from chromasync.ledger.plan import choose_scrubs, must_read
-from chromasync.model import ChunkHead, CycleStatus, Mirror, MirrorStatus, NewTask
+from chromasync.model import (
+    ChunkHead,
+    CycleStatus,
+    Mirror,
+    MirrorStatus,
+    NewTask,
+    TaskCounts,
+    WorkerStatus,
+)
 from chromasync.ports import Progress, Reader, Store, Writer
-from chromasync.reconcile.chunk import Pair
 from chromasync.reports import CycleReport
 from chromasync.status import scrub_budget_seconds
-from chromasync.worker import WorkerPool
+from chromasync.worker.pool import WorkerPool
 
 WAIT_SECONDS = 0.25
+WATCH_SHARE = 10
+"""Between two looks at the queue, so many times as long as the look took: it has other work."""
+LONGEST_WAIT_SECONDS = 5.0
+STALL_SECONDS = 30.0
+"""Without progress for so long, the servers are asked whether they are there at all."""
 KEEP_SECONDS = 86_400.0
 KEEP_TASKS = 1_000_000
 
 log = structlog.get_logger()
-Pairs = dict[str, Pair]
 
 
 class Coordinator:
     """Runs cycles for as long as `lead` holds.
 
     Args:
-        pairs: filled with the two collections of each mirror, for the workers of this process.
-        pool: the workers of this process.
+        pool: the workers of this process; others may share the work.
         stop: set when the process shall end; the cycle at hand ends early then.
     """
 
@@ -67,7 +77,6 @@ class Coordinator:
         *,
         lead: Lead,
         pool: WorkerPool,
-        pairs: Pairs,
         stop: threading.Event,
     ) -> None:
         self._stop = stop
@@ -76,7 +85,6 @@ class Coordinator:
         self._store = store.led_by(lead.term)
         self._settings = settings
         self._pool = pool
-        self._pairs = pairs
 
     def run_cycle(self, progress: Progress, *, full: bool = False) -> CycleReport:
         """One cycle.
@@ -111,10 +119,6 @@ class Coordinator:
     def _do(self, cycle: CycleWork) -> None:
         pairings, known = self._match(cycle)
         settle_collections(cycle, pairings)
-        self._pairs.update(
-            (w.mirror.collection_id, Pair(w.primary, w.replica, effective(w.primary).space))
-            for w in cycle.collections
-        )
         self._take_census(cycle)
         self._publish_scrubs(cycle)
         faultpoints.reach(faultpoints.AFTER_PLAN)
@@ -159,8 +163,12 @@ class Coordinator:
         self._pool.wake()
 
     def _mark_syncing(self, work: CollectionWork) -> None:
-        """Remember that writes may follow: a later count that differs is then our own doing."""
-        if work.mirror.status is not MirrorStatus.SYNCING:
+        """Remember that writes may follow: a later count that differs is then our own doing.
+
+        It also tells the workers, who know of a collection what its mirror says and no more.
+        """
+        if not work.announced:
+            work.announced = True
             work.update(status=MirrorStatus.SYNCING)
             self._store.save_mirror(work.mirror)
 
@@ -172,7 +180,7 @@ class Coordinator:
             for head in self._store.chunk_heads(work.mirror.collection_id)
             if not _is_read_in(cycle, head) and not must_read(head) and head.id not in work.hints
         ]
-        budget = inf if cycle.full else scrub_budget_seconds(self._settings)
+        budget = inf if cycle.full else scrub_budget_seconds(self._store, self._settings)
         tasks = [
             new_task(works[s.head.collection_id], s.head, check_replica=s.check_replica)
             for s in choose_scrubs(heads, budget, cycle.check_before)
@@ -191,25 +199,43 @@ class Coordinator:
         total = sum(work.planned for work in cycle.collections)
         cycle.progress.start("reconciling", total)
         seen = 0
-        while self._store.task_counts(cycle.cycle.id).live:
+        watch = _Watch()
+        while (counts := watch.look(partial(self._store.task_counts, cycle.cycle.id))).live:
             self._check_stop()
-            self._pool.progressed.wait(WAIT_SECONDS)
-            self._pool.progressed.clear()
-            if self._pool.trouble is not None:
-                raise self._pool.trouble.error
-            if not self._pool.alive:
-                raise ChromasyncError("A worker thread of this process ended unexpectedly.")
+            self._check_workers()
+            if watch.is_stalled(counts):
+                self._look_why_nothing_happens(counts)
             seen = self._show(cycle, seen)
+            watch.wait(self._pool.progressed)
         self._show(cycle, seen)
         failed = self._store.failed_tasks(cycle.cycle.id)
         for work in cycle.collections:
             if work.mirror.collection_id in failed:
                 work.error = ChromasyncError(failed[work.mirror.collection_id])
 
+    def _check_workers(self) -> None:
+        """Raise what stops the workers of this process."""
+        if self._pool.trouble is not None:
+            raise self._pool.trouble
+        if not self._pool.alive and not self._stop.is_set():
+            raise ChromasyncError("A worker thread of this process ended unexpectedly.")
+
+    def _look_why_nothing_happens(self, counts: TaskCounts) -> None:
+        """Say what is waited for; raises ServerUnreachable when a server is away."""
+        workers = sum(w.status is WorkerStatus.ACTIVE for w in self._store.workers())
+        log.warning(
+            "no task ended for a while",
+            pending=counts.pending,
+            processing=counts.processing,
+            active_workers=workers,
+        )
+        for server in (self._primary, self._replica):
+            server.list_databases(self._settings.sync_tenants[0])
+
     def _check_stop(self) -> None:
         """Let the tasks at hand be finished, and raise Stopped, when the process shall end."""
         if self._stop.is_set():
-            self._pool.stop()
+            self._pool.drain()
             raise Stopped(
                 "The cycle ended early, because the process was asked to stop.",
                 untouched="What it had not done yet is planned again by the next cycle.",
@@ -267,6 +293,39 @@ class Coordinator:
         except REFUSALS as error:
             log.warning("collection failed", name=work.mirror.name, reason=str(error))
             work.error = error
+
+
+class _Watch:
+    """Looks at the queue again and again: soon while that is cheap, seldom where it is not."""
+
+    def __init__(self) -> None:
+        self._cost = 0.0
+        self._finished = -1
+        self._progress_at = monotonic()
+
+    def look(self, ask: Callable[[], TaskCounts]) -> TaskCounts:
+        """Ask for the counts, and note what that cost."""
+        began = monotonic()
+        counts = ask()
+        self._cost = monotonic() - began
+        finished = counts.completed + counts.failed
+        if finished != self._finished:
+            self._finished, self._progress_at = finished, monotonic()
+        return counts
+
+    def is_stalled(self, counts: TaskCounts) -> bool:
+        """Whether nothing ended for `STALL_SECONDS`; once in each such time."""
+        stalled = counts.live > 0 and monotonic() - self._progress_at > STALL_SECONDS
+        if stalled:
+            self._progress_at = monotonic()
+        return stalled
+
+    def wait(self, progressed: threading.Event) -> None:
+        """Until something ended here, or for a while: other processes tell us nothing."""
+        pause = min(WATCH_SHARE * self._cost, LONGEST_WAIT_SECONDS)
+        time.sleep(pause)
+        progressed.wait(max(0.0, WAIT_SECONDS - pause))
+        progressed.clear()
 
 
 def _is_read_in(cycle: CycleWork, head: ChunkHead) -> bool:

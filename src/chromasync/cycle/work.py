@@ -25,6 +25,7 @@ class CollectionWork:
         deleted: records deleted on the replica.
         notes: sentences for people.
         not_carried: what the replica's server cannot carry of the collection's definition.
+        announced: the store has the mirror as the workers of this cycle's tasks must know it.
     """
 
     mirror: Mirror
@@ -38,6 +39,7 @@ class CollectionWork:
     deleted: int = 0
     notes: list[str] = field(default_factory=list)
     not_carried: tuple[str, ...] = ()
+    announced: bool = False
 
     def update(self, **fields: Any) -> None:
         """Replace fields of the mirror."""

@@ -94,7 +94,7 @@ class Drafter:
         self._replica = replica
         self._store = store
         self._chunk_size = settings.sync_chunk_size
-        self._budget_seconds = scrub_budget_seconds(settings)
+        self._budget_seconds = scrub_budget_seconds(store, settings)
         self._check_before = store.now() - timedelta(seconds=settings.sync_replica_check_interval)
         self._progress = progress
 

@@ -29,6 +29,7 @@ from chromasync.model import (
     Chunk,
     ChunkResult,
     Collection,
+    Mirror,
     OpCounts,
     Quarantined,
     Records,
@@ -49,6 +50,23 @@ class Pair:
     primary: Collection
     replica: Collection
     space: Space
+
+
+def pair_of(mirror: Mirror) -> Pair | None:
+    """The two collections that a mirror names; None while it has no replica yet.
+
+    A worker in another process knows no more of them than this, and needs no more.
+    """
+    if mirror.replica_id is None or mirror.space is None:
+        return None
+    primary = Collection(
+        id=mirror.collection_id,
+        name=mirror.name,
+        tenant=mirror.tenant,
+        database=mirror.database,
+        dimension=mirror.dimension,
+    )
+    return Pair(primary, replace(primary, id=mirror.replica_id), mirror.space)
 
 
 class ChunkReconciler:
@@ -73,7 +91,8 @@ class ChunkReconciler:
             pair: the two collections.
             chunk: the ledger's entry.
             task: what was claimed; says whether the replica's side is to be checked.
-            permit: called before every write.
+            permit: called before every write, and after every read, so that work whose lease is
+                lost ends soon.
             set_aside: quarantined records by id; they are tried again when their content changed.
 
         Raises:
@@ -85,6 +104,7 @@ class ChunkReconciler:
         work = _ChunkWork(chunk, task, applier, writer.capabilities(), set_aside)
         for batch in work.timed(self._primary.batches(pair.primary, chunk.ids)):
             faultpoints.reach(faultpoints.AFTER_READ)
+            permit()
             work.take_in(batch)
         faultpoints.reach(faultpoints.AFTER_WRITE)
         return work.result()

@@ -1,7 +1,7 @@
 """The state store: ledger, queue and control in a database (`ports.Store`).
 
 `open_store` is the only door. SqlStore is one set of statements for every database; `core.Backend`
-is the seam at which SQLite (`sqlite`) stands today.
+is the seam at which SQLite (`sqlite`) and PostgreSQL (`postgres`) differ.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from chromasync.errors import SettingsError
 from chromasync.model import Term
 from chromasync.store.core import Backend
 from chromasync.store.history import HistoryPart
-from chromasync.store.leads import LeadPart
 from chromasync.store.ledger import LedgerPart
 from chromasync.store.migrations import migrate
+from chromasync.store.patience import outlast, patient
+from chromasync.store.postgres import PostgresBackend
 from chromasync.store.queue import QueuePart
 from chromasync.store.schema import schema_versions
 from chromasync.store.sqlite import SqliteBackend
@@ -25,7 +26,7 @@ from chromasync.store.sqlite import SqliteBackend
 __all__ = ["SqlStore", "open_store", "store_exists"]
 
 
-class SqlStore(LedgerPart, QueuePart, LeadPart, HistoryPart):
+class SqlStore(LedgerPart, QueuePart, HistoryPart):
     """`ports.Store` over a database; safe to use from many threads.
 
     A led view (`led_by`) refuses, with LeaseLost and in the same transaction, every write of the
@@ -35,16 +36,30 @@ class SqlStore(LedgerPart, QueuePart, LeadPart, HistoryPart):
 
     def led_by(self, term: Term) -> SqlStore:
         """A view of this store that writes only while `term` holds."""
-        return SqlStore(self._backend, term)
+        return SqlStore(self._backend, term, self._floor)
 
+    def urgent(self) -> SqlStore:
+        """This store for what cannot wait: its own connection, short limits, no repetition.
+
+        On SQLite, where everyone waits for one lock anyway, it is this store itself.
+        """
+        backend = self._backend.urgent()
+        return self if backend is self._backend else SqlStore(backend, self._term, self._floor)
+
+    @patient
     def schema_version(self) -> int:
         """The number of the newest migration that was applied."""
         with self._reading() as tx:
             return int(tx.execute(select(func.max(schema_versions.c.version))).scalar_one())
 
+    @patient
+    def connections(self) -> str | None:
+        """How many database connections we need, may have and are in use; None on SQLite."""
+        return self._backend.connections()
+
     def close(self) -> None:
-        """Close all connections; on a led view this does nothing."""
-        if self._term is None:
+        """Close all connections; on a view this does nothing."""
+        if not self._is_view:
             self._backend.close()
 
 
@@ -52,16 +67,17 @@ def open_store(place: str | PathLike[str]) -> SqlStore:
     """Open a state store, creating it or bringing its schema up to date as needed.
 
     Args:
-        place: a file, `sqlite:///file` (relative) or `sqlite:////file` (absolute).
+        place: a file, `sqlite:///file` (relative), `sqlite:////file` (absolute), or a PostgreSQL
+            URL as libpq takes it.
 
     Raises:
         SettingsError: the place is not one that can hold a state store.
-        StoreUnusable: what is there is damaged, newer than this program, or another program's.
-        StoreUnavailable: it is locked, or the disk fails.
+        StoreUnusable: what is there is damaged, too new for this program, or another program's.
+        StoreUnavailable: it is locked, unreachable, has no connections left, or the disk fails.
     """
-    backend: Backend = SqliteBackend(_sqlite_path(str(place)))
+    backend = _backend(str(place))
     try:
-        migrate(backend)
+        outlast(backend, lambda: migrate(backend))
     except BaseException:
         backend.close()
         raise
@@ -73,28 +89,45 @@ def store_exists(place: str | PathLike[str]) -> bool:
 
     Raises:
         SettingsError: the place is not one that can hold a state store.
+        StoreError: a database server cannot be asked.
     """
-    return _sqlite_path(str(place)).exists()
+    if not _is_postgres(str(place)):
+        return _sqlite_path(str(place)).exists()
+    backend = PostgresBackend(str(place))
+    try:
+        return backend.has(schema_versions.name)
+    finally:
+        backend.close()
+
+
+def _backend(place: str) -> Backend:
+    if not _is_postgres(place):
+        return SqliteBackend(_sqlite_path(place))
+    backend = PostgresBackend(place)
+    try:
+        outlast(backend, backend.prepare)
+    except BaseException:
+        backend.close()
+        raise
+    return backend
+
+
+def _is_postgres(place: str) -> bool:
+    return place.partition("://")[0].startswith("postgres")
 
 
 def _sqlite_path(place: str) -> Path:
     scheme, separator, rest = place.partition("://")
     if not separator:
         path = place
-    elif scheme.startswith("postgres"):
-        raise SettingsError(
-            "PostgreSQL as the state store is not available in this version.",
-            untouched="Nothing was started.",
-            hint="Leave DATABASE_URL unset to use a SQLite file under SYNC_DATA_DIR.",
-        )
     elif scheme == "sqlite" and rest.startswith("/"):
         path = rest[1:]
     else:
         path = ""
     if not path or path == ":memory:" or "\0" in path:
         raise SettingsError(
-            f"A state store cannot be opened by a URL like {scheme}://…; allowed are a file or"
-            " sqlite:///file.",
+            f"A state store cannot be opened by a URL like {scheme}://…; allowed are a file,"
+            " sqlite:///file or postgresql://….",
             untouched="Nothing was started.",
             hint="Leave DATABASE_URL unset to use a SQLite file under SYNC_DATA_DIR.",
         )

@@ -6,27 +6,46 @@ The ledger (planning) and the queue (completion) both write chunks; this is thei
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    bindparam,
+    case,
+    delete,
+    insert,
+    or_,
+    select,
+    update,
+)
 
-from chromasync.model import Chunk, ChunkResult, Deletion, DeletionKind, Quarantined
+from chromasync.model import Chunk, ChunkResult, Deletion, DeletionKind
 from chromasync.store.core import Backend
-from chromasync.store.rows import HEAD, build_chunk, damaged, pack_ids, printable, unpack_ids
-from chromasync.store.schema import Now, chunk_contents, chunks, deletions, quarantine
+from chromasync.store.rows import HEAD, build_chunk, damaged, pack_ids, unpack_ids
+from chromasync.store.schema import Instant, Now, chunk_contents, chunks, deletions, quarantine
 
 _MOST_PARAMETERS = 500
 
 _HEAD_BY_ID = select(*HEAD.columns).where(chunks.c.id == bindparam("chunk_id"))
+_LOCKED_HEAD_BY_ID = _HEAD_BY_ID.with_for_update()
 _CONTENT_BY_ID = select(
     chunk_contents.c.ids, chunk_contents.c.embedding_digests, chunk_contents.c.payload_digests
 ).where(chunk_contents.c.chunk_id == bindparam("b_chunk_id"))
-_STORED_IDS_DIGEST = (
-    select(chunks.c.ids_digest).where(chunks.c.id == bindparam("chunk_id")).with_for_update()
+_ANY_QUARANTINED = (
+    select(quarantine.c.collection_id).where(quarantine.c.collection_id == chunks.c.collection_id)
+).exists()
+_STORED = (
+    select(chunks.c.ids_digest, chunks.c.distrusted_at, _ANY_QUARANTINED.label("quarantined"))
+    .where(chunks.c.id == bindparam("chunk_id"))
+    .with_for_update(of=chunks)
 )
 _INSERT_HEAD = insert(chunks).returning(chunks.c.id)
 _INSERT_CONTENT = insert(chunk_contents)
 _UPDATE_HEAD = update(chunks).where(chunks.c.id == bindparam("chunk_id"))
+# Whoever plans loaded the chunk a while ago and must not undo a distrust that came in between.
+_REPLACE_HEAD = _UPDATE_HEAD.values(suspect=or_(chunks.c.suspect, bindparam("b_suspect")))
 _UPDATE_CONTENT = update(chunk_contents).where(chunk_contents.c.chunk_id == bindparam("b_chunk_id"))
 _UPDATE_DIGESTS = _UPDATE_CONTENT.where(
     or_(
@@ -36,16 +55,29 @@ _UPDATE_DIGESTS = _UPDATE_CONTENT.where(
 ).values(embedding_digests=bindparam("b_embeddings"), payload_digests=bindparam("b_payloads"))
 _DELETE_HEAD = delete(chunks).where(chunks.c.id == bindparam("chunk_id"))
 _DELETE_CONTENT = delete(chunk_contents).where(chunk_contents.c.chunk_id == bindparam("b_chunk_id"))
+
+
+def distrusted_until(instant: ColumnElement[datetime]) -> dict[str, Any]:
+    """What distrust sets: suspect, and never an earlier instant than the one that is there."""
+    later = case((chunks.c.distrusted_at > instant, chunks.c.distrusted_at), else_=instant)
+    return {"suspect": True, "distrusted_at": later}
+
+
 _DISTRUST = (
     update(chunks)
     .where(chunks.c.id.in_(bindparam("chunk_ids", expanding=True)))
-    .values(suspect=True)
+    .values(distrusted_until(Now()))
 )
+_DISTRUST_UNTIL = _UPDATE_HEAD.values(distrusted_until(bindparam("until", type_=Instant())))
 _DELETE_GONE = delete(deletions).where(
     deletions.c.chunk_id == bindparam("b_chunk_id"), deletions.c.kind == DeletionKind.GONE
 )
 _QUARANTINED_IDS = select(quarantine.c.record_id).where(
     quarantine.c.collection_id == bindparam("collection_id")
+)
+_SET_ASIDE_AGAIN = update(quarantine).where(
+    quarantine.c.collection_id == bindparam("b_collection_id"),
+    quarantine.c.record_id == bindparam("b_record_id"),
 )
 _RELEASE = delete(quarantine).where(
     quarantine.c.collection_id == bindparam("b_collection_id"),
@@ -54,9 +86,14 @@ _RELEASE = delete(quarantine).where(
 DELETION_COLUMNS = [deletions.c[name] for name in ("id", "collection_id", "kind", "chunk_id")]
 
 
-def load(tx: Connection, chunk_id: int) -> Chunk | None:
-    """The chunk, or None when the ledger has no such chunk; raises DamagedChunk."""
-    head = tx.execute(_HEAD_BY_ID, {"chunk_id": chunk_id}).first()
+def load(tx: Connection, chunk_id: int, *, lock: bool = False) -> Chunk | None:
+    """The chunk, or None when the ledger has no such chunk; raises DamagedChunk.
+
+    Whoever is going to write it locks its head first: everyone does, so that the content that is
+    read then is the one that belongs to it.
+    """
+    by_id = _LOCKED_HEAD_BY_ID if lock else _HEAD_BY_ID
+    head = tx.execute(by_id, {"chunk_id": chunk_id}).first()
     if head is None:
         return None
     content = tx.execute(_CONTENT_BY_ID, {"b_chunk_id": chunk_id}).first()
@@ -83,7 +120,9 @@ def add(tx: Connection, chunk: Chunk, content: dict[str, Any]) -> int:
 
 def replace(tx: Connection, chunk: Chunk, content: dict[str, Any]) -> None:
     """Store a chunk anew, whole; one that was forgotten meanwhile stays forgotten."""
-    if _update_head(tx, chunk):
+    head = _head_of(chunk)
+    head["b_suspect"] = head.pop("suspect")
+    if tx.execute(_REPLACE_HEAD, head).rowcount:
         tx.execute(_UPDATE_CONTENT, {"b_chunk_id": chunk.head.id, **content})
 
 
@@ -94,30 +133,40 @@ def remove(tx: Connection, chunk_id: int) -> None:
 
 
 def distrust(tx: Connection, chunk_ids: Iterable[int]) -> None:
-    """Mark these chunks as suspect."""
-    for some in in_parts(list(chunk_ids)):
+    """Mark these chunks as suspect: someone may have written behind the ledger's back until now."""
+    for some in in_parts(sorted(chunk_ids)):
         tx.execute(_DISTRUST, {"chunk_ids": some})
 
 
-def record(tx: Connection, backend: Backend, result: ChunkResult) -> None:
+def distrust_until(tx: Connection, chunk_id: int, instant: datetime) -> None:
+    """Mark a chunk as suspect to which someone may go on writing until `instant`."""
+    tx.execute(_DISTRUST_UNTIL, {"chunk_id": chunk_id, "until": instant})
+
+
+def record(tx: Connection, backend: Backend, result: ChunkResult, claimed_at: datetime) -> None:
     """Store what came of a chunk: its row, its deletion, its quarantine.
 
-    Nothing is stored about a chunk that the ledger has forgotten meanwhile.
+    A chunk that was distrusted since `claimed_at` stays suspect, whatever the result says: what it
+    saw may have been overwritten. Nothing is stored about a chunk that the ledger has forgotten
+    meanwhile.
     """
     chunk = result.chunk
-    stored = tx.execute(_STORED_IDS_DIGEST, {"chunk_id": chunk.head.id}).scalar()
+    stored = tx.execute(_STORED, {"chunk_id": chunk.head.id}).first()
     if stored is None:
         return
-    same_ids = stored == chunk.head.ids_digest
+    distrusted_at = stored.distrusted_at
+    distrusted = distrusted_at is not None and distrusted_at >= claimed_at
+    same_ids = stored.ids_digest == chunk.head.ids_digest
     former_ids = chunk.ids if same_ids else _ids_of(tx, chunk.head.id)
     if not chunk.ids:
         remove(tx, chunk.head.id)
     else:
-        _record_chunk(tx, result, same_ids=same_ids)
+        _record_chunk(tx, result, same_ids=same_ids, distrusted=distrusted)
     tx.execute(_DELETE_GONE, {"b_chunk_id": chunk.head.id})
     if result.gone:
         add_deletions(tx, DeletionKind.GONE, chunk.head.collection_id, [result.gone], chunk.head.id)
-    _record_quarantine(tx, backend, result, former_ids)
+    if stored.quarantined or result.quarantined:
+        _record_quarantine(tx, backend, result, former_ids)
 
 
 def _ids_of(tx: Connection, chunk_id: int) -> list[str]:
@@ -125,9 +174,14 @@ def _ids_of(tx: Connection, chunk_id: int) -> list[str]:
     return [] if chunk is None else chunk.ids
 
 
-def _record_chunk(tx: Connection, result: ChunkResult, *, same_ids: bool) -> None:
+def _record_chunk(tx: Connection, result: ChunkResult, *, same_ids: bool, distrusted: bool) -> None:
     chunk = result.chunk
-    _update_head(tx, chunk, gone_count=len(result.gone))
+    head = _head_of(chunk) | {"gone_count": len(result.gone)}
+    if distrusted:
+        head["suspect"] = True
+    elif not chunk.head.suspect:
+        head["distrusted_at"] = None
+    tx.execute(_UPDATE_HEAD, head)
     # An unchanged chunk is the usual case: comparing 32 kB is cheaper than writing them.
     if same_ids:
         digests = {"b_embeddings": chunk.embedding_digests, "b_payloads": chunk.payload_digests}
@@ -136,10 +190,10 @@ def _record_chunk(tx: Connection, result: ChunkResult, *, same_ids: bool) -> Non
         tx.execute(_UPDATE_CONTENT, {"b_chunk_id": chunk.head.id, **content_of(chunk)})
 
 
-def _update_head(tx: Connection, chunk: Chunk, **other: Any) -> bool:
-    head = HEAD.values(chunk.head) | other
+def _head_of(chunk: Chunk) -> dict[str, Any]:
+    head = HEAD.values(chunk.head)
     head["chunk_id"] = head.pop("id")
-    return tx.execute(_UPDATE_HEAD, head).rowcount > 0
+    return head
 
 
 def _record_quarantine(
@@ -150,28 +204,26 @@ def _record_quarantine(
     known = set(tx.scalars(_QUARANTINED_IDS, {"collection_id": collection_id}))
     now_set_aside = {record.record_id for record in result.quarantined}
     release(tx, collection_id, known.intersection(former_ids) - now_set_aside)
-    if result.quarantined:
-        _set_aside(tx, backend, collection_id, result.quarantined)
-
-
-def _set_aside(
-    tx: Connection, backend: Backend, collection_id: str, records: Sequence[Quarantined]
-) -> None:
-    rows = [
-        {
-            "collection_id": collection_id,
-            "record_id": record.record_id,
-            "reason": printable(record.reason),
-            "absent": record.absent,
-        }
-        for record in records
-    ]
-    new = backend.insert(quarantine).values(since_at=Now())
-    keep_since = new.on_conflict_do_update(
-        index_elements=["collection_id", "record_id"],
-        set_={"reason": new.excluded.reason, "absent": new.excluded.absent},
-    )
-    tx.execute(keep_since, rows)
+    for record in result.quarantined:
+        if record.record_id in known:  # it keeps its first instant
+            tx.execute(
+                _SET_ASIDE_AGAIN,
+                {
+                    "b_collection_id": collection_id,
+                    "b_record_id": record.record_id,
+                    "reason": record.reason,
+                    "absent": record.absent,
+                },
+            )
+        else:
+            new = backend.insert(quarantine).values(
+                collection_id=collection_id,
+                record_id=record.record_id,
+                reason=record.reason,
+                absent=record.absent,
+                since_at=Now(),
+            )
+            tx.execute(new.on_conflict_do_nothing())
 
 
 def release(tx: Connection, collection_id: str, record_ids: Iterable[str]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Table,
+    bindparam,
     delete,
     func,
     insert,
@@ -20,14 +22,13 @@ from sqlalchemy import (
 
 from chromasync.errors import StoreUnusable
 from chromasync.model import Cycle, CycleStatus, OpCounts, TaskStatus, WorkerStatus
-from chromasync.store.core import Core
-from chromasync.store.rows import printable
+from chromasync.store.leads import LeadPart
+from chromasync.store.patience import patient
 from chromasync.store.schema import (
     COUNT_COLUMNS,
     FINISHED,
     RUNNING,
     Instant,
-    Later,
     Now,
     collections,
     cycles,
@@ -61,20 +62,36 @@ _ABANDON = (
         error_message="the process that ran it ended before it did",
     )
 )
+_NEWEST = select(func.coalesce(func.max(cycles.c.id), 0))
+# A cycle that was opened although the answer was lost; nobody else opens any while we lead.
+_RUNNING_AFTER = select(cycles.c.id).where(RUNNING, cycles.c.id > bindparam("newest_id"))
 _CLOSED = [status for status in CycleStatus if status is not CycleStatus.RUNNING]
 
 
-class HistoryPart(Core):
+class HistoryPart(LeadPart):
     """The second half of `ports.Control`."""
 
     def open_cycle(self) -> Cycle:
         """Begin a cycle; one that is still running is marked abandoned."""
+        return self._open_cycle_after(self._newest_cycle())
+
+    @patient
+    def _newest_cycle(self) -> int:
+        with self._reading() as tx:
+            return int(tx.execute(_NEWEST).scalar_one())
+
+    @patient
+    def _open_cycle_after(self, newest_id: int) -> Cycle:
         no_counts = dict.fromkeys(COUNT_COLUMNS.values(), 0)
         new = insert(cycles).values(cycle_status=CycleStatus.RUNNING, started_at=Now(), **no_counts)
         with self._leading() as tx:
-            tx.execute(_ABANDON)
-            return _cycle(tx, tx.execute(new.returning(cycles.c.id)).scalar_one())
+            opened = tx.execute(_RUNNING_AFTER, {"newest_id": newest_id}).scalar()
+            if opened is None:
+                tx.execute(_ABANDON)
+                opened = tx.execute(new.returning(cycles.c.id)).scalar_one()
+            return _cycle(tx, opened)
 
+    @patient
     def close_cycle(
         self, cycle_id: int, status: CycleStatus, deleted: int, error: str | None = None
     ) -> Cycle:
@@ -92,7 +109,7 @@ class HistoryPart(Core):
             values: dict[str, Any] = {
                 "cycle_status": status,
                 "finished_at": Now(),
-                "error_message": None if error is None else printable(error),
+                "error_message": error,
             }
             values |= {column: getattr(counts, name) for name, column in COUNT_COLUMNS.items()}
             closed_now = tx.execute(closing.values(values)).rowcount
@@ -101,12 +118,14 @@ class HistoryPart(Core):
                 tx.execute(insert(metrics), _measured(tx, cycle))
         return cycle
 
+    @patient
     def cycles(self, limit: int) -> list[Cycle]:
         """The latest cycles, newest first."""
         with self._reading() as tx:
             rows = tx.execute(_CYCLE.order_by(cycles.c.id.desc()).limit(limit))
             return [_build_cycle(row) for row in rows]
 
+    @patient
     def cycle_counts(self, cycle_id: int) -> dict[str, OpCounts]:
         """What the tasks of a cycle did so far, by collection id."""
         sums = (
@@ -117,6 +136,7 @@ class HistoryPart(Core):
         with self._reading() as tx:
             return {row[0]: OpCounts(*(int(n) for n in row[1:])) for row in tx.execute(sums)}
 
+    @patient
     def records_per_second(self) -> dict[str, float] | None:
         """Rates of the latest cycles: `read` without and `write` with much writing.
 
@@ -137,6 +157,7 @@ class HistoryPart(Core):
             return None
         return {"read": _rate(reading or writing), "write": _rate(writing or reading)}
 
+    @patient
     def prune_history(self, *, keep_seconds: float, keep_tasks: int) -> int:
         """Delete old history and say how many rows went.
 
@@ -145,7 +166,8 @@ class HistoryPart(Core):
         the newest KEPT_CYCLES and KEPT_METRICS stay; workers go that have been stopped or dead for
         so long. Each PRUNE_BATCH rows are a transaction of their own.
         """
-        old = Later(-keep_seconds)
+        # a value rather than an expression, so that an index can find what is older
+        old = literal(self.now() - timedelta(seconds=keep_seconds), Instant())
         settled = tasks.c.cycle_id.not_in(select(cycles.c.id).where(RUNNING))
         removed = self._prune(tasks, FINISHED & settled & (tasks.c.completed_at < old))
         surplus = self._beyond_newest_tasks(keep_tasks)
@@ -163,7 +185,7 @@ class HistoryPart(Core):
         some = select(key).where(condition).limit(PRUNE_BATCH)
         removed = 0
         while True:
-            with self._writing() as tx:
+            with self._writing(long=True) as tx:
                 count = tx.execute(delete(table).where(key.in_(some))).rowcount
             removed += count
             if count < PRUNE_BATCH:

@@ -11,9 +11,11 @@ from chromasync.ledger.digest import ids_digest
 from chromasync.model import Chunk, ChunkHead, Deletion, DeletionKind, Mirror, Quarantined
 from chromasync.store import chunkrows
 from chromasync.store.core import Core
-from chromasync.store.rows import HEAD, MIRROR, QUARANTINED, printable, without
+from chromasync.store.patience import patient
+from chromasync.store.rows import HEAD, MIRROR, QUARANTINED, without
 from chromasync.store.schema import (
     LIVE,
+    Now,
     chunk_contents,
     chunks,
     collections,
@@ -30,6 +32,7 @@ _DELETIONS = (
     .where(deletions.c.collection_id == bindparam("collection_id"))
     .order_by(deletions.c.id)
 )
+_MIRROR = select(*MIRROR.columns).where(collections.c.collection_id == bindparam("collection_id"))
 _MIRRORS = select(*MIRROR.columns).order_by(
     collections.c.tenant,
     collections.c.database_name,
@@ -41,21 +44,29 @@ _MIRRORS = select(*MIRROR.columns).order_by(
 class LedgerPart(Core):
     """`ports.Ledger` on tables; all its writes are refused once a led view's term has ended."""
 
+    @patient
     def mirrors(self) -> list[Mirror]:
         """All mirrors, by tenant, database and name."""
         with self._reading() as tx:
             return [MIRROR.build(row) for row in tx.execute(_MIRRORS)]
 
+    @patient
+    def mirror(self, collection_id: str) -> Mirror | None:
+        """The mirror of a collection, or None."""
+        with self._reading() as tx:
+            row = tx.execute(_MIRROR, {"collection_id": collection_id}).first()
+            return None if row is None else MIRROR.build(row)
+
+    @patient
     def save_mirror(self, mirror: Mirror) -> None:
         """Insert the mirror, or replace the one of the same collection id."""
-        if mirror.last_error is not None:
-            mirror = replace(mirror, last_error=printable(mirror.last_error))
         values = MIRROR.values(mirror)
         others = {name: value for name, value in values.items() if name != "collection_id"}
         new = self._backend.insert(collections).values(values)
         with self._leading() as tx:
             tx.execute(new.on_conflict_do_update(index_elements=["collection_id"], set_=others))
 
+    @patient
     def forget_mirror(self, collection_id: str) -> None:
         """Remove a mirror with everything that hangs on it; finished tasks stay as history."""
         with self._leading() as tx:
@@ -63,6 +74,7 @@ class LedgerPart(Core):
             for table in (holds, collections):
                 _delete_of(tx, table, collection_id)
 
+    @patient
     def forget_chunks(self, collection_id: str) -> None:
         """Remove what the ledger holds of a collection, so that it is adopted again.
 
@@ -71,11 +83,13 @@ class LedgerPart(Core):
         with self._leading() as tx:
             _forget_chunks(tx, collection_id)
 
+    @patient
     def chunk_heads(self, collection_id: str) -> list[ChunkHead]:
         """The heads of a collection's chunks in the ledger's order."""
         with self._reading() as tx:
             return [HEAD.build(row) for row in tx.execute(_HEADS, {"collection_id": collection_id})]
 
+    @patient
     def load_chunk(self, chunk_id: int) -> Chunk | None:
         """The chunk with its content, or None.
 
@@ -103,15 +117,17 @@ class LedgerPart(Core):
                     chunkrows.replace(tx, chunk, content)
         return added
 
+    @patient
     def distrust(self, collection_id: str, chunk_ids: Iterable[int] | None = None) -> None:
         """Mark chunks (all of the collection when none are named) as suspect."""
-        every = update(chunks).where(chunks.c.collection_id == collection_id).values(suspect=True)
+        every = update(chunks).where(chunks.c.collection_id == collection_id)
         with self._leading() as tx:
             if chunk_ids is None:
-                tx.execute(every)
+                tx.execute(every.values(chunkrows.distrusted_until(Now())))
             else:
                 chunkrows.distrust(tx, chunk_ids)
 
+    @patient
     def deletions(self, collection_id: str) -> list[Deletion]:
         """The collection's waiting deletions, oldest first.
 
@@ -122,6 +138,7 @@ class LedgerPart(Core):
             rows = tx.execute(_DELETIONS, {"collection_id": collection_id})
             return [chunkrows.build_deletion(row) for row in rows]
 
+    @patient
     def replace_surplus(self, collection_id: str, batches: Sequence[Sequence[str]]) -> None:
         """Make `batches` the collection's surplus deletions, one each; those from before go."""
         former = delete(deletions).where(
@@ -131,6 +148,7 @@ class LedgerPart(Core):
             tx.execute(former)
             chunkrows.add_deletions(tx, DeletionKind.SURPLUS, collection_id, batches, None)
 
+    @patient
     def finish_deletion(self, deletion: Deletion, kept: Sequence[str]) -> None:
         """Record that a deletion is done, but for `kept`, which turned out to live.
 
@@ -142,12 +160,15 @@ class LedgerPart(Core):
         """
         deleted = set(deletion.ids).difference(kept)
         with self._leading() as tx:
+            # the chunk is locked first, as a completion does
+            chunk = chunkrows.load(tx, deletion.chunk_id or 0, lock=True)
             if not tx.execute(delete(deletions).where(deletions.c.id == deletion.id)).rowcount:
                 return
             chunkrows.release(tx, deletion.collection_id, deleted)
-            if deletion.chunk_id is not None:
-                _shrink(tx, deletion.chunk_id, deleted)
+            if chunk is not None:
+                _shrink(tx, chunk, deleted)
 
+    @patient
     def quarantined(self, collection_id: str | None = None) -> list[Quarantined]:
         """Records set aside (of one collection, or all), by collection and age."""
         found = select(*QUARANTINED.columns).order_by(
@@ -159,13 +180,10 @@ class LedgerPart(Core):
             return [QUARANTINED.build(row) for row in tx.execute(found)]
 
 
-def _shrink(tx: Connection, chunk_id: int, leaving: set[str]) -> None:
-    chunk = chunkrows.load(tx, chunk_id)
-    if chunk is None:
-        return
+def _shrink(tx: Connection, chunk: Chunk, leaving: set[str]) -> None:
     ids, embedding_digests, payload_digests = without(chunk, leaving)
     if not ids:
-        chunkrows.remove(tx, chunk_id)
+        chunkrows.remove(tx, chunk.head.id)
         return
     head = replace(chunk.head, count=len(ids), ids_digest=ids_digest(ids), gone_count=0)
     smaller = Chunk(head, ids, embedding_digests, payload_digests)
@@ -173,11 +191,13 @@ def _shrink(tx: Connection, chunk_id: int, leaving: set[str]) -> None:
 
 
 def _forget_chunks(tx: Connection, collection_id: str) -> None:
+    # tasks first and heads before contents: the order in which a completion locks them
+    tx.execute(delete(tasks).where(tasks.c.collection_id == collection_id, LIVE))
     its_chunks = select(chunks.c.id).where(chunks.c.collection_id == collection_id)
+    tx.execute(its_chunks.with_for_update()).all()
     tx.execute(delete(chunk_contents).where(chunk_contents.c.chunk_id.in_(its_chunks)))
     for table in (chunks, deletions, quarantine):
         _delete_of(tx, table, collection_id)
-    tx.execute(delete(tasks).where(tasks.c.collection_id == collection_id, LIVE))
 
 
 def _delete_of(tx: Connection, table: Table, collection_id: str) -> None:

@@ -1,16 +1,22 @@
 """How a state store gets to the present schema: numbered steps, forward only, any starter may try.
 
 All steps run in one transaction that only one process can hold, so racing starters wait and then
-find nothing to do. A newer schema than ours is refused. A step that has been released is never
-edited; each speaks both databases through the placeholders of `Backend.types`.
+find nothing to do. A step that has been released is never edited; each speaks both databases
+through the placeholders of `Backend.types`, and says in `Only` what is for one of them.
+
+Steps add before they take away, so that programs of the version before go on working while a newer
+one has migrated already. Each step names the oldest program that may use what it leaves; an older
+one refuses, and so does a program that meets a newer store which names none.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from sqlalchemy import Connection, func, inspect, select
 
 from chromasync.errors import StoreUnusable
-from chromasync.store.core import WRITES, Backend, translated
+from chromasync.store.core import Backend, translated
 from chromasync.store.schema import Now, metadata, schema_versions
 
 _COUNTS = """
@@ -21,6 +27,21 @@ _COUNTS = """
     deleted_count BIGINT NOT NULL,
     drifted_count BIGINT NOT NULL,
     quarantined_count BIGINT NOT NULL"""
+
+
+class Only(NamedTuple):
+    """A statement for one kind of database alone."""
+
+    dialect: str
+    statement: str
+
+
+class Step(NamedTuple):
+    """Statements that take a store one version further, and the oldest program that copes."""
+
+    oldest_program: int
+    statements: tuple[str | Only, ...]
+
 
 _FIRST = (
     """CREATE TABLE sync_schema (
@@ -175,43 +196,70 @@ _FIRST = (
     evidence TEXT)""",
 )
 
-STEPS: tuple[tuple[str, ...], ...] = (_FIRST,)
+# A program of version 1 completes tasks without looking at `distrusted_at`.
+_SECOND = (
+    "ALTER TABLE sync_schema ADD COLUMN oldest_program INTEGER",
+    "ALTER TABLE sync_collections ADD COLUMN space TEXT",
+    "ALTER TABLE sync_collections ADD COLUMN dimension INTEGER",
+    "ALTER TABLE sync_chunks ADD COLUMN distrusted_at {instant}",
+    "ALTER TABLE sync_tasks ADD COLUMN claim_number BIGINT",
+    """CREATE INDEX sync_tasks_claim ON sync_tasks (claim_number)
+    WHERE claim_number IS NOT NULL""",
+    Only(
+        "postgresql",
+        """ALTER TABLE sync_tasks SET (
+    fillfactor = 80,
+    autovacuum_vacuum_scale_factor = 0.02,
+    autovacuum_vacuum_threshold = 1000,
+    autovacuum_analyze_scale_factor = 0.05,
+    autovacuum_vacuum_insert_scale_factor = 0.05)""",
+    ),
+    Only("postgresql", "ALTER TABLE sync_chunks SET (fillfactor = 80)"),
+    Only("postgresql", "ALTER TABLE sync_quarantine DROP CONSTRAINT sync_quarantine_pkey"),
+    Only(
+        "postgresql",
+        """CREATE UNIQUE INDEX sync_quarantine_record
+    ON sync_quarantine (collection_id, md5(record_id))""",
+    ),
+    Only("postgresql", "ALTER TABLE sync_workers SET (fillfactor = 50)"),
+)
+
+STEPS: tuple[Step, ...] = (Step(1, _FIRST), Step(2, _SECOND))
 """Step n (counted from 1) takes a store from version n - 1 to n."""
 
 
 def migrate(backend: Backend) -> None:
-    """Bring the store to the present schema.
+    """Bring the store to the present schema; a newer one that we may use stays as it is.
 
     Raises:
-        StoreUnusable: its schema is newer than ours, or tables are missing.
+        StoreUnusable: its schema is too new for this program, or tables are missing.
         StoreUnavailable: it cannot be locked or written.
     """
     if _is_current(backend):
         return
-    writer = backend.engine.execution_options(**{WRITES: True})
-    with translated(backend), backend.turn(), writer.begin() as tx:
+    with translated(backend), backend.migrating() as tx:
         for version in range(_version(tx, backend) + 1, len(STEPS) + 1):
-            _apply(tx, backend, version)
+            _apply(tx, version, backend)
 
 
 def _is_current(backend: Backend) -> bool:
     with translated(backend), backend.engine.begin() as tx:
         version = _version(tx, backend)
         missing = set(metadata.tables) - set(inspect(tx).get_table_names())
-    if version == len(STEPS) and missing:
+    if version >= len(STEPS) and missing:
         raise StoreUnusable(
             f"Tables are missing in {backend.place}: {', '.join(sorted(missing))}.",
             untouched="It was left as it is.",
             hint="Move it away: a new one is built by comparing both sides, without a new copy.",
         )
-    return version == len(STEPS)
+    return version >= len(STEPS)
 
 
 def _version(tx: Connection, backend: Backend) -> int:
     if not inspect(tx).has_table(schema_versions.name):
         return 0
     version = tx.execute(select(func.max(schema_versions.c.version))).scalar() or 0
-    if version > len(STEPS):
+    if version > len(STEPS) and len(STEPS) < _oldest_program(tx, version):
         raise StoreUnusable(
             f"The schema of {backend.place} has version {version}; this program knows"
             f" {len(STEPS)}.",
@@ -221,7 +269,22 @@ def _version(tx: Connection, backend: Backend) -> int:
     return version
 
 
-def _apply(tx: Connection, backend: Backend, version: int) -> None:
-    for statement in STEPS[version - 1]:
-        tx.exec_driver_sql(statement.format_map(backend.types))
-    tx.execute(schema_versions.insert().values(version=version, applied_at=Now()))
+def _oldest_program(tx: Connection, version: int) -> int:
+    columns = {column["name"] for column in inspect(tx).get_columns(schema_versions.name)}
+    if schema_versions.c.oldest_program.name not in columns:
+        return version
+    named = select(schema_versions.c.oldest_program).where(schema_versions.c.version == version)
+    return tx.execute(named).scalar() or version
+
+
+def _apply(tx: Connection, version: int, backend: Backend) -> None:
+    oldest_program, statements = STEPS[version - 1]
+    for statement in statements:
+        if isinstance(statement, str):
+            tx.exec_driver_sql(statement.format_map(backend.types))
+        elif statement.dialect == tx.dialect.name:
+            tx.exec_driver_sql(statement.statement.format_map(backend.types))
+    applied = {"version": version, "applied_at": Now()}
+    if version > 1:  # the first step has no column for it
+        applied["oldest_program"] = oldest_program
+    tx.execute(schema_versions.insert().values(applied))

@@ -7,10 +7,10 @@ completion, so (id, fence) names one attempt for ever: whoever holds an old pair
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, or_, select, update
+from sqlalchemy import Connection, bindparam, case, func, or_, select, update
 
 from chromasync.model import (
     ChunkResult,
@@ -23,7 +23,8 @@ from chromasync.model import (
 )
 from chromasync.store import chunkrows
 from chromasync.store.core import CLOCK_SLACK_SECONDS, Core
-from chromasync.store.rows import WORKER, printable
+from chromasync.store.patience import patient
+from chromasync.store.rows import WORKER
 from chromasync.store.schema import (
     COUNT_COLUMNS,
     LIVE,
@@ -40,24 +41,42 @@ SILENT_SECONDS = 60.0
 """A worker without a beat for so long is shown as dead; only leases decide about its tasks."""
 
 _NO_COUNTS = dict.fromkeys(COUNT_COLUMNS.values(), 0)
-_AVAILABLE = (PENDING, tasks.c.available_at <= Now())
-_ANY_AVAILABLE = select(tasks.c.id).where(*_AVAILABLE).limit(1)
+_IS_HELD = tasks.c.lease_expires_at.is_not(None)
+# The task of a claim whose answer was lost. Its state is not asked for by name: PostgreSQL would
+# drive the search from the index of leases, which is full of dead entries.
+_AGAIN = (
+    select(tasks.c.id)
+    .where(
+        tasks.c.claim_number == bindparam("claim"),
+        tasks.c.worker_id == bindparam("worker"),
+        _IS_HELD,
+    )
+    .limit(1)
+    .with_for_update()
+)
 _OLDEST = (
-    select(tasks.c.id, tasks.c.retry_count)
-    .where(*_AVAILABLE)
+    select(tasks.c.id)
+    .where(PENDING, tasks.c.id > bindparam("floor"), tasks.c.available_at <= Now())
     .order_by(tasks.c.id)
-    .limit(bindparam("most"))
+    .limit(1)
     .with_for_update(skip_locked=True)
 )
+# Each of the two is looked up at most once, and the second only when the first finds nothing.
+_CLAIMABLE = func.coalesce(
+    _AGAIN.correlate(None).scalar_subquery(), _OLDEST.correlate(None).scalar_subquery()
+)
+_ANY_CLAIMABLE = select(_CLAIMABLE)
+_NEWEST = select(func.coalesce(func.max(tasks.c.id), 0))
 _BY_ID = update(tasks).where(tasks.c.id == bindparam("task_id"))
 _CLAIM = (
     update(tasks)
-    .where(tasks.c.id.in_(bindparam("task_ids", expanding=True)))
+    .where(tasks.c.id == _CLAIMABLE)
     .values(
         task_status=TaskStatus.PROCESSING,
-        worker_id=bindparam("b_worker_id"),
-        fence=tasks.c.fence + 1,
-        started_at=Now(),
+        worker_id=bindparam("worker"),
+        claim_number=bindparam("claim"),
+        fence=tasks.c.fence + case((_IS_HELD, 0), else_=1),
+        started_at=case((_IS_HELD, tasks.c.started_at), else_=Now()),
         lease_seconds=bindparam("seconds"),
         lease_expires_at=Later(bindparam("seconds")),
     )
@@ -79,15 +98,21 @@ _HELD = (
     .where(tasks.c.id == bindparam("task_id"), tasks.c.fence == bindparam("fence"))
     .with_for_update()
 )
-_COMPLETE = _BY_ID.values(
+_COMPLETE = _BY_ID.where(tasks.c.fence == bindparam("b_fence"), _IS_HELD).values(
     task_status=TaskStatus.COMPLETED,
     completed_at=Now(),
     lease_seconds=None,
     lease_expires_at=None,
+    claim_number=None,
     error_message=None,
     **{name: bindparam(f"b_{name}") for name in COUNT_COLUMNS.values()},
 )
-_LEAVE = {"fence": tasks.c.fence + 1, "lease_seconds": None, "lease_expires_at": None}
+_LEAVE = {
+    "fence": tasks.c.fence + 1,
+    "lease_seconds": None,
+    "lease_expires_at": None,
+    "claim_number": None,
+}
 _RETRY = _BY_ID.values(
     _LEAVE
     | {
@@ -112,30 +137,22 @@ _RENEW = (
     .where(
         tasks.c.id == bindparam("task_id"),
         tasks.c.fence == bindparam("b_fence"),
-        tasks.c.lease_expires_at.is_not(None),
+        _IS_HELD,
     )
     .values(lease_seconds=bindparam("seconds"), lease_expires_at=Later(bindparam("seconds")))
 )
-_PROCESSING = (
-    select(
-        tasks.c.id, tasks.c.chunk_id, tasks.c.retry_count, tasks.c.worker_id, workers.c.worker_id
+_OVERDUE = (
+    select(tasks.c.id, tasks.c.chunk_id, tasks.c.retry_count, tasks.c.worker_id)
+    .where(
+        PROCESSING,
+        or_(
+            tasks.c.lease_expires_at < Now(),
+            # Further ahead than a lease is long: the clock has stepped back.
+            tasks.c.lease_expires_at > Later(tasks.c.lease_seconds + CLOCK_SLACK_SECONDS),
+        ),
     )
-    .select_from(
-        tasks.outerjoin(
-            workers,
-            (workers.c.worker_id == tasks.c.worker_id) & (workers.c.current_task_id == tasks.c.id),
-        )
-    )
-    .where(PROCESSING)
     .order_by(tasks.c.lease_expires_at)  # the order of the small index, so that it is used
-    .with_for_update(of=tasks, skip_locked=True)
-)
-_OVERDUE = _PROCESSING.where(
-    or_(
-        tasks.c.lease_expires_at < Now(),
-        # Further ahead than a lease is long: the clock has stepped back.
-        tasks.c.lease_expires_at > Later(tasks.c.lease_seconds + CLOCK_SLACK_SECONDS),
-    )
+    .with_for_update(skip_locked=True)
 )
 _SILENCE = (
     update(workers)
@@ -145,24 +162,28 @@ _SILENCE = (
     )
     .values(worker_status=WorkerStatus.DEAD)
 )
-_HELD_CHUNKS = select(tasks.c.chunk_id).where(PROCESSING)
+# One statement, so that no claim slips in between finding and failing. A task that was held keeps
+# its `lease_seconds`, and `available_at`, of no use to a failed one, keeps the end of its lease.
 _CANCEL = (
     update(tasks)
     .where(LIVE)
     .values(
-        _LEAVE
-        | {
-            "task_status": TaskStatus.FAILED,
-            "completed_at": Now(),
-            "error_message": bindparam("error"),
-        }
+        fence=tasks.c.fence + 1,
+        task_status=TaskStatus.FAILED,
+        completed_at=Now(),
+        available_at=func.coalesce(tasks.c.lease_expires_at, tasks.c.available_at),
+        lease_expires_at=None,
+        claim_number=None,
+        error_message=bindparam("error"),
     )
+    .returning(tasks.c.chunk_id, tasks.c.worker_id, tasks.c.lease_seconds, tasks.c.available_at)
 )
 
 
 class QueuePart(Core):
     """`ports.Queue` on tables; a led view adds and cancels tasks only while its term holds."""
 
+    @patient
     def add_tasks(self, cycle_id: int, tasks: Sequence[NewTask]) -> int:
         """Queue tasks and return how many were new; a chunk with a live task gets no second one."""
         rows = [_new_row(cycle_id, task) for task in tasks]
@@ -171,22 +192,22 @@ class QueuePart(Core):
         with self._leading() as tx:
             return len(tx.execute(self._insert_task(), rows).all())
 
-    def claim_tasks(self, worker_id: str, limit: int, lease_seconds: float) -> list[Task]:
-        """Take up to `limit` available tasks, oldest first, for `lease_seconds`.
+    @patient
+    def claim_task(self, worker_id: str, lease_seconds: float, claim: int) -> Task | None:
+        """Take the oldest available task for `lease_seconds`; None when there is none.
 
-        A task that was tried before is handed out alone: it may be the one that kills workers,
-        and must not take others with it.
+        `claim` is a random number below 2**63. A worker that lost the answer asks again with the
+        same number: if it got a task then and still holds it, it is given that one again, with a
+        lease that counts from now.
         """
-        if limit < 1 or not self._any_available():
-            return []
-        with self._writing() as tx:
-            task_ids = _claimable(tx.execute(_OLDEST, {"most": limit}).all())
-            if not task_ids:
-                return []
-            claim = {"task_ids": task_ids, "b_worker_id": worker_id, "seconds": lease_seconds}
-            claimed = [Task(*row) for row in tx.execute(_CLAIM, claim)]
-        return sorted(claimed, key=lambda task: task.id)
+        asked = {"worker": worker_id, "claim": claim, "seconds": lease_seconds}
+        for floor in self._floor.tries():
+            task = self._claim(asked | {"floor": floor})
+            if task is not None:
+                return task
+        return None
 
+    @patient
     def complete_task(self, task: Task, result: ChunkResult) -> bool:
         """Record a task as done together with what came of its chunk.
 
@@ -197,26 +218,32 @@ class QueuePart(Core):
             raise ValueError("the result is of another chunk than the task")
         counts = {f"b_{c}": getattr(result.counts, f) for f, c in COUNT_COLUMNS.items()}
         with self._writing() as tx:
-            held = _held(tx, task)
-            if held is None or held.task_status is TaskStatus.COMPLETED:
-                return held is not None
-            tx.execute(_COMPLETE, {"task_id": task.id, **counts})
-            chunkrows.record(tx, self._backend, result)
+            attempt = {"task_id": task.id, "b_fence": task.fence, **counts}
+            if not tx.execute(_COMPLETE, attempt).rowcount:
+                held = _held(tx, task)
+                return held is not None and held.task_status is TaskStatus.COMPLETED
+            chunkrows.record(tx, self._backend, result, task.claimed_at)
         return True
 
+    @patient
     def fail_task(self, task: Task, error: str, *, max_retries: int) -> bool:
         """Record a failed attempt: again later, or failed after more than `max_retries`.
 
         The chunk is not marked: whoever wrote to the replica before failing calls `distrust` first.
-        Returns False when someone else has the task by now.
+        Returns False when someone else has the task by now. A repeat of a failure whose answer was
+        lost returns True and charges nothing.
         """
         with self._writing() as tx:
             held = _held(tx, task)
-            if held is None or held.task_status is TaskStatus.COMPLETED:
+            if held is None:
+                return _has_failed(tx, task, error)
+            if held.task_status is TaskStatus.COMPLETED:
                 return False
-            _charge(tx, task.id, held.retry_count, error, max_retries)
+            backoff = _charge(tx, task.id, held.retry_count, error, max_retries)
+        self._floor.look_again(backoff)
         return True
 
+    @patient
     def release_tasks(self, tasks: Sequence[Task]) -> None:
         """Give tasks back untried: available at once, no retry charged."""
         with self._writing() as tx:
@@ -224,7 +251,9 @@ class QueuePart(Core):
                 held = _held(tx, task)
                 if held is not None and held.task_status is TaskStatus.PROCESSING:
                     tx.execute(_RELEASE, {"task_id": task.id})
+        self._floor.look_again()
 
+    @patient
     def renew_tasks(self, tasks: Sequence[Task], lease_seconds: float) -> set[int]:
         """Extend leases to `lease_seconds` from now; returns the ids still held."""
         kept = set()
@@ -235,31 +264,40 @@ class QueuePart(Core):
                     kept.add(task.id)
         return kept
 
-    def rescue_tasks(self, *, max_retries: int, expired_only: bool = True) -> int:
-        """Return tasks whose lease expired (or all that are held) to the queue; says how many.
+    @patient
+    def rescue_tasks(self, *, max_retries: int) -> int:
+        """Return tasks whose lease expired to the queue, charged with a retry; says how many.
 
-        Only the task that its worker was at is charged a retry; those waiting behind it were not
-        tried. Every rescued chunk becomes suspect: its last holder may have written. Workers that
-        have been silent for SILENT_SECONDS are shown as dead from now on.
+        Every rescued chunk becomes suspect: its last holder may have written. Workers that have
+        been silent for SILENT_SECONDS are shown as dead from now on.
         """
         with self._writing() as tx:
             tx.execute(_SILENCE, {"minus_silence": -SILENT_SECONDS})
-            found = tx.execute(_OVERDUE if expired_only else _PROCESSING).all()
-            for task_id, _, retry_count, holder, tried_by in found:
-                if tried_by is None:
-                    tx.execute(_RELEASE, {"task_id": task_id})
-                else:
-                    error = f"the lease expired while held by {holder}"
-                    _charge(tx, task_id, retry_count, error, max_retries)
+            found = tx.execute(_OVERDUE).all()
+            for task_id, _, retry_count, holder in found:
+                error = f"the lease expired while held by {holder}"
+                self._floor.look_again(_charge(tx, task_id, retry_count, error, max_retries))
             chunkrows.distrust(tx, [row.chunk_id for row in found])
         return len(found)
 
+    @patient
     def cancel_tasks(self, error: str) -> int:
-        """Fail every live task with `error`; chunks of those being worked on become suspect."""
-        with self._leading() as tx:
-            chunkrows.distrust(tx, tx.scalars(_HELD_CHUNKS).all())
-            return tx.execute(_CANCEL, {"error": printable(error)}).rowcount
+        """Fail every live task with `error`, and say how many there were.
 
+        Chunks of those being worked on become suspect until the lease ends, because their holders
+        may go on writing until then, or until now if the holder has provably ended.
+        """
+        with self._leading() as tx:
+            cancelled = tx.execute(_CANCEL, {"error": error}).all()
+            for chunk_id, holder, lease_seconds, lease_expires_at in cancelled:
+                if lease_seconds is None:
+                    continue
+                chunkrows.distrust(tx, [chunk_id])
+                if not self._backend.is_gone(holder):
+                    chunkrows.distrust_until(tx, chunk_id, lease_expires_at)
+        return len(cancelled)
+
+    @patient
     def task_counts(self, cycle_id: int) -> TaskCounts:
         """Tasks of a cycle by state."""
         by_status = (
@@ -270,6 +308,7 @@ class QueuePart(Core):
         with self._reading() as tx:
             return TaskCounts(**{status.value: n for status, n in tx.execute(by_status)})
 
+    @patient
     def failed_tasks(self, cycle_id: int) -> dict[str, str]:
         """The first error of each collection that has failed tasks in a cycle, by collection id."""
         failed = (
@@ -283,6 +322,7 @@ class QueuePart(Core):
                 first.setdefault(collection_id, error or "")
         return first
 
+    @patient
     def beat(self, worker: WorkerBeat) -> None:
         """Record a proof of life at the database's own time."""
         values = WORKER.values(worker) | {"last_heartbeat": Now()}
@@ -291,6 +331,7 @@ class QueuePart(Core):
         with self._writing() as tx:
             tx.execute(new.on_conflict_do_update(index_elements=["worker_id"], set_=others))
 
+    @patient
     def workers(self) -> list[WorkerBeat]:
         """All known workers, the latest heartbeat first."""
         latest = select(*WORKER.columns).order_by(
@@ -299,10 +340,21 @@ class QueuePart(Core):
         with self._reading() as tx:
             return [WORKER.build(row) for row in tx.execute(latest)]
 
-    def _any_available(self) -> bool:
-        # Idle workers ask often; asking needs no write lock.
-        with self._reading() as tx:
-            return tx.execute(_ANY_AVAILABLE).first() is not None
+    def _claim(self, asked: dict[str, Any]) -> Task | None:
+        if self._backend.asks_first:
+            with self._reading() as tx:
+                if tx.execute(_ANY_CLAIMABLE, asked).scalar() is None:
+                    return None
+        looks_at_all = asked["floor"] == 0
+        with self._writing() as tx:
+            # before looking: a task that comes in between is not looked at
+            newest_id = tx.execute(_NEWEST).scalar_one() if looks_at_all else 0
+            row = tx.execute(_CLAIM, asked).first()
+        if row is not None:
+            self._floor.found(row.id)
+        elif looks_at_all:
+            self._floor.found_nothing(newest_id)
+        return None if row is None else Task(*row)
 
     def _insert_task(self) -> Any:
         return (
@@ -329,25 +381,28 @@ def _new_row(cycle_id: int, task: NewTask) -> dict[str, Any]:
     }
 
 
-def _claimable(candidates: Iterable[Any]) -> list[int]:
-    """Ids up to the first retried task, or that task alone when it comes first."""
-    task_ids: list[int] = []
-    for task_id, retry_count in candidates:
-        if retry_count > 0:
-            return task_ids or [task_id]
-        task_ids.append(task_id)
-    return task_ids
-
-
 def _held(tx: Connection, task: Task) -> Any:
     """The task's row while (id, fence) still names it: processing, or completed by this attempt."""
     return tx.execute(_HELD, {"task_id": task.id, "fence": task.fence}).first()
 
 
-def _charge(tx: Connection, task_id: int, retry_count: int, error: str, max_retries: int) -> None:
-    attempt = {"task_id": task_id, "retries": retry_count + 1, "error": printable(error)}
+def _has_failed(tx: Connection, task: Task, error: str) -> bool:
+    """Whether this very attempt has been recorded as failed, and nothing happened since."""
+    failed = select(tasks.c.id).where(
+        tasks.c.id == task.id,
+        tasks.c.fence == task.fence + 1,
+        tasks.c.retry_count == task.retry_count + 1,
+        tasks.c.error_message == error,
+    )
+    return tx.execute(failed).scalar() is not None
+
+
+def _charge(tx: Connection, task_id: int, retry_count: int, error: str, max_retries: int) -> float:
+    """Charge a retry; returns in how many seconds the task can be had again."""
+    attempt = {"task_id": task_id, "retries": retry_count + 1, "error": error}
+    backoff = min(MAX_BACKOFF_SECONDS, 2.0 ** min(retry_count, 16))
     if retry_count + 1 > max_retries:
         tx.execute(_GIVE_UP, attempt)
     else:
-        backoff = min(MAX_BACKOFF_SECONDS, 2.0 ** min(retry_count, 16))
         tx.execute(_RETRY, {**attempt, "backoff": backoff})
+    return backoff

@@ -127,9 +127,3 @@ def without(chunk: Chunk, leaving: set[str]) -> tuple[list[str], bytes, bytes]:
 
 def _digests_at(digests: bytes, rows: Sequence[int]) -> bytes:
     return b"".join([digests[r * DIGEST_BYTES : (r + 1) * DIGEST_BYTES] for r in rows])
-
-
-def printable(text: str) -> str:
-    """`text` as every database takes it: valid, without NUL, at most MAX_ERROR_LENGTH long."""
-    clean = text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
-    return clean[: schema.MAX_ERROR_LENGTH]

@@ -12,6 +12,7 @@ PostgreSQL, so that `AVG(completed_at - started_at)` means something on both.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -32,9 +33,11 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    PrimaryKeyConstraint,
     Table,
     Text,
     TypeDecorator,
+    func,
     literal_column,
 )
 from sqlalchemy.ext.compiler import compiles
@@ -47,6 +50,7 @@ from chromasync.model import (
     HoldKind,
     MirrorStatus,
     OpCounts,
+    Space,
     TaskStatus,
     WorkerStatus,
 )
@@ -80,6 +84,54 @@ class Instant(TypeDecorator[datetime]):
         if isinstance(value, datetime):
             return value.astimezone(UTC)
         return datetime.fromtimestamp(value, UTC)
+
+
+def printable(text: str) -> str:
+    """`text` as every database takes it: valid, without NUL, at most MAX_ERROR_LENGTH long."""
+    clean = text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
+    return clean[:MAX_ERROR_LENGTH]
+
+
+class Printed(TypeDecorator[str]):
+    """Text for people, stored as `printable` makes it."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """What the driver gets."""
+        return None if value is None else printable(value)
+
+
+class Verbatim(TypeDecorator[str]):
+    """Text that comes back as it was given, although PostgreSQL takes neither NUL nor surrogates.
+
+    These, and the escape character itself, are stored as the escape character and four hexadecimal
+    digits; all other text, which is nearly all there is, is stored as it is.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """What the driver gets."""
+        return None if value is None else _REFUSED.sub(_escaped, value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+        """What was given."""
+        return None if value is None else _ESCAPED.sub(_unescaped, value)
+
+
+_REFUSED = re.compile("[\x00\x1a\ud800-\udfff]")
+_ESCAPED = re.compile("\x1a([0-9a-f]{4})")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\x1a{ord(found[0]):04x}"
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    return chr(int(found[1], 16))
 
 
 class Word(TypeDecorator[StrEnum]):
@@ -177,6 +229,7 @@ LIVE = literal_column("task_status").in_(
 FINISHED = literal_column("task_status").in_(
     [literal_column("'completed'"), literal_column("'failed'")]
 )
+CLAIMED = literal_column("claim_number").is_not(None)
 RUNNING = literal_column("cycle_status") == literal_column("'running'")
 
 schema_versions = Table(
@@ -184,13 +237,14 @@ schema_versions = Table(
     metadata,
     Column("version", Integer, primary_key=True, autoincrement=False),
     Column("applied_at", Instant, nullable=False),
+    Column("oldest_program", Integer),
 )
 
 collections = Table(
     "sync_collections",
     metadata,
     Column("collection_id", Text, primary_key=True),
-    Column("collection_name", Text, nullable=False),
+    Column("collection_name", Printed, nullable=False),
     Column("primary_document_count", BigInteger, nullable=False),
     Column("replica_document_count", BigInteger, nullable=False),
     Column("last_successful_sync", Instant),
@@ -198,9 +252,9 @@ collections = Table(
     Column("sync_status", Word(MirrorStatus), nullable=False),
     Column("sync_duration_seconds", Double, nullable=False),
     Column("consecutive_errors", Integer, nullable=False),
-    Column("last_error_message", Text),
-    Column("tenant", Text, nullable=False),
-    Column("database_name", Text, nullable=False),
+    Column("last_error_message", Printed),
+    Column("tenant", Printed, nullable=False),
+    Column("database_name", Printed, nullable=False),
     Column("replica_id", Text),
     Column("ordered", Boolean, nullable=False),
     Column("missing_cycles", Integer, nullable=False),
@@ -209,6 +263,8 @@ collections = Table(
     Column("identical_as_of", Instant),
     Column("reduced_count", BigInteger, nullable=False),
     Column("adopting", Boolean, nullable=False),
+    Column("space", Word(Space)),
+    Column("dimension", Integer),
 )
 
 chunks = Table(
@@ -226,6 +282,8 @@ chunks = Table(
     Column("recheck", Boolean, nullable=False),
     Column("gone_count", Integer, nullable=False),
     Column("reduced_count", Integer, nullable=False),
+    # the latest instant at which someone may still have written behind the ledger's back
+    Column("distrusted_at", Instant),
     Index("sync_chunks_collection", "collection_id", "id"),
     sqlite_autoincrement=True,
 )
@@ -257,21 +315,29 @@ deletions = Table(
 quarantine = Table(
     "sync_quarantine",
     metadata,
-    Column("collection_id", Text, primary_key=True),
-    Column("record_id", Text, primary_key=True),
-    Column("reason", Text, nullable=False),
+    Column("collection_id", Text, nullable=False),
+    Column("record_id", Verbatim, nullable=False),
+    Column("reason", Printed, nullable=False),
     Column("absent", Boolean, nullable=False),
     Column("since_at", Instant, nullable=False),
+    PrimaryKeyConstraint("collection_id", "record_id").ddl_if(dialect="sqlite"),
 )
+# An id may be longer than PostgreSQL takes into an index.
+Index(
+    "sync_quarantine_record",
+    quarantine.c.collection_id,
+    func.md5(quarantine.c.record_id),
+    unique=True,
+).ddl_if(dialect="postgresql")
 
 holds = Table(
     "sync_holds",
     metadata,
     Column("collection_id", Text, primary_key=True),
     Column("kind", Word(HoldKind), primary_key=True),
-    Column("collection_name", Text, nullable=False),
+    Column("collection_name", Printed, nullable=False),
     Column("record_count", BigInteger, nullable=False),
-    Column("reason", Text, nullable=False),
+    Column("reason", Printed, nullable=False),
     Column("held_at", Instant, nullable=False),
     Column("approved_count", BigInteger),
 )
@@ -293,7 +359,7 @@ cycles = Table(
     Column("cycle_status", Word(CycleStatus), nullable=False),
     Column("started_at", Instant, nullable=False),
     Column("finished_at", Instant),
-    Column("error_message", Text),
+    Column("error_message", Printed),
     *_counts(),
     _one_of("cycle_status", CycleStatus),
     Index(
@@ -311,7 +377,7 @@ tasks = Table(
     metadata,
     _key(),
     Column("collection_id", Text, nullable=False),
-    Column("collection_name", Text, nullable=False),
+    Column("collection_name", Printed, nullable=False),
     Column("chunk_start_offset", BigInteger, nullable=False),
     Column("chunk_end_offset", BigInteger, nullable=False),
     Column("task_status", Word(TaskStatus), nullable=False),
@@ -319,7 +385,7 @@ tasks = Table(
     Column("started_at", Instant),
     Column("completed_at", Instant),
     Column("retry_count", Integer, nullable=False),
-    Column("error_message", Text),
+    Column("error_message", Printed),
     Column("created_at", Instant, nullable=False),
     Column("cycle_id", BigInteger, nullable=False),
     Column("chunk_id", BigInteger, nullable=False),
@@ -329,6 +395,8 @@ tasks = Table(
     Column("lease_seconds", Double),
     Column("lease_expires_at", Instant),
     *_counts(),
+    # the claim that holds the task, so that a claim whose answer was lost can be repeated
+    Column("claim_number", BigInteger),
     _one_of("task_status", TaskStatus),
     CheckConstraint(
         "(task_status = 'processing') = (lease_expires_at IS NOT NULL)",
@@ -349,6 +417,7 @@ tasks = Table(
         postgresql_where=FINISHED,
     ),
     Index("sync_tasks_cycle", "cycle_id", "task_status"),
+    Index("sync_tasks_claim", "claim_number", sqlite_where=CLAIMED, postgresql_where=CLAIMED),
     sqlite_autoincrement=True,
 )
 
@@ -361,9 +430,9 @@ workers = Table(
     Column("current_task_id", BigInteger),
     Column("memory_usage_mb", Double, nullable=False),
     Column("cpu_percent", Double, nullable=False),
-    Column("hostname", Text, nullable=False),
+    Column("hostname", Printed, nullable=False),
     Column("pid", Integer, nullable=False),
-    Column("version", Text, nullable=False),
+    Column("version", Printed, nullable=False),
     Column("started_at", Instant, nullable=False),
     _one_of("worker_status", WorkerStatus),
 )
@@ -394,7 +463,7 @@ recommendations = Table(
     Column("created_at", Instant, nullable=False),
     Column("current_phase", Text, nullable=False),
     Column("recommended_phase", Text, nullable=False),
-    Column("reason", Text, nullable=False),
+    Column("reason", Printed, nullable=False),
     Column("estimated_monthly_cost", Text),
     Column("evidence", Text),
     sqlite_autoincrement=True,

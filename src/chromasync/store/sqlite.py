@@ -74,6 +74,8 @@ class SqliteBackend:
         "blob": "BLOB",
     }
     driver_error: type[Exception] = sqlite3.Error
+    asks_first = True
+    patience_seconds = 0.0
 
     def __init__(self, path: Path, busy_seconds: float = BUSY_SECONDS) -> None:
         _check_path(path)
@@ -99,6 +101,10 @@ class SqliteBackend:
         finally:
             self._turn.release()
 
+    def passes(self, error: BaseException | None) -> bool:  # noqa: ARG002 (the seam's signature)
+        """Never: SQLite has waited for the lock already."""
+        return False
+
     def insert(self, table: Table) -> sqlite.Insert:
         """An INSERT that understands ON CONFLICT."""
         return sqlite.insert(table)
@@ -113,6 +119,19 @@ class SqliteBackend:
         except ValueError:
             return False
         return not _runs(pid, created)
+
+    @contextmanager
+    def migrating(self) -> Iterator[Connection]:
+        """A transaction that writes is alone anyway."""
+        with self.turn(), self.engine.execution_options(**{WRITES: True}).begin() as tx:
+            yield tx
+
+    def connections(self) -> None:
+        """A file has no connections that anyone counts."""
+
+    def urgent(self) -> SqliteBackend:
+        """Itself: a second connection would wait for the same lock."""
+        return self
 
     def close(self) -> None:
         """Close every connection."""

@@ -1,0 +1,79 @@
+"""`python -m bench.scaling`: one worker against four, with latency between them and the servers.
+
+The work is bound by waiting here, as it is across a network: every request to either server takes
+50 ms longer. A coordinator that only plans, PostgreSQL as the store, one thread a worker. What is
+timed is the span from the first task's start to the last one's end, as the store has it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from sqlalchemy import func, select
+
+from chromasync.localpostgres import LocalPostgres
+from chromasync.store.schema import tasks
+from tests.distributed.fleet import Fleet
+from tests.store.samples import look
+from tests.support.stage import Servers, Stage, running_servers
+
+SETTINGS = {"SYNC_WORKERS": "1", "SYNC_LEASE_SECONDS": "60", "SYNC_LEAD_SECONDS": "20"}
+
+
+def span_of_cycle(fleet: Fleet, number: int) -> tuple[int, float]:
+    """How many tasks a cycle had, and the seconds from the first start to the last end."""
+    mine = tasks.c.cycle_id == number
+    first, last, count = func.min(tasks.c.started_at), func.max(tasks.c.completed_at), func.count()
+    ((began, ended, total),) = look(fleet.store, select(first, last, count).where(mine))
+    return total, (ended - began).total_seconds()
+
+
+def measure(
+    servers: Servers, postgres: LocalPostgres, workers: int, options: argparse.Namespace
+) -> dict[str, tuple[int, float]]:
+    """A first copy and a cycle that reads everything again, by so many workers."""
+    folder = Path(tempfile.mkdtemp(prefix="chromasync-scaling-"))
+    stage = Stage(servers, folder / "state")
+    settings = SETTINGS | {"SYNC_CHUNK_SIZE": str(options.chunk), "SYNC_INTERVAL": "1"}
+    fleet = Fleet(stage, postgres.database(f"scaling{workers}"), **settings)
+    try:
+        members = [fleet.worker(f"worker-{n}") for n in range(workers)]
+        fleet.until_active(*members)
+        stage.create("docs", count=options.records)
+        for proxy in (servers.primary_proxy, servers.replica_proxy):
+            proxy.latency_seconds = options.latency
+        fleet.coordinator(SYNC_COORDINATOR_WORKS="false", SYNC_SCRUB_BUDGET="100%")
+        fleet.until(lambda: len(fleet.store.cycles(9)) > 2, "a copy and a cycle after it")
+        copy, again = span_of_cycle(fleet, 1), span_of_cycle(fleet, 2)
+    finally:
+        for proxy in (servers.primary_proxy, servers.replica_proxy):
+            proxy.latency_seconds = 0.0
+        fleet.close()
+    stage.assert_identical()
+    stage.close()
+    return {"first copy": copy, "everything read again": again}
+
+
+def main() -> None:
+    """Measure and print the ratios."""
+    parser = argparse.ArgumentParser(prog="python -m bench.scaling", description=__doc__)
+    parser.add_argument("--records", type=int, default=6000)
+    parser.add_argument("--chunk", type=int, default=20)
+    parser.add_argument("--latency", type=float, default=0.05)
+    parser.add_argument("--workers", type=int, default=4)
+    options = parser.parse_args()
+    with running_servers() as servers, LocalPostgres(durable=False) as postgres:
+        one = measure(servers, postgres, 1, options)
+        many = measure(servers, postgres, options.workers, options)
+    for what, (count, seconds) in one.items():
+        faster = seconds / many[what][1]
+        print(
+            f"{what}: {count} tasks, 1 worker {seconds:.1f} s, {options.workers} workers "
+            f"{many[what][1]:.1f} s: {faster:.2f} times as fast"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""The processes of the self-test: `chromasync run` in a role, watched, and ended in every case.
+
+Each holds the read end of a pipe and leaves when it closes, so none outlives a self-test that was
+killed. Each writes a line to a file of its own whenever it has done a task; its log is in another.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from chromasync.config import Settings
+from chromasync.errors import ChromasyncError, SettingsError, StoreUnavailable
+from chromasync.localserver import WATCHDOG
+from chromasync.selftest.environment import environment_of
+
+DRAIN_SECONDS = 25.0
+"""How long a process may take to put its work down: as long as it ever needs."""
+LOG_LINES = 5
+PROGRAM = (
+    WATCHDOG
+    + """
+import runpy
+from chromasync import faultpoints
+done = open(sys.argv.pop(1), "a", buffering=1)
+def note(point):
+    if point == faultpoints.AFTER_COMPLETE:
+        done.write(point + "\\n")
+with faultpoints.injected(note):
+    runpy.run_module("chromasync", run_name="__main__", alter_sys=True)
+"""
+)
+"""Python source that is `python -m chromasync`, and says in a file when it has done a task."""
+COORDINATOR = {"SYNC_DISTRIBUTED": "true", "SYNC_COORDINATOR": "true"}
+WORKER = {"SYNC_DISTRIBUTED": "true", "SYNC_COORDINATOR": "false"}
+KINDS: dict[int, type[ChromasyncError]] = {2: SettingsError, 3: StoreUnavailable}
+"""What it means when a process ends with these exit codes; any other is a MemberEnded."""
+
+
+class MemberEnded(ChromasyncError):
+    """A process of the self-test ended by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One process and its files."""
+
+    role: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    done: Path
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
+
+    @property
+    def worker(self) -> str:
+        """How the self-test calls it."""
+        return worker_name(self.pid)
+
+    @property
+    def completed(self) -> int:
+        """Tasks that it has done."""
+        return len(self.done.read_text().splitlines()) if self.done.exists() else 0
+
+    def failure(self) -> ChromasyncError:
+        """Why it has ended, in its own words."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        said = next((line for line in reversed(lines) if line.startswith("Error: ")), "")
+        words = said.removeprefix("Error: ") or "\n".join(lines[-LOG_LINES:]) or "(it said nothing)"
+        kind = KINDS.get(self.process.returncode, MemberEnded)
+        return kind(
+            f"The {self.role} that the self-test started ended by itself, with exit code "
+            f"{self.process.returncode}.",
+            hint=f"It said: {words}",
+        )
+
+
+class Crew:
+    """The processes of one self-test; a context manager that ends them.
+
+    Args:
+        settings: what all of them have in common.
+        folder: for their files.
+    """
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._ended = False
+        self.members: list[Member] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def start(self, role: str, **variables: str) -> Member:
+        """One more process, with these variables in its environment."""
+        number = len(self.members)
+        log, done = self._folder / f"{number}.log", self._folder / f"{number}.done"
+        with log.open("wb") as output:
+            process = subprocess.Popen(  # noqa: S603 -- our own program, no shell
+                [sys.executable, "-c", PROGRAM, str(done), "run"],
+                env=environment_of(self._settings, **variables),
+                cwd=self._folder,  # where there is no chromasync.toml
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=output,
+                # a Ctrl-C in the terminal is for us, who then end it in order
+                start_new_session=True,
+            )
+        member = Member(role, process, log, done)
+        self.members.append(member)
+        return member
+
+    def check(self) -> None:
+        """Raise when a process has ended by itself."""
+        for member in self.members:
+            if not self._ended and member.process.poll() is not None:
+                raise member.failure()
+
+    def end(self) -> None:
+        """Let them put down what they have in hand, all at once, and end; once is enough."""
+        self._ended = True
+        running = [m.process for m in self.members if m.process.poll() is None]
+        for process in running:
+            process.terminate()
+        deadline = time.monotonic() + DRAIN_SECONDS
+        try:
+            _wait(running, deadline)
+        finally:
+            for member in self.members:
+                _reap(member.process)
+
+
+def worker_name(pid: int) -> str:
+    """How people know a worker: by its process id."""
+    return f"worker-{pid}"
+
+
+def _wait(processes: Sequence[subprocess.Popen[bytes]], deadline: float) -> None:
+    for process in processes:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            return
+
+
+def _reap(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+    if process.stdin is not None:
+        process.stdin.close()

@@ -1,0 +1,91 @@
+"""What the official client says of the test's collections, where it is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from chromasync.demo.judge import Judgement, definition_of, judge_page
+from chromasync.model import Side
+from chromasync.selftest.stage import Stage
+
+if TYPE_CHECKING:  # the official client takes a second to import
+    from chromadb import Collection
+    from chromadb.api import ClientAPI
+
+PAGE = 250
+
+
+def is_able(stage: Stage) -> bool:
+    """Whether the official client is installed, and can reach both servers.
+
+    It knows neither path prefixes nor the certificates of our settings.
+    """
+    if find_spec("chromadb") is None:
+        return False
+    connections = [stage.place.connection(side) for side in Side]
+    return not any(
+        urlsplit(c.url).path.strip("/") or c.ca_file or c.client_cert or not c.verify
+        for c in connections
+    )
+
+
+def ask(stage: Stage, names: Sequence[str]) -> Judgement:
+    """Compare the collections of these names on both sides; names on one side only count, too."""
+    judgement = Judgement()
+    clients = [_connect(stage, side) for side in Side]
+    try:
+        ours, theirs = (_collections(client, stage.prefix) for client in clients)
+        for name in sorted({*names, *ours, *theirs}):
+            if name not in ours or name not in theirs:
+                judgement.note("collection", f"{name!r} is not on both sides")
+            else:
+                _judge(ours[name], theirs[name], judgement)
+    finally:
+        for client in clients:
+            _close(client)
+    return judgement
+
+
+def _judge(ours: Collection, theirs: Collection, judgement: Judgement) -> None:
+    if definition_of(ours) != definition_of(theirs):
+        judgement.note("definition", repr(ours.name))
+    ids = ours.get(include=[])["ids"]
+    for extra in set(theirs.get(include=[])["ids"]).difference(ids):
+        judgement.note("extra", f"{extra!r} in {theirs.name!r}")
+    for start in range(0, len(ids), PAGE):
+        judge_page(ours, theirs, ids[start : start + PAGE], judgement)
+
+
+def _collections(client: ClientAPI, prefix: str) -> dict[str, Collection]:
+    return {c.name: c for c in client.list_collections() if c.name.startswith(prefix)}
+
+
+def _connect(stage: Stage, side: Side) -> ClientAPI:
+    import chromadb  # noqa: PLC0415 -- takes a second, and may not be installed
+    from chromadb.config import Settings as ClientSettings  # noqa: PLC0415 -- same
+
+    connection = stage.place.connection(side)
+    address = urlsplit(connection.url)
+    secure = address.scheme == "https"
+    return chromadb.HttpClient(
+        host=address.hostname or "",
+        port=address.port or (443 if secure else 80),
+        ssl=secure,
+        headers=dict(connection.headers),
+        tenant=stage.tenant,
+        database=stage.database,
+        settings=ClientSettings(anonymized_telemetry=False),
+    )
+
+
+def _close(client: ClientAPI) -> None:
+    inside: Any = client
+    # its own `close` leaves the connections of its parts open
+    with suppress(AttributeError):
+        for api in (inside._server, inside._admin_client._server):  # noqa: SLF001 -- no other way
+            api._session.close()  # noqa: SLF001 -- same
+        inside.close()

@@ -1,0 +1,60 @@
+"""What the self-test found, in figures: filled while it runs, and printed by `--json`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+TITLE = "🧪 Testing Distributed Sync Workers"
+VERIFIED = "✅ Sync verification passed!"
+PASSED = "🎉 DISTRIBUTED SYNC TEST PASSED!"
+FAILED = "❌ DISTRIBUTED SYNC TEST FAILED"
+
+DIFFERENT = 1
+NOT_SHOWN = 4
+
+
+@dataclass(slots=True)
+class SelftestReport:
+    """The figures of one self-test.
+
+    Attributes:
+        exit_code: 0 passed, 1 the sides differ, 2 settings, 3 unreachable or too slow, 4 others.
+        servers: `own` ones, or those that are `configured`.
+        store: `sqlite` or `postgresql`.
+        coordinator: `started` by the self-test, or `running` already.
+        workers: the active workers of the store, as `worker-<process id>`.
+        cycle_seconds: how long the cycles took that created the tasks.
+        completed_by: tasks that each process of the self-test completed, by worker; under `others`
+            those of processes that were running already.
+        verified: records that were compared on both sides and are the same.
+        problems: what was not as it should be, a sentence each.
+    """
+
+    exit_code: int = 0
+    servers: str = ""
+    store: str = ""
+    coordinator: str = ""
+    collections: list[str] = field(default_factory=list)
+    chunks: int = 0
+    tasks_created: int = 0
+    tasks_completed: int = 0
+    tasks_pending: int = 0
+    cycle_seconds: float = 0.0
+    workers: list[str] = field(default_factory=list)
+    completed_by: dict[str, int] = field(default_factory=dict)
+    added: int = 0
+    updated: int = 0
+    deleted: int = 0
+    verified: int = 0
+    duration_seconds: float = 0.0
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything was as it should be."""
+        return self.exit_code == 0 and not self.problems
+
+    def note(self, problem: str, exit_code: int) -> None:
+        """Something is not as it should be; the first exit code stays."""
+        self.problems.append(problem)
+        self.exit_code = self.exit_code or exit_code

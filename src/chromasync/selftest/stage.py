@@ -1,0 +1,218 @@
+"""Where the self-test plays: the configured servers and store, or its own while it runs."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from chromasync.chroma import ChromaReader, ChromaWriter, Connection
+from chromasync.config import Settings
+from chromasync.demo.stage import loopback_without_proxy
+from chromasync.errors import NotFound, SettingsError
+from chromasync.localpostgres import LocalPostgres, LocalPostgresError
+from chromasync.localserver import ChromaServer, LocalServerError
+from chromasync.model import Side
+from chromasync.ports import Store
+from chromasync.selftest.primary import writable_primary
+from chromasync.store import open_store
+
+PREFIX = "chromasync-selftest-"
+USUAL_DATABASE = "default_database"
+ATTEMPTS = 3
+RETRY_SECONDS = 10.0
+"""The self-test's own requests give up sooner than the engine's."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Servers and store, ready to be used.
+
+    Attributes:
+        own: the servers are the self-test's, and nothing else is on them.
+    """
+
+    settings: Settings
+    folder: Path
+    own: bool
+
+    @property
+    def store_kind(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return self.settings.store_url.partition(":")[0].partition("+")[0]
+
+    def connection(self, side: Side) -> Connection:
+        """How to reach a server, with less patience than the engine has."""
+        server = self.settings.server(side)
+        return Connection(
+            side=side,
+            url=server.url,
+            headers=server.headers,
+            verify=server.tls_verify,
+            ca_file=server.ca_file,
+            client_cert=server.client_cert,
+            timeout_seconds=server.timeout_seconds,
+            attempts=ATTEMPTS,
+            retry_seconds=RETRY_SECONDS,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """All that the acts need.
+
+    Attributes:
+        application: changes the primary, as an application would.
+        prefix: begins the name of every collection that the self-test makes.
+    """
+
+    place: Place
+    primary: ChromaReader
+    application: ChromaWriter
+    replica: ChromaWriter
+    store: Store
+    tenant: str
+    database: str
+    prefix: str
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the place."""
+        return self.place.settings
+
+    @property
+    def only_ours(self) -> Settings:
+        """The settings of the place, for the self-test's own collections and nothing else."""
+        return self.settings.model_copy(
+            update={
+                "sync_tenants": (self.tenant,),
+                "sync_databases": (self.database,),
+                "sync_include": (f"{self.prefix}*",),
+                "sync_exclude": (),
+            }
+        )
+
+
+@contextmanager
+def find_place(settings: Settings, say: Say, *, sqlite: bool) -> Iterator[Place]:
+    """The configured servers and store, or own ones when nothing is configured.
+
+    Args:
+        sqlite: an own store shall be SQLite, even where PostgreSQL is installed.
+
+    Raises:
+        SettingsError: something is configured, but not all that is needed.
+        LocalServerError: no Chroma server is installed here, or it does not start.
+    """
+    configured = _is_configured(settings)
+    with ExitStack() as stack:
+        made = tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)
+        folder = Path(stack.enter_context(made))
+        if configured:
+            say("The servers and the store are those of the settings.")
+            yield Place(settings, folder, own=False)
+        else:
+            yield Place(_own_settings(stack, folder, say, sqlite=sqlite), folder, own=True)
+
+
+@contextmanager
+def open_stage(place: Place) -> Iterator[Stage]:
+    """Connections to the servers and the store of a place.
+
+    Raises:
+        ServerError: a server cannot be reached, or is not Chroma.
+        StoreError: the store cannot be used.
+    """
+    with (
+        ChromaReader(place.connection(Side.PRIMARY)) as primary,
+        writable_primary(place.connection(Side.PRIMARY)) as application,
+        ChromaWriter(place.connection(Side.REPLICA)) as replica,
+        ExitStack() as stack,
+    ):
+        for server in (primary, replica):
+            server.capabilities()
+        store = open_store(place.settings.store_url)
+        stack.callback(store.close)
+        tenant, database = _first_database(primary, place.settings)
+        prefix = f"{PREFIX}{secrets.token_hex(4)}-"
+        yield Stage(place, primary, application, replica, store, tenant, database, prefix)
+
+
+def _is_configured(settings: Settings) -> bool:
+    named = {
+        "PRIMARY_URL": bool(settings.primary_url),
+        "REPLICA_URL": bool(settings.replica_url),
+        "DATABASE_URL": settings.database_url is not None,
+    }
+    servers = named["PRIMARY_URL"] and named["REPLICA_URL"]
+    if servers or not any(named.values()):
+        return servers
+    present = " and ".join(name for name, given in named.items() if given)
+    absent = [name for name in ("PRIMARY_URL", "REPLICA_URL") if not named[name]]
+    missing, verb = " and ".join(absent), "is" if len(absent) == 1 else "are"
+    raise SettingsError(
+        f"{present} is set, but {missing} {verb} not.",
+        untouched="Nothing was started.",
+        hint="Set both servers to test with them, or nothing to test on servers of its own.",
+    )
+
+
+def _own_settings(stack: ExitStack, folder: Path, say: Say, *, sqlite: bool) -> Settings:
+    if find_spec("chromadb_rust_bindings") is None:
+        raise LocalServerError(
+            "No servers are configured, and no Chroma server is installed here to start.",
+            untouched="Nothing was started.",
+            hint="Set PRIMARY_URL and REPLICA_URL, or `pip install 'chromasync[demo]'`.",
+        )
+    stack.enter_context(loopback_without_proxy())
+    primary, replica = (
+        stack.enter_context(ChromaServer(folder / side.value))
+        for side in (Side.PRIMARY, Side.REPLICA)
+    )
+    say("Nothing is configured, so two Chroma servers were started for this test.")
+    store_url = None if sqlite else _own_postgres(stack, say)
+    if store_url is None:
+        store_url = f"sqlite:///{folder / 'chromasync.db'}"
+        say("Their store is an SQLite file, which several processes of one machine may share.")
+    return Settings(
+        primary_url=primary.url,
+        replica_url=replica.url,
+        sync_data_dir=folder,
+        database_url=SecretStr(store_url),
+    )
+
+
+def _own_postgres(stack: ExitStack, say: Say) -> str | None:
+    """URL of a PostgreSQL of our own; None where there is none to start."""
+    try:
+        server = stack.enter_context(LocalPostgres(durable=False))
+    except LocalPostgresError as error:
+        say(error.what)
+        return None
+    say("Their store is a PostgreSQL server, started for this test as well.")
+    return server.url
+
+
+def _first_database(primary: ChromaReader, settings: Settings) -> tuple[str, str]:
+    tenant = settings.sync_tenants[0]
+    present = primary.list_databases(tenant)
+    if settings.sync_databases is not None:
+        wanted = settings.sync_databases[0]
+    else:
+        wanted = next(iter(sorted(present, key=lambda name: name != USUAL_DATABASE)), "")
+    if wanted not in present:
+        raise NotFound(
+            f"The primary has no database {wanted!r} in tenant {tenant!r}.",
+            side=Side.PRIMARY,
+            untouched="Nothing was written.",
+            hint="Check SYNC_TENANTS and SYNC_DATABASES.",
+        )
+    return tenant, wanted

@@ -1,0 +1,127 @@
+"""The self-test from beginning to end: what happens, in which order, and what is said of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from chromasync.config import MaxDelete, Settings
+from chromasync.errors import ChromasyncError
+from chromasync.selftest.acts import Play, check_names, check_servers
+from chromasync.selftest.cleanup import clean_up
+from chromasync.selftest.crew import Crew
+from chromasync.selftest.report import FAILED, NOT_SHOWN, PASSED, TITLE, VERIFIED, SelftestReport
+from chromasync.selftest.stage import Place, Say, Stage, find_place, open_stage
+from chromasync.selftest.verdict import judge_sides
+from chromasync.selftest.watch import Watch, someone_leads
+from chromasync.status import reread_seconds
+
+OWN_SECONDS = 120.0
+"""Time limit where only the self-test's own processes are waited for."""
+CYCLES_WAITED_FOR = 4
+"""Intervals of a running coordinator that both acts together may take."""
+CHUNK_SIZE = 20
+QUICK = {
+    "sync_interval": 2.0,
+    "sync_chunk_size": CHUNK_SIZE,
+    "sync_workers": 1,
+    "sync_scrub_budget": 1.0,
+    "sync_lead_seconds": 10.0,
+    "sync_lease_seconds": 20.0,
+    "sync_coordinator_works": True,
+    "sync_max_delete": MaxDelete(10, is_percentage=True),
+}
+"""What our own coordinator and its workers do otherwise than the settings say."""
+
+
+def run_selftest(
+    settings: Settings, say: Say, *, timeout_seconds: float | None = None, sqlite: bool = False
+) -> SelftestReport:
+    """Run the self-test, say what happens, and report the figures.
+
+    Whatever it finds or meets is in the report; its exit code is the command's.
+
+    Args:
+        settings: the servers and the store, or none of them.
+        say: takes one line for people.
+        timeout_seconds: limit of all waiting; one that fits when None.
+        sqlite: an own store shall be SQLite, even where PostgreSQL is installed.
+    """
+    began = time.monotonic()
+    report = SelftestReport()
+    say(TITLE)
+    try:
+        with find_place(settings, say, sqlite=sqlite) as place, open_stage(place) as stage:
+            _describe(place, report)
+            _play(stage, say, report, timeout_seconds)
+    except ChromasyncError as error:
+        report.note(str(error), error.exit_code)
+    except Exception:
+        say(FAILED)
+        raise
+    report.duration_seconds = time.monotonic() - began
+    for problem in report.problems:
+        say(problem)
+    say(PASSED if report.passed else FAILED)
+    return report
+
+
+def _describe(place: Place, report: SelftestReport) -> None:
+    report.servers = "own" if place.own else "configured"
+    report.store = place.store_kind
+
+
+def _play(stage: Stage, say: Say, report: SelftestReport, timeout_seconds: float | None) -> None:
+    """Both acts and the verdict, with processes that end and collections that go in every case."""
+    check_servers(stage)
+    running = someone_leads(stage.store, stage.settings.sync_lead_seconds)
+    report.coordinator = "running" if running else "started"
+    if running:
+        check_names(stage)
+        say("A coordinator leads on this store already, so two workers are started to join it.")
+    else:
+        say("Nobody leads on this store, so a coordinator and two workers are started.")
+    settings = stage.settings if running else stage.only_ours.model_copy(update=QUICK)
+    seconds = timeout_seconds or _usual_seconds(stage, running=running)
+    with _cleaned_up(stage, say, report), Crew(settings, stage.place.folder) as crew:
+        watch = Watch(stage.store, crew.check, seconds)
+        play = Play(
+            stage,
+            crew,
+            watch,
+            say,
+            report,
+            running=running,
+            chunk_size=settings.sync_chunk_size,
+        )
+        play.copy()
+        play.change()
+        # the verdict is about servers at rest: nobody mends what it is about to find
+        crew.end()
+        if judge_sides(stage, play.subjects, say, report):
+            say(VERIFIED)
+
+
+@contextmanager
+def _cleaned_up(stage: Stage, say: Say, report: SelftestReport) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        problems = clean_up(stage, OWN_SECONDS + stage.settings.sync_interval)
+        for problem in problems:
+            report.note(problem, NOT_SHOWN)
+        if not problems:
+            say(
+                "Cleaned up: the test's processes have ended, its collections are gone from both "
+                "sides, and the store has forgotten them."
+            )
+
+
+def _usual_seconds(stage: Stage, *, running: bool) -> float:
+    """A time limit that fits; a running coordinator comes by when it does."""
+    if not running:
+        return OWN_SECONDS
+    settings, store = stage.settings, stage.store
+    reread = reread_seconds(store, settings, store.mirrors()) or 0.0
+    return OWN_SECONDS + CYCLES_WAITED_FOR * settings.sync_interval + reread

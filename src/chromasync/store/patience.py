@@ -1,0 +1,47 @@
+"""Repeats a store's method through a short outage: a restarted server, a lost connection.
+
+A connection may break after COMMIT was sent and before its answer came. Nobody knows then whether
+the transaction counts, so only what may be done twice is repeated, and every repeated method is
+written so that doing it twice is doing it once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
+
+import stamina
+
+from chromasync.store.core import Backend, Core
+
+S = TypeVar("S", bound=Core)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def patient(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+    """Let a method, which is one transaction and may be made twice, outlast a short outage."""
+
+    @wraps(method)
+    def outlasting(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return outlast(self.backend, lambda: method(self, *args, **kwargs))
+
+    return outlasting
+
+
+def outlast(backend: Backend, call: Callable[[], R]) -> R:
+    """What `call` returns, repeated for `backend.patience_seconds` while a repeat may help."""
+    if backend.patience_seconds <= 0:
+        return call()
+    for attempt in stamina.retry_context(
+        on=lambda error: backend.passes(error.__cause__),
+        attempts=None,
+        timeout=backend.patience_seconds,
+        wait_initial=0.1,
+        wait_max=2.0,
+        wait_jitter=0.5,
+    ):
+        with attempt:
+            return call()
+    raise AssertionError("stamina either returns or raises")

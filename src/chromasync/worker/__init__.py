@@ -1,0 +1,1 @@
+"""Workers: threads of this process that claim tasks, reconcile their chunks, record the outcome."""

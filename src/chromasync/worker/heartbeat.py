@@ -1,0 +1,116 @@
+"""What a process does for all others beside its work: proof of life, and the rescue of tasks.
+
+Any process rescues: it returns tasks to the queue whose lease ran out, whoever held them. Proofs
+of life are for people; no decision rests on them.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import threading
+import uuid
+from collections.abc import Callable
+
+import psutil
+import structlog
+
+from chromasync import __version__
+from chromasync.errors import ChromasyncError
+from chromasync.model import WorkerBeat, WorkerStatus
+from chromasync.ports import Store
+from chromasync.worker.attempt import MAX_RETRIES
+
+RESCUE_SECONDS = 2.5
+BEAT_SECONDS = 15.0
+
+log = structlog.get_logger()
+
+
+def process_name() -> str:
+    """A name for this process that no other process ever has: host:pid:start:random."""
+    started = psutil.Process().create_time()
+    return f"{socket.gethostname()}:{os.getpid()}:{started}:{uuid.uuid4().hex[:8]}"
+
+
+class Heartbeat:
+    """A thread that beats and rescues until it is stopped.
+
+    Args:
+        store: the state store.
+        name: this process, see `process_name`.
+        current_task: the id of a task that is being worked on, or None.
+        rescued: called when tasks were returned to the queue.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        current_task: Callable[[], int | None],
+        rescued: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._name = name
+        self._current_task = current_task
+        self._rescued = rescued
+        self._process = psutil.Process()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Beat once, and go on on a thread."""
+        self._process.cpu_percent()
+        self.beat(WorkerStatus.ACTIVE)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop, and say so."""
+        self._stop.set()
+        self._thread.join()
+        self._try(lambda: self.beat(WorkerStatus.STOPPED))
+
+    def drain(self) -> None:
+        """Say that this process claims no more."""
+        self._try(lambda: self.beat(WorkerStatus.DRAINING))
+
+    def beat(self, status: WorkerStatus) -> None:
+        """Write this process's proof of life, with its own memory and CPU."""
+        self._store.beat(
+            WorkerBeat(
+                worker_id=self._name,
+                status=status,
+                current_task_id=self._current_task(),
+                memory_mb=self._process.memory_info().rss / 1e6,
+                cpu_percent=self._process.cpu_percent(),
+                hostname=socket.gethostname(),
+                pid=os.getpid(),
+                version=__version__,
+            )
+        )
+
+    def _run(self) -> None:
+        since_beat = 0.0
+        while True:
+            pause = RESCUE_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311 (not all at once)
+            if self._stop.wait(pause):
+                return
+            self._try(self._rescue)
+            since_beat += pause
+            if since_beat >= BEAT_SECONDS:
+                self._try(lambda: self.beat(WorkerStatus.ACTIVE))
+                since_beat = 0.0
+
+    def _rescue(self) -> None:
+        count = self._store.rescue_tasks(max_retries=MAX_RETRIES)
+        if count:
+            log.warning("rescued tasks of silent workers", count=count)
+            self._rescued()
+
+    @staticmethod
+    def _try(step: Callable[[], None]) -> None:
+        try:
+            step()
+        except ChromasyncError as error:
+            log.warning("no proof of life", reason=str(error))

@@ -1,0 +1,231 @@
+"""The worker threads of this process: claim, attempt, and, in the end, drain.
+
+The pool lives as long as the process's role. While tasks are there, each thread claims one at a
+time, oldest first; nothing is claimed ahead, so a task that is held is a task that is worked on,
+and only such tasks are charged when a process dies. When there are none, the threads look again
+twice a second or so, or as soon as `wake` tells them.
+
+Draining: no more claims; the tasks at hand may be finished for `DRAIN_SECONDS`; then their leases
+are taken away, so that they are put down before the next write; what hangs in a server even then is
+handed back from outside.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+import time
+
+import psutil
+import structlog
+
+from chromasync.errors import ChromasyncError
+from chromasync.lease import LeaseKeeper, monotonic
+from chromasync.model import Task
+from chromasync.ports import Store
+from chromasync.reconcile.chunk import ChunkReconciler
+from chromasync.worker.attempt import Attempts
+from chromasync.worker.gate import Gate
+from chromasync.worker.heartbeat import Heartbeat
+
+IDLE_SECONDS = 0.5
+PAUSE_SECONDS = 5.0
+LONGEST_PAUSE_SECONDS = 60.0
+DRAIN_SECONDS = 18.0
+PUT_DOWN_SECONDS = 3.0
+MEMORY_SHARE = 0.85
+
+log = structlog.get_logger()
+
+
+class WorkerPool:
+    """The worker threads of this process.
+
+    Args:
+        store: the state store.
+        reconciler: does the work of one task.
+        name: this process, see `heartbeat.process_name`.
+        threads: how many tasks at a time; with none, it only beats and rescues.
+        lease_seconds: see `lease`.
+        memory_mb: with this much memory nearly used, only one thread works; None for no limit.
+
+    Attributes:
+        progressed: set whenever a task ended or trouble came.
+        trouble: why tasks were handed back last: a server or the store cannot be reached. It is
+            gone when a task succeeds again, or `wake` is called.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        reconciler: ChunkReconciler,
+        *,
+        name: str,
+        threads: int,
+        lease_seconds: float,
+        memory_mb: int | None = None,
+    ) -> None:
+        self._store = store
+        self._memory_bytes = math.inf if memory_mb is None else memory_mb * 1e6 * MEMORY_SHARE
+        self._process = psutil.Process()
+        self._lease_seconds = lease_seconds
+        self._keeper = LeaseKeeper(store.urgent(), lease_seconds)
+        self._heartbeat = Heartbeat(store, name, self._current_task, self._notify)
+        self._abandoned = threading.Event()
+        self._attempts = Attempts(store, reconciler, self._note_trouble, self._abandoned)
+        self._gate = Gate()
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._ended = False
+        self._paused_until = 0.0
+        self._next_pause = PAUSE_SECONDS
+        self._busy: dict[str, int | None] = {}
+        self._threads = [
+            threading.Thread(target=self._run, args=(n,), name=f"worker-{n}", daemon=True)
+            for n in range(threads)
+        ]
+        self.progressed = threading.Event()
+        self.trouble: ChromasyncError | None = None
+        self.name = name
+
+    def start(self) -> None:
+        """Start the threads; raises StoreError when the store cannot be reached."""
+        self._heartbeat.start()
+        self._keeper.start()
+        for thread in self._threads:
+            thread.start()
+
+    def wake(self) -> None:
+        """Tell idle and pausing threads that there may be tasks."""
+        with self._wake:
+            self._clear_trouble()
+            self._wake.notify_all()
+
+    @property
+    def alive(self) -> bool:
+        """Whether every thread is still running."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    def drain(self) -> None:
+        """Finish or put down the tasks at hand, claim no more, end the threads; once is enough."""
+        if self._ended:
+            return
+        self._ended = True
+        with self._wake:
+            self._stopping = True
+            self._wake.notify_all()
+        self._gate.close()
+        if not self._joined(0.0):
+            self._heartbeat.drain()
+        if not self._joined(DRAIN_SECONDS):
+            for lease in self._keeper.held():
+                lease.lose()
+            self._joined(PUT_DOWN_SECONDS)
+        self._abandoned.set()
+        if not self._joined(1.0):
+            self._hand_back()
+        self._keeper.stop()
+        self._heartbeat.stop()
+
+    # ---- one thread -------------------------------------------------------------------------
+
+    def _run(self, number: int) -> None:
+        claim = _new_claim()
+        while not self._stopping:
+            worked = False
+            try:
+                if self._begin(number):
+                    worked = self._work_once(number, claim)
+                    claim = _new_claim()
+            except ChromasyncError as error:
+                # the claim keeps its number: if only its answer was lost, it is given again
+                self._note_trouble(error)
+            if not worked:
+                self._idle()
+
+    def _begin(self, number: int) -> bool:
+        """Take a place at work if memory allows it; with none at work, one always may begin."""
+        with self._wake:
+            if monotonic() < self._paused_until or not self._gate.free:
+                return False
+            if self._busy and self._process.memory_info().rss >= self._memory_bytes:
+                return False
+            self._busy[str(number)] = None
+            return True
+
+    def _work_once(self, number: int, claim: int) -> bool:
+        """Claim and do one task, then give the place up; whether there was one."""
+        try:
+            asked_at = monotonic()
+            task = self._store.claim_task(self.name, self._lease_seconds, claim)
+            if task is None:
+                return False
+            self._busy[str(number)] = task.id
+            self._do(task, asked_at)
+            return True
+        finally:
+            self._busy.pop(str(number), None)
+
+    def _do(self, task: Task, asked_at: float) -> None:
+        lease = self._keeper.hold(task, asked_at)
+        try:
+            with self._gate.passing(alone=task.retry_count > 0) as entered:
+                if not entered:
+                    self._store.release_tasks([task])
+                elif self._attempts.make(task, lease):
+                    self._clear_trouble()
+        finally:
+            self._keeper.let_go(task)
+            self.progressed.set()
+
+    def _idle(self) -> None:
+        with self._wake:
+            if not self._stopping:
+                self._wake.wait(IDLE_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 (spread)
+
+    # ---- all threads ------------------------------------------------------------------------
+
+    def _current_task(self) -> int | None:
+        return next((task_id for task_id in list(self._busy.values()) if task_id), None)
+
+    def _notify(self) -> None:
+        with self._wake:
+            self._wake.notify_all()
+
+    def _note_trouble(self, error: ChromasyncError) -> None:
+        """Let every thread pause: longer each time, until a task succeeds."""
+        if self.trouble is None or str(self.trouble) != str(error):
+            log.warning("paused", reason=str(error))
+        with self._wake:
+            if monotonic() >= self._paused_until:
+                self._paused_until = monotonic() + self._next_pause
+                self._next_pause = min(2 * self._next_pause, LONGEST_PAUSE_SECONDS)
+            self.trouble = error
+        self.progressed.set()
+
+    def _clear_trouble(self) -> None:
+        self.trouble = None
+        self._paused_until = 0.0
+        self._next_pause = PAUSE_SECONDS
+
+    def _joined(self, seconds: float) -> bool:
+        """Wait for the threads; whether all have ended."""
+        deadline = time.monotonic() + seconds
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _hand_back(self) -> None:
+        for lease in self._keeper.held():
+            log.warning("handed back unfinished", task=lease.task.id)
+            lease.lose()
+            try:
+                self._attempts.put_down(lease.task)
+            except ChromasyncError as error:
+                log.warning("not handed back; its lease runs out", reason=str(error))
+
+
+def _new_claim() -> int:
+    return random.getrandbits(63)

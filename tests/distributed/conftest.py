@@ -1,0 +1,75 @@
+"""Fixtures for tests with several real processes, a real PostgreSQL and real Chroma servers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from chromasync.localpostgres import LocalPostgres
+from tests.chaos.faults import calm
+from tests.distributed.fleet import Fleet
+from tests.support.stage import Servers, Stage
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def shared_postgres() -> Iterator[LocalPostgres]:
+    """A PostgreSQL server for all tests that leave it alone."""
+    with LocalPostgres(durable=False) as server:
+        yield server
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[LocalPostgres]:
+    """A PostgreSQL server for one test that stops and starts it."""
+    with LocalPostgres(durable=False) as server:
+        yield server
+
+
+@pytest.fixture
+def stage(servers: Servers, tmp_path: Path) -> Iterator[Stage]:
+    """A database of its own on both servers; the engine never writes to the primary's."""
+    stage = Stage(servers, tmp_path / "state")
+    yield stage
+    stage.close()
+    calm(servers.primary_proxy, servers.replica_proxy)
+    assert servers.primary_proxy.writes() == []
+
+
+@pytest.fixture
+def database_url(shared_postgres: LocalPostgres) -> str:
+    """An empty database for the state store."""
+    return shared_postgres.database(f"fleet{next(_numbers)}")
+
+
+@pytest.fixture
+def database_url_2(shared_postgres: LocalPostgres) -> str:
+    """Another empty database."""
+    return shared_postgres.database(f"fleet{next(_numbers)}")
+
+
+MakeFleet = Callable[..., Fleet]
+
+
+@pytest.fixture
+def make_fleet(stage: Stage) -> Iterator[MakeFleet]:
+    """Makes fleets on one stage; every process is gone when the test ends."""
+    fleets: list[Fleet] = []
+
+    def make(url: str, **settings: str) -> Fleet:
+        fleets.append(Fleet(stage, url, **settings))
+        return fleets[-1]
+
+    yield make
+    for fleet in fleets:
+        fleet.close()
+
+
+@pytest.fixture
+def fleet(make_fleet: MakeFleet, database_url: str) -> Fleet:
+    """Processes over PostgreSQL."""
+    return make_fleet(database_url)

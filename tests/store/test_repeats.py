@@ -1,0 +1,208 @@
+"""A lost answer to COMMIT is harmless: every repeated method done twice is done once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from chromasync import faultpoints
+from chromasync.errors import StoreUnavailable
+from chromasync.model import (
+    Cycle,
+    CycleStatus,
+    Deletion,
+    Hold,
+    HoldKind,
+    Mirror,
+    Quarantined,
+    Task,
+    Term,
+)
+from chromasync.store import SqlStore, open_store
+from chromasync.store.schema import Instant, metadata
+from tests.store.conftest import Opener
+from tests.store.samples import (
+    COLLECTION,
+    beat_of,
+    chunk_of,
+    claim_one,
+    expire,
+    plan_into,
+    planned,
+    result_for,
+    task_for,
+)
+from tests.support.postgres import Databases
+
+MIRROR = Mirror(COLLECTION, "t", "d", "n")
+HOLD = Hold(COLLECTION, "n", HoldKind.DROP, 1, "r")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A store in the middle of a cycle."""
+
+    store: SqlStore
+    term: Term
+    cycle: Cycle
+    held: Task
+    expired: Task
+    free_chunk: int
+    deletion: Deletion
+
+
+def arranged(store: SqlStore) -> Scene:
+    """One completed, one held, one expired and one waiting task; something of everything else."""
+    store.save_mirror(MIRROR)
+    store.save_hold(HOLD)
+    store.beat(beat_of())
+    term = store.take_lead("me", 60)
+    assert term is not None
+    cycle = planned(store, 4)
+    done = claim_one(store)
+    aside = [Quarantined(COLLECTION, "0-a", "bad", absent=True)]
+    assert store.complete_task(done, result_for(store, done, gone=["0-b"], quarantined=aside))
+    held, expired = claim_one(store), claim_one(store)
+    expire(store, expired)
+    (deletion,) = store.deletions(COLLECTION)
+    return Scene(store, term, cycle, held, expired, done.chunk_id, deletion)
+
+
+REPEATED: dict[str, Callable[[Scene], object]] = {
+    "save_mirror": lambda s: s.store.save_mirror(Mirror(COLLECTION, "t", "d", "other")),
+    "forget_mirror": lambda s: s.store.forget_mirror(COLLECTION),
+    "forget_chunks": lambda s: s.store.forget_chunks(COLLECTION),
+    "distrust": lambda s: s.store.distrust(COLLECTION),
+    "replace_surplus": lambda s: s.store.replace_surplus(COLLECTION, [["x"], ["y"]]),
+    "finish_deletion": lambda s: s.store.finish_deletion(s.deletion, []),
+    "add_tasks": lambda s: s.store.add_tasks(s.cycle.id, [task_for(s.free_chunk)]),
+    "claim_task": lambda s: s.store.claim_task("w", 60, 7),
+    "complete_task": lambda s: s.store.complete_task(
+        s.held, result_for(s.store, s.held, gone=["1-a"])
+    ),
+    "fail_task": lambda s: s.store.fail_task(s.held, "no\0", max_retries=5),
+    "release_tasks": lambda s: s.store.release_tasks([s.held]),
+    "renew_tasks": lambda s: s.store.renew_tasks([s.held], 500),
+    "rescue_tasks": lambda s: s.store.rescue_tasks(max_retries=5),
+    "cancel_tasks": lambda s: s.store.cancel_tasks("no"),
+    "beat": lambda s: s.store.beat(beat_of("another")),
+    "take_lead": lambda s: s.store.take_lead("me", 60),
+    "give_up_lead": lambda s: s.store.give_up_lead(s.term),
+    "open_cycle": lambda s: s.store.open_cycle(),
+    "close_cycle": lambda s: s.store.close_cycle(s.cycle.id, CycleStatus.FAILED, 3, "x"),
+    "save_hold": lambda s: s.store.save_hold(Hold(COLLECTION, "n", HoldKind.DELETES, 1, "r")),
+    "clear_hold": lambda s: s.store.clear_hold(COLLECTION, HoldKind.DROP),
+    "approve": lambda s: s.store.approve(COLLECTION, HoldKind.DROP),
+    "prune_history": lambda s: s.store.prune_history(keep_seconds=0, keep_tasks=0),
+}
+COUNTING = {"add_tasks", "rescue_tasks", "cancel_tasks", "prune_history"}
+"""These say how much they did, which after a repeat is how much was left."""
+
+UNEQUAL = {"claim_number", "duration_seconds", "records_per_second"}
+"""Columns that differ from one time to the next."""
+
+READING = {
+    *("mirrors", "mirror", "chunk_heads", "load_chunk", "deletions", "quarantined"),
+    *("task_counts", "failed_tasks", "workers", "now", "cycles", "cycle_counts"),
+    *("records_per_second", "holds", "schema_version", "connections"),
+}
+NOT_REPEATED = {"save_chunks"}
+VIEWS = {"led_by", "urgent", "close", "backend"}
+
+
+def content_of(store: SqlStore) -> dict[str, list[tuple[Any, ...]]]:
+    """All rows, with instants, durations and random numbers told apart only from none.
+
+    The number of a deletion says nothing, and is left out.
+    """
+    found = {}
+    for table in metadata.sorted_tables:
+        with store._reading() as tx:
+            rows = tx.execute(select(table)).all()
+        shown = [c.name != "id" or table.name != "sync_deletions" for c in table.c]
+        opaque = [isinstance(c.type, Instant) or c.name in UNEQUAL for c in table.c]
+        found[table.name] = sorted(
+            tuple(
+                (value is not None) if hide else value
+                for value, hide, show in zip(row, opaque, shown, strict=True)
+                if show
+            )
+            for row in rows
+        )
+    return found
+
+
+class LoseOneAnswer:
+    """Breaks the connection once, right after a commit."""
+
+    def __init__(self) -> None:
+        self.lost = 0
+
+    def __call__(self, point: str) -> None:
+        if point == faultpoints.AFTER_COMMIT and not self.lost:
+            self.lost += 1
+            raise ConnectionResetError("the answer to COMMIT was lost")
+
+
+@pytest.fixture
+def two_scenes(databases: Databases) -> Iterator[tuple[Scene, Scene]]:
+    """The same scene in two databases."""
+    urls = [databases.take(), databases.take()]
+    stores = [open_store(url) for url in urls]
+    yield arranged(stores[0]), arranged(stores[1])
+    for store, url in zip(stores, urls, strict=True):
+        store.close()
+        databases.give_back(url)
+
+
+def comparable(result: object) -> object:
+    """A result without its instants."""
+    if isinstance(result, Task):
+        return (result.id, result.fence, result.chunk_id, result.retry_count)
+    if isinstance(result, Cycle):
+        return (result.id, result.status, result.counts, result.error)
+    return result
+
+
+@pytest.mark.parametrize("name", REPEATED)
+def test_a_lost_answer_changes_nothing(two_scenes: tuple[Scene, Scene], name: str) -> None:
+    """The method is repeated by itself; rows and result are those of one call."""
+    once, twice = two_scenes
+    expected = REPEATED[name](once)
+    lose = LoseOneAnswer()
+    with faultpoints.injected(lose):
+        result = REPEATED[name](twice)
+    assert lose.lost == 1
+    assert content_of(twice.store) == content_of(once.store)
+    if name not in COUNTING:
+        assert comparable(result) == comparable(expected)
+
+
+def test_every_method_is_accounted_for() -> None:
+    """A new method of the store is put to the test above, or it is known why not."""
+    public = {name for name in dir(SqlStore) if not name.startswith("_")}
+    assert public == set(REPEATED) | READING | NOT_REPEATED | VIEWS
+    outlasting = {name for name in public if hasattr(getattr(SqlStore, name), "__wrapped__")}
+    assert outlasting | {"open_cycle"} == set(REPEATED) | READING
+
+
+def test_adding_chunks_is_not_repeated(pg_store: SqlStore) -> None:
+    """A second insert would double them, so the caller is told that the answer was lost."""
+    with faultpoints.injected(LoseOneAnswer()), pytest.raises(StoreUnavailable):
+        pg_store.save_chunks([chunk_of(["a"])])
+    assert len(pg_store.chunk_heads(COLLECTION)) == 1
+
+
+def test_nothing_is_repeated_where_patience_is_none(opener: Opener, pg_store: SqlStore) -> None:
+    """SQLite has waited already, and what is urgent must fail soon."""
+    for store in (opener(), pg_store):
+        urgent = store.urgent()
+        cycle = planned(store, 0)
+        plan_into(store, cycle, 1)
+        task = claim_one(store)
+        with faultpoints.injected(LoseOneAnswer()), pytest.raises(StoreUnavailable):
+            urgent.renew_tasks([task], 60)
