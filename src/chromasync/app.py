@@ -14,6 +14,7 @@ from chromasync.chroma import ChromaReader, ChromaWriter, Connection
 from chromasync.config import Role, Settings
 from chromasync.doctor import examine
 from chromasync.errors import ChromasyncError, Stopped
+from chromasync.guard import refuse_equal_urls
 from chromasync.model import Hold, Side
 from chromasync.ports import Progress, Store
 from chromasync.preview import Preview
@@ -54,8 +55,9 @@ class Application:
 
     @property
     def servers(self) -> tuple[ChromaReader, ChromaWriter]:
-        """Primary (which cannot be written) and replica; raises SettingsError."""
+        """Primary (which cannot be written) and replica; raises SettingsError, GuardRefusal."""
         if self._servers is None:
+            refuse_equal_urls(self.settings.primary_url, self.settings.replica_url)
             primary = self._stack.enter_context(ChromaReader(self.connection(Side.PRIMARY)))
             replica = self._stack.enter_context(ChromaWriter(self.connection(Side.REPLICA)))
             self._servers = primary, replica

@@ -34,7 +34,8 @@ _METADATA_NAMES = {
 _CHANGEABLE = ("ef_search", "max_neighbors", "resize_factor", "sync_threshold")
 _CHANGEABLE_HNSW = {*_CHANGEABLE, "num_threads", "batch_size"}
 _CHANGEABLE_SPANN = {"ef_search", "search_nprobe"}
-_UNSAID_FUNCTIONS = ({"type": "legacy"}, {"type": "unknown"})
+_NO_FUNCTION = {"type": "legacy"}
+_UNSAID_FUNCTIONS = (_NO_FUNCTION, {"type": "unknown"})
 _INDEXES_OFF = {"fts_index", "vector_index", "sparse_vector_index"}
 
 
@@ -129,6 +130,7 @@ def configuration_change(
     change: dict[str, Any] = {}
     if left.index == right.index == "hnsw":
         hnsw = {n: getattr(left, n) for n in _CHANGEABLE if getattr(left, n) != getattr(right, n)}
+        hnsw |= _batch_size_change(primary, replica)
         change |= {"hnsw": hnsw} if hnsw else {}
     if left.index == right.index == "spann":
         spann = {
@@ -137,9 +139,23 @@ def configuration_change(
             if left.spann[n] != right.spann.get(n)
         }
         change |= {"spann": spann} if spann else {}
-    if left.embedding_function and left.embedding_function != right.embedding_function:
-        change["embedding_function"] = dict(left.embedding_function)
+    # a server of the time before descriptors says nothing of them, and leaves the replica's alone
+    told = left.embedding_function or "embedding_function" in primary.configuration
+    if told and left.embedding_function != right.embedding_function:
+        change["embedding_function"] = dict(left.embedding_function or _NO_FUNCTION)
     return change
+
+
+def _batch_size_change(primary: Collection, replica: Collection) -> dict[str, Any]:
+    """`batch_size` where both sides tell it, which only a schema does.
+
+    Its neighbour `num_threads` is the host's own: a server takes its number of processors.
+    """
+    mine, theirs = (
+        (_vector_config(side.schema or {}).get("hnsw") or {}).get("batch_size")
+        for side in (primary, replica)
+    )
+    return {"batch_size": mine} if mine and theirs and mine != theirs else {}
 
 
 def changeable(configuration: Mapping[str, Any]) -> dict[str, Any]:

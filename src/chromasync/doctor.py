@@ -12,7 +12,7 @@ from chromasync.errors import ChromasyncError
 from chromasync.guard import refuse_same_server
 from chromasync.model import Capabilities, Side
 from chromasync.reports import Check, DoctorReport, ExaminedServer
-from chromasync.store import open_store
+from chromasync.store import open_store, store_exists
 
 Connect = Callable[[Side], Connection]
 
@@ -77,13 +77,18 @@ def _collection_ids(reader: ChromaReader, settings: Settings) -> set[str]:
 
 def _examine_store(settings: Settings, checks: list[Check]) -> int | None:
     try:
+        if not store_exists(settings.store_url):
+            checks.append(Check("state store", "is not there yet; the first cycle makes it"))
+            return None
         store = open_store(settings.store_url)
     except ChromasyncError as error:
         checks.append(Check("state store", str(error), error.exit_code))
         return None
     try:
         version = store.schema_version()
-        checks.append(Check("state store", f"opens, schema version {version}"))
+        connections = store.connections()
+        more = f", {connections}" if connections else ""
+        checks.append(Check("state store", f"opens, schema version {version}{more}"))
         return version
     finally:
         store.close()

@@ -91,6 +91,20 @@ def refuse_same_server(primary_ids: Container[str], replica_ids: Container[str])
         )
 
 
+def refuse_equal_urls(primary_url: str, replica_url: str) -> None:
+    """Raise when both URLs are one; a server without collections would not give itself away.
+
+    Raises:
+        GuardRefusal: PRIMARY_URL and REPLICA_URL are the same.
+    """
+    if primary_url.rstrip("/") == replica_url.rstrip("/"):
+        raise GuardRefusal(
+            f"PRIMARY_URL and REPLICA_URL are the same ({primary_url}).",
+            untouched="Nothing was written to either side.",
+            hint="Point REPLICA_URL at a server of its own, with an empty data folder.",
+        )
+
+
 def refuse_swapped(
     primary_ids: Container[str], known_replica_ids: Container[str], primary_url: str
 ) -> None:

@@ -414,6 +414,20 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class Brief:
+    """What the ledger tells the worker of a task, all as of one instant.
+
+    Attributes:
+        chunk: None when it was forgotten meanwhile; so the mirror.
+        quarantined: the records of the collection that were set aside.
+    """
+
+    chunk: Chunk | None
+    mirror: Mirror | None
+    quarantined: list[Quarantined]
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkResult:
     """What came of reconciling one chunk: its new ledger entry and what else to record.
 

@@ -20,6 +20,7 @@ from chromasync.cycle.census import pages
 from chromasync.cycle.collections import why_incompatible
 from chromasync.cycle.listing import list_primary, list_replica, place_of
 from chromasync.definition import configuration_change, creatable, effective
+from chromasync.guard import refuse_same_server
 from chromasync.ledger.digest import embedding_digests, id_digests, payload_digests
 from chromasync.ledger.idset import IdSet
 from chromasync.model import DIGEST_BYTES, Capabilities, Collection, Records
@@ -82,11 +83,13 @@ class Verifier:
         """Compare everything, or a random sample of the records of each collection.
 
         Raises:
+            GuardRefusal: both URLs lead to one server, which would equal itself.
             ServerError: one side could not be read.
         """
         began = time.monotonic()
         primary = list_primary(self._primary, self._settings)
         replica = list_replica(self._replica, self._settings, primary)
+        refuse_same_server(primary.collections.keys(), replica.collections.keys())
         wants = self._settings.wants_collection
         lefts = {k: c for k, c in primary.by_place().items() if wants(c.name)}
         rights = {k: c for k, c in replica.by_place().items() if wants(c.name)}

@@ -152,3 +152,16 @@ def test_a_primary_of_the_wrong_name_is_not_an_empty_one(stage: Stage) -> None:
     """A database that the primary does not have is an error, not a reason to delete."""
     stage.sync()
     refused(stage, 4, "nowhere", SYNC_DATABASES="nowhere")
+
+
+def test_swapped_urls_before_the_first_cycle(stage: Stage) -> None:
+    """No ledger tells them apart yet: what only the true primary has is held, not dropped."""
+    before = contents(stage)
+    proxies = stage.servers.primary_proxy, stage.servers.replica_proxy
+    writes = [len(proxy.writes()) for proxy in proxies]
+    for _ in range(3):
+        ended = stage.command("sync", PRIMARY_URL=proxies[1].url, REPLICA_URL=proxies[0].url)
+        assert ended.returncode == 4, ended.stderr
+        assert "the primary never had it" in " ".join(ended.stdout.split())
+    assert contents(stage) == before
+    assert [len(proxy.writes()) for proxy in proxies] == writes

@@ -425,13 +425,24 @@ def test_a_surplus_collection_is_held_and_an_approval_drops_it(stage: Stage) -> 
 # ---- the identity guard ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", ["the same URL", "another name", "a proxy"])
+@pytest.mark.parametrize("records", [0, 3], ids=["empty", "filled"])
+def test_one_url_on_both_sides_is_refused(stage: Stage, records: int) -> None:
+    """Even a server without a collection, which would look identical to itself."""
+    if records:
+        stage.create(count=records)
+    proxy = stage.servers.primary_proxy
+    for attempt in (stage.sync, stage.plan):
+        with pytest.raises(GuardRefusal, match="are the same"):
+            attempt(REPLICA_URL=f"{proxy.url}/")
+    assert proxy.writes() == []
+
+
+@pytest.mark.parametrize("way", ["another name", "a proxy"])
 def test_one_server_on_both_sides_is_refused(stage: Stage, way: str) -> None:
     """However its address is written, nothing is written to it."""
     stage.create(count=3)
     proxy = stage.servers.primary_proxy
     replica_url = {
-        "the same URL": proxy.url,
         "another name": proxy.url.replace("127.0.0.1", "localhost"),
         "a proxy": stage.servers.primary.url,
     }[way]

@@ -97,11 +97,14 @@ def assert_guide(lines: list[str]) -> None:
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
-    """Running processes whose command line names `folder`."""
+    """Running processes whose command line names `folder`, or which stand inside of it."""
     return [
         process
-        for process in psutil.process_iter(["cmdline", "status"])
-        if str(folder) in " ".join(process.info["cmdline"] or ())
+        for process in psutil.process_iter(["cmdline", "cwd", "status"])
+        if (
+            str(folder) in " ".join(process.info["cmdline"] or ())
+            or str(process.info["cwd"]).startswith(f"{folder}/")
+        )
         and process.info["status"] != psutil.STATUS_ZOMBIE
     ]
 

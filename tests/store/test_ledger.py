@@ -12,6 +12,8 @@ from sqlalchemy import delete, update
 from chromasync.errors import DamagedChunk, StoreUnusable
 from chromasync.ledger.digest import ids_digest
 from chromasync.model import (
+    Brief,
+    ChunkResult,
     DeletionKind,
     Hold,
     HoldKind,
@@ -77,6 +79,33 @@ def test_a_mirror_comes_back_as_it_was_saved(store: SqlStore) -> None:
     assert store.mirrors() == [mirror]
     assert store.mirror(COLLECTION) == mirror
     assert store.mirror(OTHER) is None
+
+
+def test_a_brief_is_what_a_worker_must_know(store: SqlStore) -> None:
+    """Chunk, mirror and quarantine of a task's collection; None where something was forgotten."""
+    planned(store, 1)
+    mirror = Mirror(COLLECTION, "t", "d", "books", "replica")
+    store.save_mirror(mirror)
+    task = claim_one(store)
+    aside = [Quarantined(COLLECTION, "0-a", "why", True)]
+    chunk = loaded(store, task.chunk_id)
+    assert store.brief(task) == Brief(chunk, mirror, [])
+    store.complete_task(task, ChunkResult(chunk, [], aside, OpCounts()))
+    brief = store.brief(task)
+    assert (brief.chunk, brief.mirror) == (store.load_chunk(task.chunk_id), mirror)
+    assert [q.record_id for q in brief.quarantined] == ["0-a"]
+    store.forget_mirror(COLLECTION)
+    assert store.brief(task) == Brief(None, None, [])
+
+
+def test_tasks_are_counted_by_who_did_them(store: SqlStore) -> None:
+    """Completed tasks of the collections asked for, and of no others."""
+    planned(store, 3)
+    for worker in ("one", "two", "one"):
+        task = claim_one(store, worker)
+        store.complete_task(task, result_for(store, task))
+    assert store.tasks_by_worker([COLLECTION, "unknown"]) == {"one": 2, "two": 1}
+    assert store.tasks_by_worker([OTHER]) == store.tasks_by_worker([]) == {}
 
 
 def test_an_instant_of_another_time_zone_comes_back_in_utc(store: SqlStore) -> None:

@@ -11,6 +11,7 @@ from chromasync.guard import (
     judge_deletes,
     judge_drop,
     judge_replacement,
+    refuse_equal_urls,
     refuse_same_server,
     refuse_swapped,
 )
@@ -144,6 +145,13 @@ def test_one_server_on_both_sides_is_refused() -> None:
         refuse_same_server({"a", "b"}, {"b", "c"})
     assert caught.value.untouched == "Nothing was written to either side."
     assert caught.value.exit_code == 4
+
+
+def test_one_url_for_both_sides_is_refused() -> None:
+    """A slash at the end makes no difference."""
+    refuse_equal_urls("http://p", "http://r")
+    with pytest.raises(GuardRefusal, match=r"are the same \(http://p\)"):
+        refuse_equal_urls("http://p", "http://p/")
 
 
 def test_swapped_servers_are_refused() -> None:

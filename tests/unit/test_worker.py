@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -488,8 +489,10 @@ def test_two_pools_of_the_same_name_do_no_harm(store: SqlStore) -> None:
     one, other = Reconciler(), Reconciler()
     with pool_of(store, one) as first, pool_of(store, other) as second:
         assert first.name == second.name
-        until(first, lambda: store.task_counts(cycle.id).live == 0 or second.progressed.is_set())
-        until(second, is_done(store, cycle.id)) if store.task_counts(cycle.id).live else None
+        deadline = time.monotonic() + PATIENCE
+        while store.task_counts(cycle.id).live:
+            assert time.monotonic() < deadline
+            first.progressed.wait(0.02)
     assert sorted(one.seen + other.seen) == sorted(states(store))
     assert store.task_counts(cycle.id).completed == 12
 
@@ -512,6 +515,28 @@ def test_what_hangs_is_handed_back_when_the_pool_stops(
         answer.set()
         pool._threads[0].join(PATIENCE)
     assert store.task_counts(store.cycles(1)[0].id).completed == 0, "its completion was refused"
+
+
+def test_tasks_at_hand_can_be_recalled(store: SqlStore) -> None:
+    """They are put down before their next write, and none is claimed until the block ends."""
+    cycle = planned(store, 2)
+    go_on = threading.Event()
+
+    def act(task: Task, permit: Permit) -> None:
+        assert go_on.wait(PATIENCE)
+        permit()
+
+    reconciler = Reconciler(act)
+    with pool_of(store, reconciler) as pool:
+        reconciler.began.get(timeout=PATIENCE)
+        threading.Timer(0.1, go_on.set).start()
+        with pool.recalled():
+            assert list(states(store).values()) == [("pending", 0, None)] * 2
+            assert store.cancel_tasks("ended early") == 2
+        assert store.task_counts(cycle.id).failed == 2
+        again = planned(store, 1)
+        until(pool, is_done(store, again.id))
+    assert store.task_counts(again.id).completed == 1
 
 
 def test_what_was_done_is_recorded_when_the_store_is_back(

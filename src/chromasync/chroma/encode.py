@@ -94,6 +94,11 @@ def change_sizes(changes: Sequence[Change], capabilities: Capabilities) -> list[
     return sizes
 
 
+def id_sizes(ids: Sequence[str]) -> list[int]:
+    """Bytes of each id in a body that names records."""
+    return [_size((name,)) for name in ids]
+
+
 def check_metadata(
     name: str, metadata: Mapping[str, Any], capabilities: Capabilities, side: Side
 ) -> None:

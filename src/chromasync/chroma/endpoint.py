@@ -304,12 +304,22 @@ class ChromaWriter(ChromaReader):
         self._write_records(collection, "update", bodies, len(changes))
 
     def delete(self, collection: Collection, ids: Sequence[str]) -> None:
-        """Delete records; those already gone are fine."""
-        size = self._limits.now.write_records
-        for start in range(0, len(ids), size):
-            part = ids[start : start + size]
+        """Delete records, cut smaller when the server asks for it; those already gone are fine."""
+        left = list(ids)
+        while left:
+            part = left[: self._ids_in_one_delete(left)]
             body = encode.ids_body(part, self.side)
-            self._write_records(collection, "delete", [body], len(part))
+            try:
+                self._write_records(collection, "delete", [body], len(part))
+            except (TooLarge, QuotaExceeded):
+                if self._ids_in_one_delete(left) >= len(part):
+                    raise  # the refusal taught nothing that would make it smaller
+                continue
+            del left[: len(part)]
+
+    def _ids_in_one_delete(self, ids: Sequence[str]) -> int:
+        most = self._limits.now.write_records
+        return self._cut(encode.id_sizes(ids[:most]))[0].stop
 
     def _write_records(
         self, collection: Collection, action: str, bodies: Sequence[bytes], count: int

@@ -275,7 +275,8 @@ class Coordinator:
         status = CycleStatus.ABANDONED if stopped else CycleStatus.FAILED
         log.warning("cycle ended early", cycle=cycle.cycle.id, reason=str(error))
         try:
-            self._store.cancel_tasks(str(error))
+            with self._pool.recalled():
+                self._store.cancel_tasks(str(error))
             for work in [] if stopped else cycle.collections:
                 work.update(
                     consecutive_errors=work.mirror.consecutive_errors + 1, last_error=str(error)

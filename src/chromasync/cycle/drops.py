@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from chromasync import faultpoints
+from chromasync.cycle.collections import REFUSALS
 from chromasync.cycle.listing import Place, place_of
 from chromasync.cycle.names import settle_names
 from chromasync.cycle.pairing import Pairings, final_name
@@ -57,15 +58,15 @@ class Drops:
         )
         self._cycle.refresh_replicas()
         for collection in ousted:
-            self._drop_ousted(collection)
+            self._try_ousted(collection)
         awaited = self._awaited_places()
         for mirror in self._pending:
             replica = self._cycle.replica_listing.collections.get(mirror.replica_id or "")
             if replica is None or place_of(replica) not in awaited:
-                self._judge_vanished(mirror, replica)
+                self._try_vanished(mirror, replica)
         for collection in self._surplus.values():
             if place_of(collection) not in awaited:
-                self._judge_surplus(collection)
+                self._try_surplus(collection)
         self._clear_stale_holds()
 
     def _awaited_places(self) -> set[Place]:
@@ -96,6 +97,13 @@ class Drops:
         )
         return False
 
+    def _try_ousted(self, collection: Collection) -> None:
+        """Drop one; where that is refused it stays under its new name, and is judged next time."""
+        try:
+            self._drop_ousted(collection)
+        except REFUSALS as error:
+            self._cycle.warnings.append(f"{final_name(collection)} was not dropped: {error.what}")
+
     def _drop_ousted(self, collection: Collection) -> None:
         mirror = self._vanished.get(collection.id)
         self._drop(collection)
@@ -105,6 +113,15 @@ class Drops:
             self._pending.remove(mirror)
 
     # ---- a collection vanished from the primary ----------------------------------------------
+
+    def _try_vanished(self, mirror: Mirror, replica: Collection | None) -> None:
+        """Judge one; a replica that refuses the drop stops neither the others nor the close."""
+        try:
+            self._judge_vanished(mirror, replica)
+        except REFUSALS as error:
+            # what was approved stays approved for the next cycle
+            self._held.add((mirror.collection_id, HoldKind.DROP))
+            self._cycle.refuse(mirror, error)
 
     def _judge_vanished(self, mirror: Mirror, replica: Collection | None) -> None:
         hold = find_hold(self._holds, mirror.collection_id, HoldKind.DROP)
@@ -126,6 +143,14 @@ class Drops:
         self._cycle.store.forget_mirror(mirror.collection_id)
 
     # ---- a collection that only the replica has ----------------------------------------------
+
+    def _try_surplus(self, collection: Collection) -> None:
+        """Judge one; a replica that refuses the drop stops nothing else, and the approval stays."""
+        try:
+            self._judge_surplus(collection)
+        except REFUSALS as error:
+            self._held.add((collection.id, HoldKind.SURPLUS_COLLECTION))
+            self._cycle.warnings.append(f"{final_name(collection)} was not dropped: {error.what}")
 
     def _judge_surplus(self, collection: Collection) -> None:
         count = self._cycle.replica.count(collection)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from shlex import quote
 from signal import SIGINT, SIGTERM
 
 import psutil
@@ -178,15 +180,17 @@ def _verify(teller: Teller, stage: Stage) -> None:
 def _keep(teller: Teller, stage: Stage, servers: Servers) -> None:
     path = "/api/v2/tenants/default_tenant/databases/default_database/collections"
     port = servers.replica_url.rpartition(":")[2]
+    # the interpreter by its path: the reader's own shell may know neither package
+    python = quote(sys.executable)
     teller.title("Both servers keep running until Ctrl-C. To look at them:")
     teller.verbatim(f"curl -s {servers.replica_url}{path}")
     teller.verbatim(
-        'python -c "import chromadb; '
+        f'{python} -c "import chromadb; '
         f"print(chromadb.HttpClient('127.0.0.1', {port}).list_collections())\""
     )
     teller.verbatim(
         f"PRIMARY_URL={servers.primary_url} REPLICA_URL={servers.replica_url} "
-        f"SYNC_DATA_DIR={servers.state} chromasync status"
+        f"SYNC_DATA_DIR={quote(str(servers.state))} {python} -m chromasync status"
     )
     teller.say(
         f"A cycle starts every {KEEP_INTERVAL_SECONDS:.0f} s: change something on the primary "

@@ -114,9 +114,9 @@ class Preview:
         """With the collection that must give its name up, if there is one."""
         occupant = self._replicas.by_place().get(place_of(draft.pairing.primary))
         replica = draft.pairing.replica
-        vanished = {m.replica_id for m in pairings.vanished}
+        mirrored = {m.replica_id for m in pairings.vanished} | {c.id for c in _superseded(pairings)}
         surplus = {c.id for c in pairings.surplus}
-        if occupant is None or occupant.id not in vanished | surplus:
+        if occupant is None or occupant.id not in mirrored | surplus:
             return planned
         if replica is not None and replica.id == occupant.id:
             return planned
@@ -125,7 +125,7 @@ class Preview:
             old_count,
             draft.seen,
             self._settings.sync_max_delete,
-            mirrored=occupant.id in vanished,
+            mirrored=occupant.id in mirrored,
             primary_empty=primary_empty,
         )
         key = draft.pairing.mirror.collection_id
@@ -145,7 +145,7 @@ class Preview:
         for mirror in pairings.vanished:
             if places.get(mirror.replica_id or "") not in awaited:
                 yield self._vanished(mirror, pairings, known)
-        for collection in pairings.surplus:
+        for collection in [*pairings.surplus, *_superseded(pairings)]:
             if place_of(collection) not in awaited:
                 yield self._surplus(collection)
 
@@ -180,3 +180,8 @@ class Preview:
             held=held,
             reason=UNKNOWN_ORIGIN,
         )
+
+
+def _superseded(pairings: Pairings) -> list[Collection]:
+    """Replica collections of earlier cycles that can never become equal any more."""
+    return [p.superseded for p in pairings.pairings if p.superseded is not None]

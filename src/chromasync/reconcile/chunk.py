@@ -6,7 +6,8 @@ What the ledger says decides what is looked at on the replica:
 * A record that the ledger does not know is inserted without asking (the read-back tells if the
   replica had it after all, and mends it).
 * Any other record is compared with what the replica holds now, and only what differs is sent.
-* In a *suspect* chunk, or when the replica's side is to be checked, every record is compared.
+* In a *suspect* chunk, when the replica's side is to be checked, or when the replica's server could
+  not hold everything and can now, every record is compared.
 
 A record that the replica refuses is tried again when its content changes; one at which the server
 failed, in the next cycle.
@@ -126,7 +127,9 @@ class _ChunkWork:
         self._applier = applier
         self._capabilities = capabilities
         self._set_aside = set_aside
-        self._compare_all = chunk.head.suspect or task.check_replica
+        # a server that was upgraded can hold by now what was left out for its sake
+        self._regained = chunk.head.reduced_count > 0 and capabilities.arrays
+        self._compare_all = chunk.head.suspect or task.check_replica or self._regained
         self._rows = {record_id: row for row, record_id in enumerate(chunk.ids)}
         self._embedding = bytearray(chunk.embedding_digests)
         self._payload = bytearray(chunk.payload_digests)
@@ -173,7 +176,7 @@ class _ChunkWork:
             self._payload[place : place + DIGEST_BYTES] = at(payload, i)
             if same[i] and not self._compare_all and record_id in self._set_aside:
                 self._quarantined.append(self._set_aside[record_id])
-        expected = {records.ids[i] for i in rows if same[i]}
+        expected = set() if self._regained else {records.ids[i] for i in rows if same[i]}
         self._count(done, len(records), drifted=len(done.different & expected))
 
     def _mend(self, records: Records, rows: list[int]) -> Applied:

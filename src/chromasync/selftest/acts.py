@@ -20,7 +20,6 @@ from chromasync.selftest.watch import Watch, active_workers, closed_cycles, seco
 WORKERS = 2
 ROUNDS = 3
 """So often more records are added when one process alone did everything."""
-OTHERS = "others"
 
 
 @dataclass(slots=True)
@@ -80,7 +79,7 @@ class Play:
         self._start()
         self._watch.until_identical(self._ids, filled_at)
         for _ in range(ROUNDS):
-            if len(self._completed_by(self._count(began_at))) > 1:
+            if len(self._completed_by()) > 1:
                 break
             self._say("One process did all of it alone, so more records are added.")
             self._add_everywhere(first_count(self._chunk_size) // 2)
@@ -208,7 +207,7 @@ class Play:
 
     def _tell_spread(self, counts: TaskCounts) -> None:
         """Say who did how many tasks; one process alone would prove nothing."""
-        done = self._completed_by(counts)
+        done = self._completed_by()
         self._report.completed_by = done
         shares = ", ".join(f"{worker} did {number}" for worker, number in done.items())
         self._say(f"Claims: {shares or 'nobody did any'}.")
@@ -219,12 +218,12 @@ class Play:
                 NOT_SHOWN,
             )
 
-    def _completed_by(self, counts: TaskCounts) -> dict[str, int]:
-        """Tasks by who did them; whatever our processes did not do, others must have done."""
-        done = {member.worker: member.completed for member in self._crew.members}
-        if self._running:
-            done[OTHERS] = counts.completed - sum(done.values())
-        return {worker: number for worker, number in done.items() if number > 0}
+    def _completed_by(self) -> dict[str, int]:
+        """Tasks of the test's collections by who did them."""
+        store = self._stage.store
+        names = {beat.worker_id: worker_name(beat.pid) for beat in store.workers()}
+        done = store.tasks_by_worker(self._ids)
+        return {names.get(worker, worker): count for worker, count in done.items()}
 
     def _count(self, began_at: datetime) -> TaskCounts:
         """The tasks of the cycles since then."""

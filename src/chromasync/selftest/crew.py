@@ -1,7 +1,7 @@
 """The processes of the self-test: `chromasync run` in a role, watched, and ended in every case.
 
 Each holds the read end of a pipe and leaves when it closes, so none outlives a self-test that was
-killed. Each writes a line to a file of its own whenever it has done a task; its log is in another.
+killed. Its log is in a file.
 """
 
 from __future__ import annotations
@@ -26,16 +26,10 @@ PROGRAM = (
     WATCHDOG
     + """
 import runpy
-from chromasync import faultpoints
-done = open(sys.argv.pop(1), "a", buffering=1)
-def note(point):
-    if point == faultpoints.AFTER_COMPLETE:
-        done.write(point + "\\n")
-with faultpoints.injected(note):
-    runpy.run_module("chromasync", run_name="__main__", alter_sys=True)
+runpy.run_module("chromasync", run_name="__main__", alter_sys=True)
 """
 )
-"""Python source that is `python -m chromasync`, and says in a file when it has done a task."""
+"""Python source that is `python -m chromasync`, and ends with us."""
 COORDINATOR = {"SYNC_DISTRIBUTED": "true", "SYNC_COORDINATOR": "true"}
 WORKER = {"SYNC_DISTRIBUTED": "true", "SYNC_COORDINATOR": "false"}
 KINDS: dict[int, type[ChromasyncError]] = {2: SettingsError, 3: StoreUnavailable}
@@ -48,27 +42,16 @@ class MemberEnded(ChromasyncError):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One process and its files."""
+    """One process and its log."""
 
     role: str
     process: subprocess.Popen[bytes]
     log: Path
-    done: Path
 
     @property
     def pid(self) -> int:
         """Its process id."""
         return self.process.pid
-
-    @property
-    def worker(self) -> str:
-        """How the self-test calls it."""
-        return worker_name(self.pid)
-
-    @property
-    def completed(self) -> int:
-        """Tasks that it has done."""
-        return len(self.done.read_text().splitlines()) if self.done.exists() else 0
 
     def failure(self) -> ChromasyncError:
         """Why it has ended, in its own words."""
@@ -105,11 +88,10 @@ class Crew:
 
     def start(self, role: str, **variables: str) -> Member:
         """One more process, with these variables in its environment."""
-        number = len(self.members)
-        log, done = self._folder / f"{number}.log", self._folder / f"{number}.done"
+        log = self._folder / f"{len(self.members)}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(  # noqa: S603 -- our own program, no shell
-                [sys.executable, "-c", PROGRAM, str(done), "run"],
+                [sys.executable, "-c", PROGRAM, "run"],
                 env=environment_of(self._settings, **variables),
                 cwd=self._folder,  # where there is no chromasync.toml
                 stdin=subprocess.PIPE,
@@ -118,7 +100,7 @@ class Crew:
                 # a Ctrl-C in the terminal is for us, who then end it in order
                 start_new_session=True,
             )
-        member = Member(role, process, log, done)
+        member = Member(role, process, log)
         self.members.append(member)
         return member
 

@@ -24,8 +24,7 @@ class SelftestReport:
         coordinator: `started` by the self-test, or `running` already.
         workers: the active workers of the store, as `worker-<process id>`.
         cycle_seconds: how long the cycles took that created the tasks.
-        completed_by: tasks that each process of the self-test completed, by worker; under `others`
-            those of processes that were running already.
+        completed_by: tasks of the test's collections that were completed, by worker.
         verified: records that were compared on both sides and are the same.
         problems: what was not as it should be, a sentence each.
     """

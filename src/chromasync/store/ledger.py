@@ -8,7 +8,16 @@ from dataclasses import replace
 from sqlalchemy import Connection, Table, bindparam, delete, select, update
 
 from chromasync.ledger.digest import ids_digest
-from chromasync.model import Chunk, ChunkHead, Deletion, DeletionKind, Mirror, Quarantined
+from chromasync.model import (
+    Brief,
+    Chunk,
+    ChunkHead,
+    Deletion,
+    DeletionKind,
+    Mirror,
+    Quarantined,
+    Task,
+)
 from chromasync.store import chunkrows
 from chromasync.store.core import Core
 from chromasync.store.patience import patient
@@ -40,6 +49,11 @@ _MIRRORS = select(*MIRROR.columns).order_by(
     collections.c.collection_id,
 )
 
+_QUARANTINED = select(*QUARANTINED.columns).order_by(
+    quarantine.c.collection_id, quarantine.c.since_at, quarantine.c.record_id
+)
+_QUARANTINED_OF_ONE = _QUARANTINED.where(quarantine.c.collection_id == bindparam("collection_id"))
+
 
 class LedgerPart(Core):
     """`ports.Ledger` on tables; all its writes are refused once a led view's term has ended."""
@@ -54,8 +68,7 @@ class LedgerPart(Core):
     def mirror(self, collection_id: str) -> Mirror | None:
         """The mirror of a collection, or None."""
         with self._reading() as tx:
-            row = tx.execute(_MIRROR, {"collection_id": collection_id}).first()
-            return None if row is None else MIRROR.build(row)
+            return _mirror(tx, collection_id)
 
     @patient
     def save_mirror(self, mirror: Mirror) -> None:
@@ -98,6 +111,20 @@ class LedgerPart(Core):
         """
         with self._reading() as tx:
             return chunkrows.load(tx, chunk_id)
+
+    @patient
+    def brief(self, task: Task) -> Brief:
+        """What the ledger says of a task's chunk and collection, in one view.
+
+        Raises:
+            DamagedChunk: the chunk's content cannot be read; `forget_chunks` is the way out.
+        """
+        with self._reading() as tx:
+            return Brief(
+                chunkrows.load(tx, task.chunk_id),
+                _mirror(tx, task.collection_id),
+                _quarantined(tx, task.collection_id),
+            )
 
     def save_chunks(self, chunks: Sequence[Chunk]) -> list[int]:
         """Store chunks, all or none, and return the ids of the new ones in order.
@@ -171,13 +198,21 @@ class LedgerPart(Core):
     @patient
     def quarantined(self, collection_id: str | None = None) -> list[Quarantined]:
         """Records set aside (of one collection, or all), by collection and age."""
-        found = select(*QUARANTINED.columns).order_by(
-            quarantine.c.collection_id, quarantine.c.since_at, quarantine.c.record_id
-        )
-        if collection_id is not None:
-            found = found.where(quarantine.c.collection_id == collection_id)
         with self._reading() as tx:
-            return [QUARANTINED.build(row) for row in tx.execute(found)]
+            return _quarantined(tx, collection_id)
+
+
+def _mirror(tx: Connection, collection_id: str) -> Mirror | None:
+    row = tx.execute(_MIRROR, {"collection_id": collection_id}).first()
+    return None if row is None else MIRROR.build(row)
+
+
+def _quarantined(tx: Connection, collection_id: str | None) -> list[Quarantined]:
+    if collection_id is None:
+        found = tx.execute(_QUARANTINED)
+    else:
+        found = tx.execute(_QUARANTINED_OF_ONE, {"collection_id": collection_id})
+    return [QUARANTINED.build(row) for row in found]
 
 
 def _shrink(tx: Connection, chunk: Chunk, leaving: set[str]) -> None:

@@ -323,6 +323,21 @@ class QueuePart(Core):
         return first
 
     @patient
+    def tasks_by_worker(self, collection_ids: Sequence[str]) -> dict[str, int]:
+        """Completed tasks of these collections by worker, as long as history is kept."""
+        counted = (
+            select(tasks.c.worker_id, func.count())
+            .where(
+                tasks.c.collection_id.in_(collection_ids),
+                tasks.c.task_status == TaskStatus.COMPLETED,
+            )
+            .group_by(tasks.c.worker_id)
+            .order_by(tasks.c.worker_id)
+        )
+        with self._reading() as tx:
+            return {worker_id: int(count) for worker_id, count in tx.execute(counted)}
+
+    @patient
     def beat(self, worker: WorkerBeat) -> None:
         """Record a proof of life at the database's own time."""
         values = WORKER.values(worker) | {"last_heartbeat": Now()}

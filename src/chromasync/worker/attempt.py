@@ -103,15 +103,13 @@ class Attempts:
         return True
 
     def _reconcile(self, task: Task, lease: Lease) -> None:
-        chunk = self._store.load_chunk(task.chunk_id)
-        mirror = self._store.mirror(task.collection_id)
-        pair = None if mirror is None else pair_of(mirror)
-        if chunk is None or pair is None:
+        brief = self._store.brief(task)
+        pair = None if brief.mirror is None else pair_of(brief.mirror)
+        if brief.chunk is None or pair is None:
             self._store.fail_task(task, "its chunk is no longer in the ledger", max_retries=0)
             return
-        known = self._store.quarantined(task.collection_id)
-        set_aside = {record.record_id: record for record in known}
-        result = self._reconciler.reconcile(pair, chunk, task, lease.check, set_aside)
+        set_aside = {record.record_id: record for record in brief.quarantined}
+        result = self._reconciler.reconcile(pair, brief.chunk, task, lease.check, set_aside)
         if not self._insist(lambda: self._store.complete_task(task, result)):
             log.warning("completion refused", task=task.id, reason="another worker owns the task")
             self._distrust(task)

@@ -5,6 +5,9 @@ time, oldest first; nothing is claimed ahead, so a task that is held is a task t
 and only such tasks are charged when a process dies. When there are none, the threads look again
 twice a second or so, or as soon as `wake` tells them.
 
+Recalling: when a cycle ends early, its tasks are put down before their next write, so that the
+cycle's end finds nothing in anyone's hands here.
+
 Draining: no more claims; the tasks at hand may be finished for `DRAIN_SECONDS`; then their leases
 are taken away, so that they are put down before the next write; what hangs in a server even then is
 handed back from outside.
@@ -16,6 +19,8 @@ import math
 import random
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psutil
 import structlog
@@ -30,8 +35,10 @@ from chromasync.worker.gate import Gate
 from chromasync.worker.heartbeat import Heartbeat
 
 IDLE_SECONDS = 0.5
+POLL_SECONDS = 0.05
 PAUSE_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 60.0
+RECALL_SECONDS = 5.0
 DRAIN_SECONDS = 18.0
 PUT_DOWN_SECONDS = 3.0
 MEMORY_SHARE = 0.85
@@ -77,6 +84,7 @@ class WorkerPool:
         self._gate = Gate()
         self._wake = threading.Condition()
         self._stopping = False
+        self._recalled = False
         self._ended = False
         self._paused_until = 0.0
         self._next_pause = PAUSE_SECONDS
@@ -106,6 +114,23 @@ class WorkerPool:
     def alive(self) -> bool:
         """Whether every thread is still running."""
         return all(thread.is_alive() for thread in self._threads)
+
+    @contextmanager
+    def recalled(self) -> Iterator[None]:
+        """Let the tasks at hand be put down, wait for that a while, and claim none in the block."""
+        with self._wake:
+            self._recalled = True
+        try:
+            deadline = time.monotonic() + RECALL_SECONDS
+            for lease in self._keeper.held():
+                lease.lose()
+            while self._busy and time.monotonic() < deadline:
+                self.progressed.wait(POLL_SECONDS)
+                self.progressed.clear()
+            yield
+        finally:
+            with self._wake:
+                self._recalled = False
 
     def drain(self) -> None:
         """Finish or put down the tasks at hand, claim no more, end the threads; once is enough."""
@@ -147,7 +172,7 @@ class WorkerPool:
     def _begin(self, number: int) -> bool:
         """Take a place at work if memory allows it; with none at work, one always may begin."""
         with self._wake:
-            if monotonic() < self._paused_until or not self._gate.free:
+            if self._recalled or monotonic() < self._paused_until or not self._gate.free:
                 return False
             if self._busy and self._process.memory_info().rss >= self._memory_bytes:
                 return False

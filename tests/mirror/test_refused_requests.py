@@ -1,0 +1,121 @@
+"""Servers with quotas, and servers that refuse one thing: the rest of a cycle goes through."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from chromasync.chroma.limits import QUOTA_RECORDS
+from chromasync.model import HoldKind, MirrorStatus
+from chromasync.reports import Outcome
+from chromasync.testing.proxy import Answer, Fault, Request
+from tests.support.stage import Stage, fill, vectors
+from tests.support.writes import action_of, watched
+
+QUOTA = Answer(422, b'{"error":"ChromaError","message":"Quota exceeded: too many records"}')
+TOO_LARGE = Answer(413, b"Payload too large")
+REFUSED = Answer(400, b'{"error":"InvalidArgumentError","message":"refused on purpose"}')
+SMALL_BODY = 70_000
+
+
+def size_of(request: Request) -> int:
+    """How many records a request writes or asks for."""
+    body: dict[str, Any] = json.loads(request.body or b"{}")
+    asked = body.get("ids")
+    return len(asked) if asked is not None else int(body.get("limit") or 0)
+
+
+def limit_records(stage: Stage) -> None:
+    """Both sides take and give at most 300 records at a time, as Chroma Cloud does."""
+
+    def fault(request: Request) -> Fault | None:
+        limited = action_of(request) in ("get", "add", "upsert", "update", "delete")
+        return QUOTA if limited and size_of(request) > QUOTA_RECORDS else None
+
+    stage.servers.primary_proxy.fault = stage.servers.replica_proxy.fault = fault
+
+
+def refuse_drops(stage: Stage) -> None:
+    """The replica refuses to drop any collection."""
+
+    def fault(request: Request) -> Fault | None:
+        return REFUSED if request.method == "DELETE" else None
+
+    stage.servers.replica_proxy.fault = fault
+
+
+def ids(first: int, count: int) -> list[str]:
+    return [f"r{n}" for n in range(first, first + count)]
+
+
+def test_quotas_on_both_sides_are_kept_to(stage: Stage) -> None:
+    """A copy, changes and deletes go through in parts, each learned by a process of its own."""
+    stage.overrides["SYNC_MAX_DELETE"] = "1000"
+    limit_records(stage)
+    docs = stage.create(count=1500)
+    assert stage.sync_and_judge().counts.inserted == 1500
+    docs.update(ids=ids(0, 700), metadatas=[{"n": -1}] * 700)
+    assert stage.sync_and_judge().counts.updated == 700
+    docs.delete(ids=ids(300, 400))
+    with watched(stage.servers.replica_proxy) as writes:
+        assert stage.sync_and_judge().counts.deleted == 400
+    assert max(size_of(request) for request in writes.to_records) > QUOTA_RECORDS
+    assert stage.verify().exit_code == 0
+    assert stage.plan().exit_code == 0
+
+
+def test_a_collection_larger_than_the_quota_is_dropped(stage: Stage) -> None:
+    """Its records are deleted first, in parts that the replica takes."""
+    stage.create("other", count=2)
+    stage.create(count=700)
+    stage.sync()
+    stage.primary.delete_collection("docs")
+    stage.sync()
+    limit_records(stage)
+    report = stage.sync()
+    assert (report.outcome, report.counts.deleted) == (Outcome.IDENTICAL, 700)
+    stage.assert_identical()
+
+
+def test_deletes_of_long_ids_keep_to_the_largest_body(stage: Stage) -> None:
+    """A body of ids that is refused for its size is sent in smaller ones."""
+
+    def fault(request: Request) -> Fault | None:
+        return TOO_LARGE if request.body_size > SMALL_BODY else None
+
+    names = [f"{n}-{'long' * 250}" for n in range(90)]
+    docs = stage.create()
+    docs.add(ids=names, embeddings=vectors(90, 2))
+    fill(stage.create("other"), 2)
+    stage.sync()
+    docs.delete(ids=names)
+    stage.servers.replica_proxy.fault = fault
+    assert stage.sync_and_judge().counts.deleted == 90
+
+
+@pytest.mark.parametrize("approved", [False, True])
+def test_a_drop_that_is_refused_stops_nothing_else(stage: Stage, approved: bool) -> None:
+    """The others are identical all the same, an approval is kept, and the next cycle tries."""
+    names = ["goes", "went", "stays"] if approved else ["goes", "stays"]
+    made = {name: stage.create(name, count=6) for name in names}
+    stage.sync()
+    for name in names[:-1]:
+        stage.primary.delete_collection(name)
+    assert stage.sync().outcome is Outcome.HELD
+    if approved:
+        stage.approve()
+    refuse_drops(stage)
+    made["stays"].update(ids=["r1"], metadatas=[{"n": -1}])
+    report = stage.sync()
+    assert (report.outcome, report.counts.updated) == (Outcome.FAILED, 1)
+    states = {c.name: c.status for c in report.collections}
+    assert states == dict.fromkeys(names, MirrorStatus.ERROR) | {"stays": MirrorStatus.IDENTICAL}
+    kept = {h.kind: h.approved_count is not None for h in stage.status().holds}
+    assert kept == {HoldKind.DROP: approved}
+    stage.servers.replica_proxy.fault = None
+    assert stage.sync().outcome is Outcome.IDENTICAL
+    assert [c.name for c in stage.replica.list_collections()] == ["stays"]
+    stage.assert_identical()
+    stage.assert_quiet()
