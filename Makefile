@@ -45,8 +45,9 @@ $(READY): pyproject.toml constraints.txt | $(BIN)/python
 demo: $(READY) ## two real Chroma servers with real text become and stay identical
 	$(BIN)/chromasync demo $(ARGS)
 
+# One worker more than there are processors: many tests wait for leases and servers.
 test: $(READY) $(SERVERS_READY) ## run all tests
-	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --dist worksteal $(ARGS)
 
 test-wheel: $(READY) ## install the wheel in an empty environment and use it there
 	$(BIN)/python -m pytest tests/deploy/test_wheel.py $(ARGS)

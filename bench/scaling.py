@@ -56,24 +56,28 @@ def measure(
     return {"first copy": copy, "everything read again": again}
 
 
-def main() -> None:
-    """Measure and print the ratios."""
-    parser = argparse.ArgumentParser(prog="python -m bench.scaling", description=__doc__)
-    parser.add_argument("--records", type=int, default=6000)
-    parser.add_argument("--chunk", type=int, default=20)
-    parser.add_argument("--latency", type=float, default=0.05)
-    parser.add_argument("--workers", type=int, default=4)
-    options = parser.parse_args()
+def ratios(options: argparse.Namespace) -> dict[str, float]:
+    """How many times as fast many workers are as one, by what they did; says the figures, too."""
     with running_servers() as servers, LocalPostgres(durable=False) as postgres:
         one = measure(servers, postgres, 1, options)
         many = measure(servers, postgres, options.workers, options)
     for what, (count, seconds) in one.items():
-        faster = seconds / many[what][1]
         print(
             f"{what}: {count} tasks, 1 worker {seconds:.1f} s, {options.workers} workers "
-            f"{many[what][1]:.1f} s: {faster:.2f} times as fast"
+            f"{many[what][1]:.1f} s: {seconds / many[what][1]:.2f} times as fast"
         )
+    return {what: seconds / many[what][1] for what, (_, seconds) in one.items()}
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The options of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.scaling", description=__doc__)
+    parser.add_argument("--records", type=int, default=3000)
+    parser.add_argument("--chunk", type=int, default=20)
+    parser.add_argument("--latency", type=float, default=0.05)
+    parser.add_argument("--workers", type=int, default=4)
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":
-    main()
+    ratios(parse(None))

@@ -118,7 +118,9 @@ def snapshot() -> StatusSnapshot:
         collections=(collection(),),
         workers=(beat,),
         tasks=TaskCounts(pending=1, processing=2, completed=3),
-        cycles=(Cycle(7, NOON, CycleStatus.COMPLETED, counts=OpCounts(read=10)),),
+        cycles=(
+            Cycle(7, NOON, CycleStatus.COMPLETED, NOON + timedelta(seconds=3.2), OpCounts(read=10)),
+        ),
         holds=(),
         quarantined=(),
         reread_seconds=4 * 3600.0,

@@ -77,7 +77,7 @@ Collection   Primary   Replica   Identical as of   State
 ────────────────────────────────────────────────────────────
 docs           1,234     1,234   12 s ago          identical
 
-Cycle 7 is completed, started 12 s ago: nothing written.
+Cycle 7 is completed after 3.2 s, started 12 s ago: nothing written.
 Tasks: 3 completed, 2 in work, 1 pending, 0 failed.
 Worker w-1 is active, on task 42, last heard of 3 s ago: 81 MB, 13% CPU.
 Every record is read again within 4 h.

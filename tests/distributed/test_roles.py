@@ -78,6 +78,22 @@ def test_a_second_coordinator_stands_by_and_works(stage: Stage, fleet: Fleet) ->
     assert [beat.status for beat in fleet.beats(first)] == [WorkerStatus.STOPPED]
 
 
+def test_two_workers_of_the_same_name_do_no_harm(stage: Stage, fleet: Fleet) -> None:
+    """Rights hang on fences, never on names: both work, nothing is lost, nobody is charged."""
+    same_name = "from chromasync import role\nrole.process_name = lambda: 'twin'"
+    twins = [fleet.worker(f"twin-{n}", prelude=same_name) for n in range(2)]
+    fleet.until(lambda: len(fleet.store.workers()) == 1, "a proof of life")
+    stage.create("docs", count=1000)
+    stage.servers.replica_proxy.latency_seconds = 0.02
+    fleet.coordinator(SYNC_COORDINATOR_WORKS="false")
+    fleet.assert_converges()
+    assert set(tasks_by_worker(fleet)) == {"twin"}
+    assert look(fleet.store, select(func.count()).where(tasks.c.retry_count > 0)) == [(0,)]
+    for twin in twins:
+        twin.send(signal.SIGTERM)
+        assert twin.ended() == 0, twin.log
+
+
 def test_clocks_that_differ_do_not_matter(stage: Stage, fleet: Fleet) -> None:
     """A coordinator ten minutes behind, a worker ten minutes ahead: the database's time counts."""
     stage.create("docs", count=300)

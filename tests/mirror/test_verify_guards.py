@@ -13,7 +13,7 @@ from tests.support.stage import Stage
 def test_a_server_is_not_compared_with_itself(stage: Stage, options: tuple[str, ...]) -> None:
     """Both URLs lead to one server: it would be identical to itself, so verify says why not."""
     stage.create(count=3)
-    ended = stage.command("verify", "--json", *options, REPLICA_URL=stage.servers.primary_proxy.url)
+    ended = stage.command("verify", "--json", *options, REPLICA_URL=stage.servers.primary.url)
     document = json.loads(ended.stdout)
     assert (ended.returncode, document["exit_code"]) == (4, 4)
     assert document["error"]["kind"] == "GuardRefusal"

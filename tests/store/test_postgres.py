@@ -103,7 +103,7 @@ def test_every_transaction_carries_its_limits(pg_store: SqlStore) -> None:
         " current_setting('transaction_isolation'), current_setting('transaction_read_only')"
     )
     with pg_store._writing() as tx:
-        assert tuple(tx.execute(shown).one()) == ("10s", "3s", "30s", "read committed", "off")
+        assert tuple(tx.execute(shown).one()) == ("10s", "3s", "10s", "read committed", "off")
     with pg_store._leading() as tx:
         assert tx.execute(shown).one()[0] == "2min"
     with pg_store._reading() as tx:

@@ -106,8 +106,8 @@ UNEQUAL = {"claim_number", "duration_seconds", "records_per_second"}
 """Columns that differ from one time to the next."""
 
 READING = {
-    *("mirrors", "mirror", "chunk_heads", "load_chunk", "deletions", "quarantined"),
-    *("task_counts", "failed_tasks", "workers", "now", "cycles", "cycle_counts"),
+    *("mirrors", "mirror", "brief", "chunk_heads", "load_chunk", "deletions", "quarantined"),
+    *("task_counts", "failed_tasks", "tasks_by_worker", "workers", "now", "cycles", "cycle_counts"),
     *("records_per_second", "holds", "schema_version", "connections"),
 }
 NOT_REPEATED = {"save_chunks"}

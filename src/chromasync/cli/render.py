@@ -14,6 +14,7 @@ from rich.table import Table
 from chromasync.cli.jsonout import Report
 from chromasync.cli.words import ago, duration, full_name, moment, number, plain, plural, size
 from chromasync.model import (
+    Cycle,
     Hold,
     HoldKind,
     MirrorStatus,
@@ -215,10 +216,7 @@ def _status_row(collection: CollectionReport, now: datetime) -> tuple[str, ...]:
 def _show_work(page: Page, snapshot: StatusSnapshot) -> None:
     now = snapshot.taken_at
     if snapshot.cycles:
-        newest = snapshot.cycles[0]
-        done = _ops_words(newest.counts) or "nothing written"
-        started = ago(newest.started_at, now)
-        page.say(f"Cycle {newest.id} is {newest.status}, started {started}: {done}.")
+        page.say(_newest_sentence(snapshot.cycles[0], now))
     tasks = snapshot.tasks
     if tasks.total:
         page.say(
@@ -230,6 +228,15 @@ def _show_work(page: Page, snapshot: StatusSnapshot) -> None:
             page.say(_worker_sentence(worker, now))
     if snapshot.cycles and snapshot.reread_seconds is not None:
         page.say(f"Every record is read again within {duration(snapshot.reread_seconds)}.")
+
+
+def _newest_sentence(cycle: Cycle, now: datetime) -> str:
+    done = _ops_words(cycle.counts) or "nothing written"
+    took = ""
+    if cycle.finished_at is not None:
+        took = f" after {duration((cycle.finished_at - cycle.started_at).total_seconds())}"
+    started = ago(cycle.started_at, now)
+    return f"Cycle {cycle.id} is {cycle.status}{took}, started {started}: {done}."
 
 
 def _worker_sentence(worker: WorkerBeat, now: datetime) -> str:

@@ -276,7 +276,8 @@ class QueuePart(Core):
             found = tx.execute(_OVERDUE).all()
             for task_id, _, retry_count, holder in found:
                 error = f"the lease expired while held by {holder}"
-                self._floor.look_again(_charge(tx, task_id, retry_count, error, max_retries))
+                wait = _charge(tx, task_id, retry_count, error, max_retries, waited=1.0)
+                self._floor.look_again(wait)
             chunkrows.distrust(tx, [row.chunk_id for row in found])
         return len(found)
 
@@ -412,10 +413,21 @@ def _has_failed(tx: Connection, task: Task, error: str) -> bool:
     return tx.execute(failed).scalar() is not None
 
 
-def _charge(tx: Connection, task_id: int, retry_count: int, error: str, max_retries: int) -> float:
-    """Charge a retry; returns in how many seconds the task can be had again."""
+def _charge(
+    tx: Connection,
+    task_id: int,
+    retry_count: int,
+    error: str,
+    max_retries: int,
+    *,
+    waited: float = 0.0,
+) -> float:
+    """Charge a retry; returns in how many seconds the task can be had again.
+
+    `waited` is taken off the first wait: a task whose lease ran out has waited long enough.
+    """
     attempt = {"task_id": task_id, "retries": retry_count + 1, "error": error}
-    backoff = min(MAX_BACKOFF_SECONDS, 2.0 ** min(retry_count, 16))
+    backoff = max(0.0, min(MAX_BACKOFF_SECONDS, 2.0 ** min(retry_count, 16)) - waited)
     if retry_count + 1 > max_retries:
         tx.execute(_GIVE_UP, attempt)
     else:
