@@ -64,17 +64,8 @@ class Application:
         return self._servers
 
     def connection(self, side: Side) -> Connection:
-        """How to reach one server."""
-        server = self.settings.server(side)
-        return Connection(
-            side=side,
-            url=server.url,
-            headers=server.headers,
-            verify=server.tls_verify,
-            ca_file=server.ca_file,
-            client_cert=server.client_cert,
-            timeout_seconds=server.timeout_seconds,
-        )
+        """How to reach one server; raises SettingsError when its URL is not set."""
+        return connection_of(self.settings, side)
 
     # ---- commands ---------------------------------------------------------------------------
 
@@ -170,3 +161,17 @@ class Application:
             leads_at_once=leads_at_once,
             patience_seconds=patience,
         )
+
+
+def connection_of(settings: Settings, side: Side) -> Connection:
+    """How to reach the server of `side`; raises SettingsError when its URL is not set."""
+    server = settings.server(side)
+    return Connection(
+        side=side,
+        url=server.url,
+        headers=server.headers,
+        verify=server.tls_verify,
+        ca_file=server.ca_file,
+        client_cert=server.client_cert,
+        timeout_seconds=server.timeout_seconds,
+    )

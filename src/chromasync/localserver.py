@@ -17,7 +17,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -55,7 +55,7 @@ class LocalServerError(ChromasyncError):
     """A local Chroma server could not be started."""
 
 
-class _PortTaken(Exception):
+class PortTaken(Exception):
     """Someone else listens on the port we picked."""
 
 
@@ -136,20 +136,7 @@ class ChromaServer:
         """Start it and wait until it answers; the data of an earlier start is still there."""
         if self._process is not None:
             raise LocalServerError("The local Chroma server runs already.")
-        fixed = self._port
-        for attempt in range(ATTEMPTS):
-            port = fixed or free_port()
-            try:
-                self._start_on(port)
-            except _PortTaken:
-                if fixed or attempt == ATTEMPTS - 1:
-                    raise LocalServerError(
-                        f"Port {port} of 127.0.0.1 is taken by another process.",
-                        hint="Stop that process or choose another port.",
-                    ) from None
-            else:
-                self._port = port
-                break
+        self._port = start_on_some_port(self._port, self._start_on, LocalServerError)
         return self
 
     def stop(self) -> None:
@@ -196,7 +183,7 @@ class ChromaServer:
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 if _someone_listens(port):
-                    raise _PortTaken
+                    raise PortTaken
                 raise self._failed(f"ended with exit code {process.returncode}")
             if _listens(process.pid, port) and _beats(port):
                 return
@@ -223,6 +210,29 @@ class ChromaServer:
         process.wait()
         if process.stdin is not None:
             process.stdin.close()
+
+
+def start_on_some_port(
+    fixed: int | None, start_on: Callable[[int], None], error: type[ChromasyncError]
+) -> int:
+    """Start a server on a fixed port, or on a free one; gives the port.
+
+    Args:
+        fixed: the port to take, when only that one will do.
+        start_on: starts it on a port; raises PortTaken when someone else listens there.
+        error: what to raise when no port could be had.
+    """
+    for _ in range(1 if fixed else ATTEMPTS):
+        port = fixed or free_port()
+        try:
+            start_on(port)
+        except PortTaken:
+            continue
+        return port
+    raise error(
+        f"Port {port} of 127.0.0.1 is taken by another process.",
+        hint="Stop that process or choose another port.",
+    )
 
 
 def free_port() -> int:

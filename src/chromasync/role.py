@@ -193,10 +193,15 @@ class Participant:
             return self._lead
         self._give_up_lead()
         seconds = self._settings.sync_lead_seconds
-        lead = Lead(self._store.urgent(), self._name, seconds).start()
-        self._lead = lead
-        led = self._store.led_by(lead.term)
-        called_back = led.cancel_tasks("the process that planned it ended")
+        self._lead = lead = Lead(self._store.urgent(), self._name, seconds).start()
+        try:
+            # what this process works on for the former leader is put down, not called back
+            with self._pool.recalled():
+                led = self._store.led_by(lead.term)
+                called_back = led.cancel_tasks("the process that planned it ended")
+        except BaseException:
+            self._give_up_lead()
+            raise
         log.info("leads", term=lead.term.number, called_back=called_back)
         return lead
 

@@ -279,8 +279,8 @@ class Client:
         return httpx2.Timeout(
             connect=min(connect, allowed_seconds / 8),
             pool=min(silence, allowed_seconds / 8),
-            write=min(silence, allowed_seconds / 4),
-            read=min(silence, allowed_seconds / 2),
+            write=min(silence, allowed_seconds / 8),
+            read=min(silence, allowed_seconds * 5 / 8),
         )
 
     def _too_large_answer(self, most_bytes: int) -> TooLarge:

@@ -6,12 +6,13 @@ import secrets
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
 from pydantic import SecretStr
 
+from chromasync.app import connection_of
 from chromasync.chroma import ChromaReader, ChromaWriter, Connection
 from chromasync.config import Settings
 from chromasync.demo.stage import loopback_without_proxy
@@ -51,18 +52,8 @@ class Place:
 
     def connection(self, side: Side) -> Connection:
         """How to reach a server, with less patience than the engine has."""
-        server = self.settings.server(side)
-        return Connection(
-            side=side,
-            url=server.url,
-            headers=server.headers,
-            verify=server.tls_verify,
-            ca_file=server.ca_file,
-            client_cert=server.client_cert,
-            timeout_seconds=server.timeout_seconds,
-            attempts=ATTEMPTS,
-            retry_seconds=RETRY_SECONDS,
-        )
+        usual = connection_of(self.settings, side)
+        return replace(usual, attempts=ATTEMPTS, retry_seconds=RETRY_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
