@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Executable, update
+from sqlalchemy import Executable, select, update
 
 from chromasync.ledger.digest import ids_digest
 from chromasync.model import (
@@ -169,3 +169,7 @@ def filled(path: Path) -> bytes:
     store.save_chunks([chunk_of([f"{n}" * 50 for n in range(1000)]) for _ in range(5)])
     store.close()
     return path.read_bytes()
+
+
+def row_of(store: SqlStore, task: Task, *columns: str) -> tuple[object, ...]:
+    return look(store, select(*(tasks.c[c] for c in columns)).where(tasks.c.id == task.id))[0]

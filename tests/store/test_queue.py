@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import select, update
@@ -14,12 +14,11 @@ from chromasync.model import (
     DeletionKind,
     NewTask,
     OpCounts,
-    Task,
     TaskCounts,
     WorkerStatus,
 )
 from chromasync.store import SqlStore, floor
-from chromasync.store.schema import Later, chunks, tasks, workers
+from chromasync.store.schema import Later, tasks, workers
 from tests.store.conftest import Opener
 from tests.store.samples import (
     COLLECTION,
@@ -37,14 +36,10 @@ from tests.store.samples import (
     plan_into,
     planned,
     result_for,
+    row_of,
     stored,
     task_for,
-    trusted,
 )
-
-
-def row_of(store: SqlStore, task: Task, *columns: str) -> tuple[object, ...]:
-    return look(store, select(*(tasks.c[c] for c in columns)).where(tasks.c.id == task.id))[0]
 
 
 def test_a_claimed_task_says_all_that_its_worker_needs(store: SqlStore) -> None:
@@ -322,39 +317,6 @@ def test_renewing_tells_which_tasks_are_still_held(store: SqlStore) -> None:
     assert store.renew_tasks([], 500) == set()
 
 
-def test_only_expired_leases_are_rescued(store: SqlStore) -> None:
-    """A live lease is left alone; rescued chunks are suspect, others are not."""
-    planned(store, 3)
-    late, live = claim(store, 2)
-    expire(store, late)
-    assert store.rescue_tasks(max_retries=5) == 1
-    assert store.renew_tasks([late, live], 60) == {live.id}
-    assert loaded(store, late.chunk_id).head.suspect
-    assert not loaded(store, live.chunk_id).head.suspect
-    assert store.rescue_tasks(max_retries=5) == 0
-
-
-def test_an_expired_task_is_charged_to_its_chunk_not_its_worker(store: SqlStore) -> None:
-    """A claimed task was being worked on; free at once, having waited, it says who had it."""
-    planned(store, 2)
-    first, second = claim(store, 2)
-    expire(store, first)
-    assert store.rescue_tasks(max_retries=5) == 1
-    assert row_of(store, first, "retry_count", "error_message", "claim_number") == (
-        1,
-        "the lease expired while held by w",
-        None,
-    )
-    assert row_of(store, second, "retry_count", "error_message") == (0, None)
-    again = claim_one(store)
-    assert again.id == first.id
-    expire(store, again)
-    assert store.rescue_tasks(max_retries=5) == 1
-    assert claim(store, 1) == [], "the second time it waits"
-    end_backoffs(store)
-    assert claim_one(store).id == first.id
-
-
 def test_a_claim_whose_answer_was_lost_is_repeated_by_its_number(store: SqlStore) -> None:
     """The same number gives the same attempt again, with a lease that counts from now."""
     planned(store, 2)
@@ -402,112 +364,6 @@ def test_a_number_of_another_worker_is_not_our_claim(store: SqlStore) -> None:
     assert one is not None
     assert two is not None
     assert one.id != two.id
-
-
-def distrusted_at(store: SqlStore, task: Task) -> datetime | None:
-    ((instant,),) = look(store, select(chunks.c.distrusted_at).where(chunks.c.id == task.chunk_id))
-    assert instant is None or isinstance(instant, datetime)
-    return instant
-
-
-def complete_trusted(store: SqlStore, task: Task) -> bool:
-    """Complete a task that compared all records; returns whether the chunk is still suspect."""
-    assert store.complete_task(task, trusted(result_for(store, task)))
-    return loaded(store, task.chunk_id).head.suspect
-
-
-def test_a_chunk_distrusted_before_its_task_was_claimed_is_cleared(store: SqlStore) -> None:
-    """Whoever compared every record after the last foreign write knows what is there."""
-    planned(store, 1)
-    store.distrust(COLLECTION)
-    arrange(store, update(chunks).values(distrusted_at=Later(-1)))
-    task = claim_one(store)
-    assert not complete_trusted(store, task)
-    assert distrusted_at(store, task) is None
-
-
-def test_a_chunk_distrusted_while_it_is_reconciled_stays_suspect(store: SqlStore) -> None:
-    """What was seen may have been overwritten since; the next cycle compares again."""
-    cycle = planned(store, 1)
-    task = claim_one(store)
-    store.distrust(COLLECTION, [task.chunk_id])
-    assert complete_trusted(store, task)
-    assert distrusted_at(store, task) is not None
-    store.add_tasks(cycle.id, [task_for(task.chunk_id)])
-    arrange(store, update(chunks).values(distrusted_at=Later(-1)))
-    assert not complete_trusted(store, claim_one(store))
-
-
-def test_a_result_that_is_suspect_itself_keeps_the_mark(store: SqlStore) -> None:
-    """A reconcile that did not compare everything does not settle an old distrust."""
-    planned(store, 1)
-    store.distrust(COLLECTION)
-    arrange(store, update(chunks).values(distrusted_at=Later(-1)))
-    task = claim_one(store)
-    assert store.complete_task(task, result_for(store, task))
-    assert loaded(store, task.chunk_id).head.suspect
-    assert distrusted_at(store, task) is not None
-
-
-def test_a_rescued_chunk_is_distrusted_until_now(store: SqlStore) -> None:
-    """Its former holder's lease is over, so the next attempt may trust what it sees."""
-    planned(store, 1)
-    task = claim_one(store)
-    expire(store, task)
-    before = store.now()
-    store.rescue_tasks(max_retries=5)
-    since = distrusted_at(store, task)
-    assert since is not None
-    assert before <= since <= store.now()
-
-
-def test_a_cancelled_holder_is_distrusted_until_its_lease_ends(store: SqlStore) -> None:
-    """It may go on writing until then: an attempt that begins before does not clear the mark."""
-    cycle = planned(store, 2)
-    held = claim_one(store, lease_seconds=500)
-    (expires_at,) = row_of(store, held, "lease_expires_at")
-    store.cancel_tasks("a new leader")
-    assert distrusted_at(store, held) == expires_at
-    store.distrust(COLLECTION)
-    assert distrusted_at(store, held) == expires_at, "an earlier instant never replaces a later one"
-    store.add_tasks(cycle.id, [task_for(held.chunk_id)])
-    assert complete_trusted(store, claim_one(store))
-
-
-def test_a_lease_that_ended_unnoticed_is_distrusted_until_it_is_cancelled(store: SqlStore) -> None:
-    """Nobody can say that the holder stopped exactly when its lease did."""
-    planned(store, 1)
-    held = claim_one(store)
-    expire(store, held)
-    before = store.now()
-    store.cancel_tasks("a new leader")
-    since = distrusted_at(store, held)
-    assert since is not None
-    assert since >= before
-
-
-def test_a_task_that_keeps_killing_workers_fails(store: SqlStore) -> None:
-    """It is tried max_retries + 1 times, then it is failed with a reason."""
-    cycle = planned(store, 1)
-    for attempt in range(3):
-        task = claim_one(store, f"w{attempt}")
-        expire(store, task)
-        assert store.rescue_tasks(max_retries=2) == 1
-        end_backoffs(store)
-    assert store.task_counts(cycle.id) == TaskCounts(failed=1)
-    assert store.failed_tasks(cycle.id) == {COLLECTION: "the lease expired while held by w2"}
-
-
-def test_a_lease_that_reaches_too_far_ahead_is_expired(store: SqlStore) -> None:
-    """When the database's clock stepped back, a dead worker's lease would else last for ages."""
-    planned(store, 2)
-    far, near = claim(store, 2)
-    arrange(
-        store,
-        update(tasks).where(tasks.c.id == far.id).values(lease_expires_at=Later(3600)),
-    )
-    assert store.rescue_tasks(max_retries=5) == 1
-    assert store.renew_tasks([far, near], 60) == {near.id}
 
 
 def test_cancelling_fails_every_live_task(store: SqlStore) -> None:

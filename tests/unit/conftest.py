@@ -9,6 +9,8 @@ import pytest
 
 from chromasync.config import Settings, load_settings
 from chromasync.store import SqlStore, open_store
+from chromasync.worker import attempt as attempting
+from chromasync.worker import pool as working
 
 
 @pytest.fixture
@@ -25,3 +27,10 @@ def settings() -> Settings:
     return load_settings(
         flags={"PRIMARY_URL": "http://primary:1", "REPLICA_URL": "http://replica:2"}
     )
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Idle threads look again soon, so that nothing here waits for long."""
+    monkeypatch.setattr(working, "IDLE_SECONDS", 0.02)
+    monkeypatch.setattr(attempting, "INSIST_SECONDS", 0.02)

@@ -36,6 +36,8 @@ from chromasync.store.schema import (
     workers,
 )
 
+FIRST_BACKOFF_SECONDS = 1.0
+"""Doubles with each retry, up to MAX_BACKOFF_SECONDS."""
 MAX_BACKOFF_SECONDS = 300.0
 SILENT_SECONDS = 60.0
 """A worker without a beat for so long is shown as dead; only leases decide about its tasks."""
@@ -276,7 +278,8 @@ class QueuePart(Core):
             found = tx.execute(_OVERDUE).all()
             for task_id, _, retry_count, holder in found:
                 error = f"the lease expired while held by {holder}"
-                wait = _charge(tx, task_id, retry_count, error, max_retries, waited=1.0)
+                waited = FIRST_BACKOFF_SECONDS  # its lease was longer than that
+                wait = _charge(tx, task_id, retry_count, error, max_retries, waited=waited)
                 self._floor.look_again(wait)
             chunkrows.distrust(tx, [row.chunk_id for row in found])
         return len(found)
@@ -427,7 +430,8 @@ def _charge(
     `waited` is taken off the first wait: a task whose lease ran out has waited long enough.
     """
     attempt = {"task_id": task_id, "retries": retry_count + 1, "error": error}
-    backoff = max(0.0, min(MAX_BACKOFF_SECONDS, 2.0 ** min(retry_count, 16)) - waited)
+    backoff = min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(retry_count, 16))
+    backoff = max(0.0, backoff - waited)
     if retry_count + 1 > max_retries:
         tx.execute(_GIVE_UP, attempt)
     else:
