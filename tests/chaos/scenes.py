@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.support.stage import Stage, fill, vectors
+from tests.support.stage import Stage, drop, fill, vectors
 
 SETTINGS = {"SYNC_CHUNK_SIZE": "25"}
 
@@ -23,7 +23,7 @@ def arrange_changes(stage: Stage) -> None:
     for name in ("docs", "remade", "smaller", "left", "right", "old-name", "gone"):
         stage.create(name, count=60)
     stage.sync(**SETTINGS)
-    stage.primary.delete_collection("gone")
+    drop(stage.primary, "gone")
     stage.sync(**SETTINGS)
     docs = stage.primary.get_collection("docs", embedding_function=None)
     fill(docs, 60, start=60)
@@ -44,7 +44,7 @@ def remake(
     stage: Stage, name: str, count: int, *, space: str = "cosine", dimension: int = 8
 ) -> None:
     """Drop a collection of the primary and create another one of that name."""
-    stage.primary.delete_collection(name)
+    drop(stage.primary, name)
     fill(stage.create(name, space=space), count, start=1000, dimension=dimension)
 
 

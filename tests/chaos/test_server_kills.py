@@ -15,7 +15,7 @@ from chromasync.quiet import Quiet
 from chromasync.reports import Outcome
 from tests.chaos.profile import NIGHTLY
 from tests.chaos.scenes import SETTINGS, Scene, arrange_changes, arrange_first_copy, remake
-from tests.support.stage import Stage, fill, vectors
+from tests.support.stage import Stage, drop, fill, vectors
 
 POINTS = [
     (arrange_first_copy, faultpoints.AFTER_WALK),
@@ -119,7 +119,7 @@ def test_a_replica_restored_from_an_older_copy_is_noticed_and_mended(
     shrunk.update(ids=["r11", "r50"], embeddings=vectors(2, seed=5))
     remake(fragile, "remade", 60)
     primary.get_collection("renamed", embedding_function=None).modify(name="new-name")
-    primary.delete_collection("dropped")
+    drop(primary, "dropped")
     fragile.create("new", count=20)
     fragile.sync(**SETTINGS)
     fragile.sync(**SETTINGS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from chromasync.model import CycleStatus
 from tests.chaos.faults import chroma_error
 from tests.distributed.fleet import Fleet
-from tests.support.stage import Stage
+from tests.support.stage import Stage, drop
 
 
 def failed_cycles(fleet: Fleet) -> int:
@@ -20,7 +20,7 @@ def test_a_collection_dropped_on_the_replica_under_way(stage: Stage, fleet: Flee
     service = fleet.coordinator(SYNC_INTERVAL="0.1")
     fleet.assert_converges()
     for _ in range(4):
-        stage.replica.delete_collection("docs")
+        drop(stage.replica, "docs")
         fleet.assert_converges()
     assert service.running, service.log
 

@@ -18,7 +18,7 @@ from tests.distributed.fleet import Fleet
 from tests.store.samples import look
 from tests.support.stage import Stage
 
-SHORT = {"SYNC_LEASE_SECONDS": "2", "SYNC_LEAD_SECONDS": "2"}
+SHORT = {"SYNC_LEASE_SECONDS": "4", "SYNC_LEAD_SECONDS": "4"}
 OF_A_WORKER = {
     faultpoints.AFTER_CLAIM: 3,
     faultpoints.AFTER_READ: 3,

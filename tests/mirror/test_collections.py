@@ -15,7 +15,7 @@ from chromasync.model import HoldKind, MirrorStatus
 from chromasync.reports import CycleReport, Outcome
 from chromasync.testing.proxy import Fault, Request
 from tests.support.rest import Rest
-from tests.support.stage import Servers, Stage, client_of, close_client, fill
+from tests.support.stage import Servers, Stage, client_of, close_client, drop, fill
 from tests.support.writes import Writes, action_of, watched
 
 FUNCTION = {"type": "known", "name": "default", "config": {}}
@@ -206,7 +206,7 @@ def test_a_collection_created_again(stage: Stage, what: str, name: str) -> None:
     stage.create("other", count=9)
     sync_watched(stage)
     old_id = str(stage.on_replica(name).id)
-    stage.primary.delete_collection(name)
+    drop(stage.primary, name)
     docs = stage.create(name, space=again.space)
     fill(docs, 30, dimension=again.dimension, seed=again.seed)
     proxy = stage.servers.replica_proxy
@@ -249,7 +249,7 @@ def test_a_dropped_collection_is_held_once_and_then_gone(stage: Stage) -> None:
     stage.create(count=30)
     stage.create("other", count=5)
     sync_watched(stage)
-    stage.primary.delete_collection("docs")
+    drop(stage.primary, "docs")
     report, writes = sync_watched(stage, Outcome.HELD)
     assert writes.requests == []
     assert [(h.collection_name, h.kind, h.count) for h in report.holds] == [

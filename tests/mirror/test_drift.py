@@ -13,7 +13,7 @@ from chromasync.localserver import ChromaServer
 from chromasync.model import HoldKind, MirrorStatus
 from chromasync.reports import CycleReport, Outcome
 from chromasync.testing.proxy import RecordingProxy
-from tests.support.stage import Servers, Stage, fill, vectors
+from tests.support.stage import Servers, Stage, drop, fill, vectors
 
 AT_ONCE = "0.000001"
 """A SYNC_REPLICA_CHECK_INTERVAL with which each cycle looks at the replica's side too."""
@@ -78,7 +78,7 @@ def test_a_dropped_replica_collection_is_copied_anew(stage: Stage) -> None:
     settled(stage)
     stage.create("other", count=5)
     stage.sync()
-    stage.replica.delete_collection("docs")
+    drop(stage.replica, "docs")
     before = len(stage.replica_writes())
     report = stage.sync()
     assert report.outcome is Outcome.IDENTICAL
@@ -98,7 +98,7 @@ def test_a_recreated_replica_collection_is_compared_and_completed(
 ) -> None:
     """Same name, another id: what it holds already is not written again."""
     settled(stage)
-    stage.replica.delete_collection("docs")
+    drop(stage.replica, "docs")
     made: Any = {"hnsw": {"space": "cosine"}}
     fill(
         stage.replica.create_collection("docs", embedding_function=None, configuration=made),
@@ -117,7 +117,7 @@ def test_a_recreated_replica_collection_of_another_kind_is_kept_until_approved(
 ) -> None:
     """Someone's own collection under our name is not dropped unasked."""
     settled(stage)
-    stage.replica.delete_collection("docs")
+    drop(stage.replica, "docs")
     fill(stage.replica.create_collection("docs", embedding_function=None), 4, dimension=3)
     report = stage.sync()
     assert [(h.kind, h.count) for h in report.holds] == [(HoldKind.REPLACE, 4)]

@@ -11,7 +11,7 @@ from chromasync.errors import AccessRefused, ChromasyncError, StoreUnavailable
 from chromasync.model import HoldKind, MirrorStatus
 from chromasync.reports import CycleReport, Outcome
 from chromasync.testing.proxy import Answer, Fault, Request
-from tests.support.stage import Stage, fill
+from tests.support.stage import Stage, drop, fill
 
 BROKEN = Answer(500, b'{"error":"InternalError","message":"broken on purpose"}')
 REFUSED = Answer(400, b'{"error":"InvalidArgumentError","message":"refused on purpose"}')
@@ -248,7 +248,7 @@ def test_a_vanished_collection_is_dropped_in_its_second_cycle(stage: Stage) -> N
     stage.create("stays", count=5)
     stage.create("goes", count=5)
     stage.sync()
-    stage.primary.delete_collection("goes")
+    drop(stage.primary, "goes")
     report = stage.sync()
     assert only_hold(report) == ("goes", HoldKind.DROP, 5)
     assert {c.name: c.status for c in report.collections}["goes"] is MirrorStatus.VANISHED
@@ -265,7 +265,7 @@ def test_a_failed_cycle_confirms_nothing(stage: Stage) -> None:
     stage.create("goes", count=5)
     stage.sync()
     break_listing(stage)
-    stage.primary.delete_collection("goes")
+    drop(stage.primary, "goes")
     with pytest.raises(AccessRefused):
         stage.sync()
     mend(stage)
@@ -318,7 +318,7 @@ def test_many_collections_that_vanish_at_once_are_held(stage: Stage) -> None:
         stage.create(f"many{number}", count=2)
     stage.sync()
     for number in range(3):
-        stage.primary.delete_collection(f"many{number}")
+        drop(stage.primary, f"many{number}")
     for _ in range(3):
         report = stage.sync()
         assert report.outcome is Outcome.HELD
@@ -333,7 +333,7 @@ def test_a_primary_without_collections_is_held_until_approved(stage: Stage) -> N
     """A primary that lost its disk does not empty the replica."""
     stage.create(count=7)
     stage.sync()
-    stage.primary.delete_collection("docs")
+    drop(stage.primary, "docs")
     for _ in range(3):
         report = stage.sync()
         assert only_hold(report) == ("docs", HoldKind.DROP, 7)
@@ -371,7 +371,7 @@ def test_a_recreated_collection_with_far_fewer_records_is_held(stage: Stage) -> 
     stage.create(count=40)
     stage.create("other", count=3)
     stage.sync()
-    stage.primary.delete_collection("docs")
+    drop(stage.primary, "docs")
     stage.create(space="l2", count=5)
     for _ in range(2):
         report = stage.sync()
@@ -390,7 +390,7 @@ def test_a_recreated_collection_of_the_same_size_takes_over_at_once(stage: Stage
     stage.overrides["SYNC_MAX_DELETE"] = "10"
     stage.create(count=20)
     stage.sync()
-    stage.primary.delete_collection("docs")
+    drop(stage.primary, "docs")
     fill(stage.create(), 15, seed=9, dimension=4)
     report = stage.sync()
     assert report.outcome is Outcome.IDENTICAL
@@ -434,7 +434,7 @@ def test_a_replacement_that_died_between_its_renames_is_finished(stage: Stage, s
     stage.create(count=10)
     stage.create("other", count=2)
     stage.sync()
-    stage.primary.delete_collection("docs")
+    drop(stage.primary, "docs")
     fill(stage.create(space=space), 9, seed=4)
 
     def fail(point: str) -> None:

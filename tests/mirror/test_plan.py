@@ -14,7 +14,7 @@ import pytest
 
 from chromasync.quiet import Quiet
 from chromasync.reports import CycleReport, PlannedAction, PlannedCollection, PlanReport
-from tests.support.stage import Stage, fill, vectors
+from tests.support.stage import Stage, drop, fill, vectors
 
 if TYPE_CHECKING:
     from chromadb import Collection
@@ -57,7 +57,7 @@ def test_a_plan_writes_nothing_anywhere(stage: Stage) -> None:
     docs.delete(ids=["r1"])
     docs.update(ids=["r2"], metadatas=[{"n": -2}])
     fill(docs, 5, start=100)
-    stage.primary.delete_collection("goes")
+    drop(stage.primary, "goes")
     stage.create("comes", count=3)
     stage.on_replica().delete(ids=["r7"])
     state = fingerprints(stage.folder)
@@ -129,7 +129,7 @@ def test_an_approved_hold_is_no_longer_held(stage: Stage) -> None:
     stage.sync()
     fill(stage.replica.create_collection("foreign", embedding_function=None), 3)
     docs.delete(ids=["r0", "r1", "r2"])
-    stage.primary.delete_collection("goes")
+    drop(stage.primary, "goes")
     report = stage.plan()
     held = {c.name: (c.delete, c.held) for c in report.collections}
     assert held == {"docs": (3, True), "goes": (4, True), "foreign": (3, True)}
@@ -155,8 +155,8 @@ def test_whole_collections_are_planned_as_they_will_be_done(stage: Stage) -> Non
     primary = stage.primary
     primary.get_collection("renamed", embedding_function=None).modify(name="new-name")
     primary.get_collection("meta", embedding_function=None).modify(metadata={"now": "with"})
-    primary.delete_collection("goes")
-    primary.delete_collection("again")
+    drop(primary, "goes")
+    drop(primary, "again")
     stage.create("again", space="l2", count=3)
     stage.create("comes", count=2)
     stage.create("adopted", count=6)

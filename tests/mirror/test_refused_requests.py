@@ -11,7 +11,7 @@ from chromasync.chroma.limits import QUOTA_RECORDS
 from chromasync.model import HoldKind, MirrorStatus
 from chromasync.reports import Outcome
 from chromasync.testing.proxy import Answer, Fault, Request
-from tests.support.stage import Stage, fill, vectors
+from tests.support.stage import Stage, drop, fill, vectors
 from tests.support.writes import action_of, watched
 
 QUOTA = Answer(422, b'{"error":"ChromaError","message":"Quota exceeded: too many records"}')
@@ -71,7 +71,7 @@ def test_a_collection_larger_than_the_quota_is_dropped(stage: Stage) -> None:
     stage.create("other", count=2)
     stage.create(count=700)
     stage.sync()
-    stage.primary.delete_collection("docs")
+    drop(stage.primary, "docs")
     stage.sync()
     limit_records(stage)
     report = stage.sync()
@@ -102,7 +102,7 @@ def test_a_drop_that_is_refused_stops_nothing_else(stage: Stage, approved: bool)
     made = {name: stage.create(name, count=6) for name in names}
     stage.sync()
     for name in names[:-1]:
-        stage.primary.delete_collection(name)
+        drop(stage.primary, name)
     assert stage.sync().outcome is Outcome.HELD
     if approved:
         stage.approve()

@@ -238,6 +238,18 @@ def run_command(*arguments: str, **settings: str) -> subprocess.CompletedProcess
     )
 
 
+def drop(client: ClientAPI, name: str) -> None:
+    """Drop a collection, its records first.
+
+    Without that Chroma (1.5.0 to 1.5.9 at least) gives the lists in their metadata to new records
+    of other collections, which then differ from what a test wrote.
+    """
+    collection = client.get_collection(name, embedding_function=None)
+    if ids := collection.get(include=[])["ids"]:
+        collection.delete(ids=ids)
+    client.delete_collection(name)
+
+
 def vectors(count: int, dimension: int = 8, seed: int = 0) -> np.ndarray:
     """Made-up embeddings, float32 of shape (count, dimension)."""
     return np.random.default_rng(seed).standard_normal((count, dimension)).astype(np.float32)
