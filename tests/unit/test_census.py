@@ -6,10 +6,13 @@ from datetime import UTC, datetime
 
 import pytest
 
+from chromasync.config import Settings
 from chromasync.cycle import census
-from chromasync.cycle.census import _Appender, new_task, pages
-from chromasync.cycle.work import CollectionWork
+from chromasync.cycle.census import Census, _Appender, new_task, pages
+from chromasync.cycle.work import CollectionWork, CycleWork
+from chromasync.ledger.plan import new_chunk
 from chromasync.model import Collection, Mirror, NewTask, Side
+from chromasync.quiet import Quiet
 from chromasync.store import SqlStore
 from chromasync.testing.fake import FakeServer
 from tests.support.ledgers import COLLECTION, chunk_of, joined, names, record
@@ -57,6 +60,57 @@ def test_an_open_chunk_whose_ids_come_back_is_filled_again(
     appender = _Appender(store, work, store.chunk_heads(COLLECTION), 3)
     assert appender.append(["b", "a", "x", "y"], {"a": chunk_id, "b": chunk_id}) == []
     assert ids_by_chunk(store) == [["b", "a", "x"], ["y"]]
+
+
+def test_missing_ids_are_named_though_repeats_of_their_chunk_go(
+    store: SqlStore, work: CollectionWork, settings: Settings
+) -> None:
+    """An id that the ledger has twice leaves its later place; those behind it keep their names."""
+    store.save_chunks([chunk_of(["a", "b", "c"]), chunk_of(["b", "d", "e", "f"], start=3)])
+    first, second = (head.id for head in store.chunk_heads(COLLECTION))
+    primary, replica = FakeServer(Side.PRIMARY), FakeServer(Side.REPLICA)
+    work.primary, work.replica = primary.make(), replica.make()
+    primary.put(work.primary, joined(*[record(i) for i in "bcde"]))
+    work.update(ordered=False)
+    cycle = CycleWork(store.open_cycle(), settings, primary, replica, store, Quiet())
+    Census(cycle, publish=lambda tasks: None).take(work)
+    assert ids_by_chunk(store) == [["a", "b", "c"], ["d", "e", "f"]]
+    assert work.hints == {first: {"a"}, second: {"f"}}
+
+
+LISTED = {
+    "abef": [False, False, False],
+    "abe": [False, False, True],
+    "ef": [True, False, False],
+}
+"""What the replica lists, and which chunks are suspect then."""
+
+
+@pytest.mark.parametrize("listed", LISTED)
+def test_workers_may_change_chunks_during_the_walk_of_the_replica(
+    store: SqlStore,
+    work: CollectionWork,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    listed: str,
+) -> None:
+    """What they write behind the walk is not lost, and a chunk that shrinks misplaces no other."""
+    unwritten = new_chunk(COLLECTION, ["c", "d"], 2, {}, suspect=False)
+    store.save_chunks([chunk_of("ab"), unwritten, chunk_of("ef", start=4)])
+    first, second, _ = (head.id for head in store.chunk_heads(COLLECTION))
+    replica = FakeServer(Side.REPLICA)
+
+    def list_ids(collection: Collection, *, offset: int, limit: int) -> list[str]:
+        """The answer, while workers complete the first two chunks."""
+        store.save_chunks([chunk_of("b", chunk_id=first), chunk_of("cd", chunk_id=second, start=2)])
+        return list(listed)[offset:]
+
+    monkeypatch.setattr(replica, "list_ids", list_ids)
+    cycle = CycleWork(
+        store.open_cycle(), settings, FakeServer(Side.PRIMARY), replica, store, Quiet()
+    )
+    Census(cycle, publish=lambda tasks: None)._walk_replica(work)
+    assert [head.suspect for head in store.chunk_heads(COLLECTION)] == LISTED[listed]
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 7])

@@ -29,6 +29,10 @@ from chromasync.model import Side
 MESSAGE_LIMIT = 300
 _GATEWAY = {408, 425, 502, 504, 520, 521, 522, 523, 524, 525, 526, 530}
 _BUSY = {429, 503}
+_SILENT = (
+    "Check that the server runs and is not overloaded; one that stays silent has to be restarted."
+    " Work resumes by itself."
+)
 _ABSENT = re.compile(r"^Collection \S.* does not exists?\.?$")
 _TAKEN = re.compile(r"UNIQUE constraint failed: collections\.name")
 
@@ -101,7 +105,8 @@ def from_exception(error: Exception, where: str, side: Side) -> ServerUnreachabl
     if isinstance(error, httpx2.ConnectTimeout):
         return ServerUnreachable(f"The {where} accepts no connection in time.", side=side)
     if isinstance(error, httpx2.TimeoutException):
-        return ServerUnreachable(f"The {where} did not answer in time.", side=side)
+        what = f"The {where} did not answer in time{_asked(error)}."
+        return ServerUnreachable(what, side=side, hint=_SILENT)
     if isinstance(error, httpx2.ConnectError):
         # the operating system's or the TLS library's own words; they hold no header
         return ServerUnreachable(f"The {where} cannot be reached: {error}.", side=side)
@@ -110,6 +115,15 @@ def from_exception(error: Exception, where: str, side: Side) -> ServerUnreachabl
     return ServerUnreachable(
         f"The request to the {where} failed ({type(error).__name__}).", side=side
     )
+
+
+def _asked(error: httpx2.TimeoutException) -> str:
+    """Which request it was, in brackets, as far as is known: its method and the end of its path."""
+    try:
+        request = error.request
+    except RuntimeError:
+        return ""
+    return f" ({request.method} …/{request.url.path.rpartition('/')[2]})"
 
 
 def from_answer(

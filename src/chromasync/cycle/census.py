@@ -16,11 +16,11 @@ from dataclasses import replace
 from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chromasync import faultpoints
 from chromasync.cycle.work import CollectionWork, CycleWork
 from chromasync.errors import DamagedChunk
-from chromasync.ledger.digest import at
 from chromasync.ledger.idset import IdSet
 from chromasync.ledger.plan import (
     Carried,
@@ -31,10 +31,10 @@ from chromasync.ledger.plan import (
     new_chunk,
     without_ids,
     without_rows,
+    written_rows,
 )
 from chromasync.ledger.walk import Disordered, MergeWalk, SetWalk, Walk
 from chromasync.model import (
-    UNKNOWN_DIGEST,
     Chunk,
     ChunkHead,
     Collection,
@@ -122,8 +122,9 @@ class Census:
         except Disordered:
             walk = self._new_walk(SetWalk, work, heads, count)
             planned = self._append_new(work, heads, walk)
+        missing = walk.missing  # named before rows go, because it counts them
         self._drop_repeats(walk.repeated)
-        work.hints = self._fresh_hints(heads, walk.missing)
+        work.hints = self._fresh_hints(heads, missing)
         work.update(walked_at=work.started_at, ordered=walk.ordered, primary_count=walk.seen)
         return planned
 
@@ -212,7 +213,8 @@ class Census:
     def _walk_replica(self, work: CollectionWork) -> None:
         collection_id = work.mirror.collection_id
         heads = self._store.chunk_heads(collection_id)
-        ledger = IdSet.of(self._load_ids(head.id) for head in heads)
+        written: list[NDArray[np.bool_]] = []
+        ledger = IdSet.of(self._note_written(head.id, written) for head in heads)
         found = np.zeros(len(ledger), dtype=bool)
         surplus: list[str] = []
         for page in pages(self._replica, work.replica, work.mirror.replica_count):
@@ -220,35 +222,46 @@ class Census:
             found[rows[rows >= 0]] = True
             surplus += [page[i] for i in np.flatnonzero(rows < 0)]
         self._store.replace_surplus(collection_id, list(_batched(surplus, SURPLUS_BATCH)))
-        self._distrust_lossy(work, heads, found)
+        self._distrust_lossy(work, heads, written, found)
         work.update(replica_walked_at=work.started_at)
         if surplus:
             work.notes.append(f"the replica has {len(surplus):,} records that the primary lacks")
 
+    def _note_written(self, chunk_id: int, written: list[NDArray[np.bool_]]) -> list[str]:
+        """A chunk's ids; which of them were ever written is noted before the replica is asked.
+
+        Workers reconcile chunks meanwhile: what they write behind the walk is not lost.
+        """
+        chunk = self._store.load_chunk(chunk_id)
+        written.append(written_rows(chunk) if chunk else np.zeros(0, dtype=bool))
+        return chunk.ids if chunk else []
+
     def _distrust_lossy(
-        self, work: CollectionWork, heads: list[ChunkHead], found: np.ndarray
+        self,
+        work: CollectionWork,
+        heads: list[ChunkHead],
+        written: list[NDArray[np.bool_]],
+        found: NDArray[np.bool_],
     ) -> None:
-        """Make chunks suspect whose known records are missing on the replica."""
+        """Make chunks suspect whose written records are missing on the replica."""
         start = 0
         lost = 0
-        for head in heads:
-            missing = np.flatnonzero(~found[start : start + head.count])
-            start += head.count
-            if len(missing) and (known := self._count_known(head, missing.tolist())):
+        for head, rows in zip(heads, written, strict=True):
+            missing = np.flatnonzero(rows & ~found[start : start + len(rows)])
+            start += len(rows)
+            if len(missing) and (known := self._count_wanted(head, missing.tolist())):
                 lost += known
                 self._store.distrust(work.mirror.collection_id, [head.id])
         if lost:
             work.notes.append(f"{lost:,} records are missing on the replica; writing them again")
 
-    def _count_known(self, head: ChunkHead, rows: list[int]) -> int:
+    def _count_wanted(self, head: ChunkHead, rows: list[int]) -> int:
+        """How many of these rows are not set aside; all, when the chunk changed meanwhile."""
         chunk = self._store.load_chunk(head.id)
-        if chunk is None:
-            return 0
+        if chunk is None or chunk.head.ids_digest != head.ids_digest:
+            return len(rows)
         aside = {q.record_id for q in self._store.quarantined(head.collection_id) if q.absent}
-        return sum(
-            at(chunk.payload_digests, row) != UNKNOWN_DIGEST and chunk.ids[row] not in aside
-            for row in rows
-        )
+        return sum(chunk.ids[row] not in aside for row in rows)
 
     # ---- tasks ------------------------------------------------------------------------------
 

@@ -15,8 +15,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+import numpy as np
+from numpy.typing import NDArray
+
 from chromasync.ledger.digest import at, ids_digest
-from chromasync.model import UNKNOWN_DIGEST, Chunk, ChunkHead
+from chromasync.model import DIGEST_BYTES, UNKNOWN_DIGEST, Chunk, ChunkHead
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,3 +153,10 @@ def without_rows(chunk: Chunk, rows: Container[int]) -> Chunk:
         b"".join([at(chunk.embedding_digests, i) for i in kept]),
         b"".join([at(chunk.payload_digests, i) for i in kept]),
     )
+
+
+def written_rows(chunk: Chunk) -> NDArray[np.bool_]:
+    """Which records are known to be on the replica; bool of shape (records,)."""
+    digests = np.frombuffer(chunk.payload_digests, dtype=np.uint8).reshape(-1, DIGEST_BYTES)
+    written: NDArray[np.bool_] = np.count_nonzero(digests, axis=1) > 0  # UNKNOWN_DIGEST is zero
+    return written
