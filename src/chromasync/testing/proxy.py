@@ -260,7 +260,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         proxy = self.server.proxy
-        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        size = int(self.headers.get("content-length") or 0)
+        body = self.rfile.read(size)
+        if len(body) < size:  # its sender died on the way, and no server does half a request
+            self.close_connection = True
+            return
         request = Request(self.command, self.path, dict(self.headers), body, len(body))
         fault = proxy.fault_for(request)
         if proxy.latency_seconds:
