@@ -103,8 +103,29 @@ def sync_until(
 
 
 @contextmanager
+def _silent_deaths() -> Iterator[None]:
+    """Threads that are killed in the block die silently, as SystemExit does outside of pytest."""
+    told = threading.excepthook
+
+    def tell(args: threading.ExceptHookArgs) -> None:
+        if args.exc_type is not Killed:
+            told(args)
+
+    threading.excepthook = tell
+    try:
+        yield
+    finally:
+        threading.excepthook = told
+
+
+@contextmanager
 def _swept(single: role.Participant) -> Iterator[None]:
     """Enter the role; afterwards none of its threads is left, and nobody is told."""
+    with _silent_deaths():
+        yield from _entered(single)
+
+
+def _entered(single: role.Participant) -> Iterator[None]:
     single.__enter__()
     try:
         yield
