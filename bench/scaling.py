@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from operator import itemgetter
 from pathlib import Path
 
 from sqlalchemy import func, select
@@ -75,7 +76,8 @@ def ratios(options: argparse.Namespace) -> dict[str, float]:
             for _ in range(options.rounds)
         ]
     one, many = (
-        {w: min(r[w] for r in side) for w in side[0]} for side in zip(*rounds, strict=True)
+        {what: min((r[what] for r in side), key=itemgetter(1)) for what in side[0]}
+        for side in zip(*rounds, strict=True)
     )
     for what, (count, seconds) in one.items():
         print(

@@ -35,7 +35,7 @@ from tests.store.samples import (
 
 MAX_RETRIES = 2
 CHUNKS = 4
-EXAMPLES = {"sqlite": 40, "postgresql": 12}
+EXAMPLES = {"sqlite": 40, "postgresql": 20}
 
 
 @dataclass

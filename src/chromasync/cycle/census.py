@@ -258,7 +258,9 @@ class Census:
     def _count_wanted(self, head: ChunkHead, rows: list[int]) -> int:
         """How many of these rows are not set aside; all, when the chunk changed meanwhile."""
         chunk = self._store.load_chunk(head.id)
-        if chunk is None or chunk.head.ids_digest != head.ids_digest:
+        if chunk is None:  # the primary has none of its records any more
+            return 0
+        if chunk.head.ids_digest != head.ids_digest:
             return len(rows)
         aside = {q.record_id for q in self._store.quarantined(head.collection_id) if q.absent}
         return sum(chunk.ids[row] not in aside for row in rows)

@@ -431,7 +431,7 @@ def _charge(
     """
     attempt = {"task_id": task_id, "retries": retry_count + 1, "error": error}
     backoff = min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(retry_count, 16))
-    backoff = max(0.0, backoff - waited)
+    backoff -= waited
     if retry_count + 1 > max_retries:
         tx.execute(_GIVE_UP, attempt)
     else:
