@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from chromasync.config import Role, Settings
 from chromasync.ledger.plan import reread_cycles
@@ -18,6 +19,38 @@ from chromasync.ports import Store
 from chromasync.reports import CollectionReport, StatusSnapshot, oldest
 
 CYCLES_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Mirrored:
+    """What the store knows of the collections that the settings name."""
+
+    mirrors: tuple[Mirror, ...]
+    holds: tuple[Hold, ...]
+    quarantined: tuple[Quarantined, ...]
+
+
+def look_at_mirrored(store: Store, settings: Settings) -> Mirrored:
+    """Leave out collections that are not mirrored any more: what is left as it is cannot fail.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    every = store.mirrors()
+    left = {
+        m.collection_id
+        for m in every
+        if not (settings.covers(m.tenant, m.database) and settings.wants_collection(m.name))
+    }
+    return Mirrored(
+        tuple(m for m in every if m.collection_id not in left),
+        tuple(
+            hold
+            for hold in store.holds()
+            if hold.collection_id not in left and settings.wants_collection(hold.collection_name)
+        ),
+        tuple(q for q in store.quarantined() if q.collection_id not in left),
+    )
 
 
 def report_mirror(
@@ -58,13 +91,12 @@ def take_snapshot(store: Store, settings: Settings) -> StatusSnapshot:
         StoreError: the store cannot be read.
     """
     taken_at = store.now()
-    holds, quarantined = tuple(store.holds()), tuple(store.quarantined())
+    known = look_at_mirrored(store, settings)
     cycles = tuple(store.cycles(CYCLES_SHOWN))
     counts = store.cycle_counts(cycles[0].id) if cycles else {}
-    mirrors = store.mirrors()
     collections = tuple(
-        report_mirror(m, holds, quarantined, counts.get(m.collection_id, OpCounts()))
-        for m in mirrors
+        report_mirror(m, known.holds, known.quarantined, counts.get(m.collection_id, OpCounts()))
+        for m in known.mirrors
     )
     as_of = oldest(c.identical_as_of for c in collections)
     return StatusSnapshot(
@@ -75,9 +107,9 @@ def take_snapshot(store: Store, settings: Settings) -> StatusSnapshot:
         workers=tuple(store.workers()),
         tasks=store.task_counts(cycles[0].id) if cycles else TaskCounts(),
         cycles=cycles,
-        holds=holds,
-        quarantined=quarantined,
-        reread_seconds=reread_seconds(store, settings, mirrors),
+        holds=known.holds,
+        quarantined=known.quarantined,
+        reread_seconds=reread_seconds(store, settings, known.mirrors),
     )
 
 

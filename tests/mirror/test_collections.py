@@ -176,6 +176,46 @@ def test_a_freed_name_goes_to_a_new_collection(stage: Stage) -> None:
     assert stage.on_replica("archive").count() == 20
 
 
+def test_a_name_that_went_to_an_excluded_collection_is_free(stage: Stage) -> None:
+    """Renamed to what SYNC_EXCLUDE names, and made anew: the new one has the name there too."""
+    stage.overrides["SYNC_EXCLUDE"] = "*-old"
+    docs = stage.create(count=20)
+    sync_watched(stage)
+    docs.modify(name="docs-old")
+    docs.update(ids=["r0"], metadatas=[{"mirrored": "no more"}])
+    stage.create(count=3)
+    with watched(stage.servers.replica_proxy) as writes:
+        report = stage.sync()
+    assert (report.outcome, writes.actions) == (Outcome.IDENTICAL, {"upsert": 3})
+    assert [c.name for c in report.collections] == ["docs"]
+    assert stage.on_replica("docs").count() == 3
+    (metadata,) = stage.on_replica("docs-old").get(ids=["r0"])["metadatas"] or []
+    assert "mirrored" not in metadata
+    assert stage.verify().exit_code == 0
+    with watched(stage.servers.replica_proxy) as writes:
+        assert stage.sync().outcome is Outcome.IDENTICAL
+    assert writes.requests == []
+
+
+def test_what_is_excluded_later_decides_nothing(stage: Stage) -> None:
+    """A collection with a hold, excluded: neither outcome, status nor lag look at it again."""
+    stage.create("kept", count=5)
+    other = stage.create("other", count=300)
+    sync_watched(stage)
+    other.delete(ids=[f"r{n}" for n in range(250)])
+    assert stage.sync().outcome is Outcome.HELD
+    stage.overrides["SYNC_EXCLUDE"] = "other"
+    report = stage.sync()
+    assert report.outcome is Outcome.IDENTICAL
+    assert ([c.name for c in report.collections], report.holds) == (["kept"], ())
+    assert report.identical_as_of == report.collections[0].identical_as_of
+    status = stage.status()
+    assert (status.exit_code, [c.name for c in status.collections]) == (0, ["kept"])
+    assert stage.on_replica("other").count() == 300
+    stage.overrides.pop("SYNC_EXCLUDE")
+    assert stage.sync().outcome is Outcome.HELD
+
+
 # ---- created again under the same name ----------------------------------------------------------
 
 

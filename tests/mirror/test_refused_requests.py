@@ -46,6 +46,16 @@ def refuse_drops(stage: Stage) -> None:
     stage.servers.replica_proxy.fault = fault
 
 
+def refuse_names(stage: Stage, *names: str) -> None:
+    """The replica refuses to give a collection one of these names."""
+
+    def fault(request: Request) -> Fault | None:
+        wanted = json.loads(request.body or b"{}").get("new_name") if request.body else None
+        return REFUSED if request.method == "PUT" and wanted in names else None
+
+    stage.servers.replica_proxy.fault = fault
+
+
 def ids(first: int, count: int) -> list[str]:
     return [f"r{n}" for n in range(first, first + count)]
 
@@ -119,3 +129,45 @@ def test_a_drop_that_is_refused_stops_nothing_else(stage: Stage, approved: bool)
     assert [c.name for c in stage.replica.list_collections()] == ["stays"]
     stage.assert_identical()
     stage.assert_quiet()
+
+
+def test_a_refused_rename_stops_nothing_else(stage: Stage) -> None:
+    """The collection's records follow under its old name, the others too; it shows its error."""
+    docs, other = stage.create(count=5), stage.create("other", count=5)
+    stage.sync()
+    refuse_names(stage, "new-name")
+    docs.modify(name="new-name")
+    for collection in (docs, other):
+        fill(collection, 1, start=5)
+    report = stage.sync()
+    assert report.outcome is Outcome.FAILED
+    states = {c.name: c.status for c in report.collections}
+    assert states == {"new-name": MirrorStatus.ERROR, "other": MirrorStatus.IDENTICAL}
+    assert "refused on purpose" in report.collections[0].message
+    assert [stage.on_replica(name).count() for name in ("docs", "other")] == [6, 6]
+    stage.servers.replica_proxy.fault = None
+    assert stage.sync_and_judge().outcome is Outcome.IDENTICAL
+
+
+def test_an_old_collection_keeps_its_name_while_the_new_one_is_refused_it(stage: Stage) -> None:
+    """Neither is without a name that people know, and nothing is dropped."""
+    stage.create(count=30)
+    stage.sync()
+    drop(stage.primary, "docs")
+    stage.create(count=7, space="l2")
+    old_id = str(stage.on_replica("docs").id)
+    refused: list[str] = []
+
+    def fault(request: Request) -> Fault | None:
+        wants = request.method == "PUT" and b'"new_name":"docs"' in (request.body or b"")
+        if wants and not refused:
+            refused.append(request.path)
+            return REFUSED
+        return None
+
+    stage.servers.replica_proxy.fault = fault
+    assert stage.sync().outcome is Outcome.FAILED
+    assert refused
+    assert (str(stage.on_replica("docs").id), stage.on_replica("docs").count()) == (old_id, 30)
+    assert stage.sync_and_judge().outcome is Outcome.IDENTICAL
+    assert stage.on_replica("docs").count() == 7

@@ -25,7 +25,11 @@ def store(tmp_path: Path) -> Iterator[SqlStore]:
 def settings() -> Settings:
     """Settings as they are by default, with servers that are never asked."""
     return load_settings(
-        flags={"PRIMARY_URL": "http://primary:1", "REPLICA_URL": "http://replica:2"}
+        flags={
+            "PRIMARY_URL": "http://primary:1",
+            "REPLICA_URL": "http://replica:2",
+            "SYNC_TENANTS": "default_tenant,t",
+        }
     )
 
 

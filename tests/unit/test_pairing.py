@@ -168,6 +168,19 @@ def test_only_wanted_names_count() -> None:
     assert [c.id for c in found.surplus] == ["k"]
 
 
+def test_a_mirror_that_was_renamed_to_an_excluded_name_lets_go_of_its_own() -> None:
+    """It is told with its new name; without a replica, or with that name there, it stays."""
+    found = pair(
+        [collection("p1", "docs"), collection("p2", "skip-2"), collection("p3", "skip-3")],
+        [collection("r2", "docs"), collection("r3", "skip-3")],
+        [mirror("p2", "r2"), mirror("p3", "r3", "docs"), mirror("p4", "r4", "skip")],
+        wants=lambda name: not name.startswith("skip"),
+    )
+    assert [(m.collection_id, m.name) for m in found.excluded] == [("p2", "skip-2")]
+    assert [(p.primary.id, p.match) for p in found.pairings] == [("p1", Match.CREATE)]
+    assert found.vanished == []
+
+
 def test_an_adopted_collection_is_adopted_once() -> None:
     """Two primary collections never share a replica; places with the same name are apart."""
     first, second = collection("p1", "a"), collection("p2", "a", database="other")

@@ -196,7 +196,12 @@ class Settings(BaseSettings):
         (), MIRROR, GLOBS, "Mirror only collections whose name matches one of these.", shown="all"
     )
     sync_exclude: Names = _setting(
-        (), MIRROR, GLOBS, "Mirror no collection whose name matches one of these.", shown="none"
+        (),
+        MIRROR,
+        GLOBS,
+        "Mirror no collection whose name matches one of these. What was mirrored before stays on "
+        "the replica as it is.",
+        shown="none",
     )
 
     sync_data_dir: Path = _setting(
@@ -388,6 +393,11 @@ class Settings(BaseSettings):
         """Whether SYNC_INCLUDE and SYNC_EXCLUDE let a collection of this name be mirrored."""
         included = not self.sync_include or any(fnmatchcase(name, g) for g in self.sync_include)
         return included and not any(fnmatchcase(name, g) for g in self.sync_exclude)
+
+    def covers(self, tenant: str, database: str) -> bool:
+        """Whether SYNC_TENANTS and SYNC_DATABASES name this database."""
+        databases = self.sync_databases
+        return tenant in self.sync_tenants and (databases is None or database in databases)
 
     # ---- what people ask --------------------------------------------------------------------
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from chromasync.cycle.collections import REFUSALS
-from chromasync.cycle.work import CollectionWork, CycleWork
+from chromasync.cycle.work import REFUSALS, CollectionWork, CycleWork
 from chromasync.model import (
     ChunkHead,
     Cycle,
@@ -24,7 +23,7 @@ from chromasync.model import (
     TaskCounts,
 )
 from chromasync.reports import CollectionReport, CycleReport, Outcome, oldest
-from chromasync.status import report_mirror
+from chromasync.status import look_at_mirrored, report_mirror
 
 
 def settle_mirror(cycle: CycleWork, work: CollectionWork) -> None:
@@ -33,6 +32,7 @@ def settle_mirror(cycle: CycleWork, work: CollectionWork) -> None:
     quarantined = cycle.store.quarantined(work.mirror.collection_id)
     _count_replica(cycle, work)
     agrees = work.error is None and _counts_agree(cycle, work, heads, quarantined)
+    agrees &= _is_in_place(work)
     finished_at = cycle.store.now()
     seconds = (finished_at - work.started_at).total_seconds()
     work.update(
@@ -83,6 +83,17 @@ def _counts_agree(
     return False
 
 
+def _is_in_place(work: CollectionWork) -> bool:
+    """Whether the replica's collection has its name; if not, say who waits for what."""
+    if work.replica.name == work.mirror.name:
+        return True
+    work.notes.append(
+        f"on the replica it stands under the name {work.replica.name!r}, because another "
+        f"collection there still has the name {work.mirror.name!r}"
+    )
+    return False
+
+
 def _is_settled(cycle: CycleWork, work: CollectionWork) -> bool:
     """Whether the replica's ids were walked and nothing surplus waits for an approval."""
     waiting = cycle.store.deletions(work.mirror.collection_id)
@@ -126,32 +137,30 @@ def report_cycle(
     closed: Cycle,
     tasks: TaskCounts,
     counts: dict[str, OpCounts],
-    mirrors: list[Mirror],
 ) -> CycleReport:
     """What people are told of the cycle."""
-    holds = tuple(work.store.holds())
-    quarantined = tuple(work.store.quarantined())
+    known = look_at_mirrored(work.store, work.settings)
     notes = {w.mirror.collection_id: [*w.notes, *w.not_carried] for w in work.collections}
     deleted = {w.mirror.collection_id: OpCounts(deleted=w.deleted) for w in work.collections}
     collections = tuple(
         report_mirror(
             mirror,
-            holds,
-            quarantined,
+            known.holds,
+            known.quarantined,
             counts.get(mirror.collection_id, OpCounts())
             + deleted.get(mirror.collection_id, OpCounts()),
             notes.get(mirror.collection_id, ()),
         )
-        for mirror in mirrors
+        for mirror in known.mirrors
     )
     as_of = oldest(report.identical_as_of for report in collections)
     finished_at = closed.finished_at or work.store.now()
     return CycleReport(
         cycle=closed,
-        outcome=_outcome(collections, holds),
+        outcome=_outcome(collections, known.holds),
         collections=collections,
-        holds=holds,
-        quarantined=quarantined,
+        holds=known.holds,
+        quarantined=known.quarantined,
         warnings=tuple(work.warnings),
         tasks=tasks,
         counts=sum(counts.values(), OpCounts(deleted=work.deleted)),

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 from chromasync import faultpoints
 from chromasync.cycle.names import settle_names
-from chromasync.cycle.pairing import Match, Pairing, Pairings
-from chromasync.cycle.work import CollectionWork, CycleWork
+from chromasync.cycle.pairing import Match, Pairing, Pairings, final_name
+from chromasync.cycle.work import REFUSALS, CollectionWork, CycleWork
 from chromasync.definition import (
     configuration_change,
     creatable,
     effective,
     immutable_differences,
 )
-from chromasync.errors import Conflict, NotFound, RequestRefused, ServerFault
+from chromasync.errors import ChromasyncError
 from chromasync.model import Capabilities, Collection, Definition, MirrorStatus
 from chromasync.reconcile.diff import metadata_delta
-
-REFUSALS = (RequestRefused, ServerFault, NotFound, Conflict)
-"""Errors that concern one collection; anything else ends the cycle."""
 
 
 def why_incompatible(primary: Collection, replica: Collection, server: Capabilities) -> str:
@@ -38,7 +35,7 @@ def settle_collections(cycle: CycleWork, pairings: Pairings) -> None:
             cycle.replica.ensure_database(tenant, database)
     for pairing in pairings.pairings:
         _settle_one(cycle, pairing)
-    _rename(cycle)
+    _rename(cycle, pairings)
 
 
 def _settle_one(cycle: CycleWork, pairing: Pairing) -> None:
@@ -106,15 +103,23 @@ def _redefine(cycle: CycleWork, work: CollectionWork, wanted: Definition) -> Non
         )
 
 
-def _rename(cycle: CycleWork) -> None:
+def _rename(cycle: CycleWork, pairings: Pairings) -> None:
     """Renames that need nothing to be finished first.
 
-    A name is taken only from a mirror whose own primary collection has another name now.
+    A name is taken only from a mirror whose own primary collection has another name now. A rename
+    that is refused stops nothing: it is asked for again when the collection is complete.
     """
-    wanted = {work.replica.id: work.mirror.name for work in cycle.collections}
+    wanted = {m.replica_id: m.name for m in pairings.excluded if m.replica_id}
+    wanted |= {work.replica.id: work.mirror.name for work in cycle.collections}
 
     def may_take(_: Collection, occupant: Collection) -> bool:
         return wanted.get(occupant.id, occupant.name) != occupant.name
 
-    settle_names(cycle.replica, cycle.replica_listing, wanted, may_take)
+    def refused(replica: Collection, error: ChromasyncError) -> None:
+        if all(work.replica.id != replica.id for work in cycle.collections):
+            cycle.warnings.append(f"{final_name(replica)} was not renamed: {error.what}")
+
+    settle_names(cycle.replica, cycle.replica_listing, wanted, may_take, refused)
     cycle.refresh_replicas()
+    for mirror in pairings.excluded:
+        cycle.store.save_mirror(mirror)

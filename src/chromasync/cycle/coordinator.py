@@ -24,12 +24,12 @@ from chromasync import faultpoints
 from chromasync.config import Settings
 from chromasync.cycle.census import Census, new_task
 from chromasync.cycle.close import report_cycle, settle_mirror
-from chromasync.cycle.collections import REFUSALS, settle_collections, why_incompatible
+from chromasync.cycle.collections import settle_collections, why_incompatible
 from chromasync.cycle.drops import Drops, note_vanished
 from chromasync.cycle.listing import list_primary, list_replica
 from chromasync.cycle.pairing import Pairings, pair_collections
 from chromasync.cycle.prune import prune
-from chromasync.cycle.work import CollectionWork, CycleWork
+from chromasync.cycle.work import REFUSALS, CollectionWork, CycleWork
 from chromasync.errors import ChromasyncError, DamagedChunk, Stopped
 from chromasync.guard import refuse_same_server, refuse_swapped
 from chromasync.lease import Lead, monotonic
@@ -132,7 +132,7 @@ class Coordinator:
         """List both sides, refuse wrong servers, and match; also how many mirrors are known."""
         cycle.primary_listing = list_primary(self._primary, self._settings)
         cycle.replica_listing = list_replica(self._replica, self._settings, cycle.primary_listing)
-        mirrors = self._store.mirrors()
+        mirrors = [m for m in self._store.mirrors() if self._settings.covers(m.tenant, m.database)]
         primary_ids = cycle.primary_listing.collections.keys()
         known_replica_ids = {m.replica_id for m in mirrors if m.replica_id}
         refuse_swapped(primary_ids, known_replica_ids, self._settings.primary_url)
@@ -267,7 +267,7 @@ class Coordinator:
         self._store.prune_history(keep_seconds=KEEP_SECONDS, keep_tasks=KEEP_TASKS)
         tasks = self._store.task_counts(cycle.cycle.id)
         counts = self._store.cycle_counts(cycle.cycle.id)
-        return report_cycle(cycle, closed, tasks, counts, self._store.mirrors())
+        return report_cycle(cycle, closed, tasks, counts)
 
     def _abort(self, cycle: CycleWork, error: ChromasyncError) -> None:
         """Leave the store so that the next cycle starts clean; the store may be gone itself."""

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from chromasync import faultpoints
-from chromasync.cycle.collections import REFUSALS
 from chromasync.cycle.listing import Place, place_of
 from chromasync.cycle.names import settle_names
 from chromasync.cycle.pairing import Pairings, final_name
 from chromasync.cycle.prune import find_hold
-from chromasync.cycle.work import CollectionWork, CycleWork
+from chromasync.cycle.work import REFUSALS, CollectionWork, CycleWork
+from chromasync.errors import ChromasyncError
 from chromasync.guard import is_approved, judge_drop, judge_replacement
 from chromasync.model import Collection, Hold, HoldKind, Mirror, MirrorStatus
 
@@ -55,6 +55,7 @@ class Drops:
             self._cycle.replica_listing,
             wanted,
             lambda newcomer, occupant: self._may_replace(complete[newcomer.id], occupant),
+            lambda replica, error: self._note_refusal(complete[replica.id], error),
         )
         self._cycle.refresh_replicas()
         for collection in ousted:
@@ -75,6 +76,11 @@ class Drops:
         return {place_of(w.primary) for w in works} | {place_of(mirror) for mirror, _ in refused}
 
     # ---- a re-created collection takes over the name -----------------------------------------
+
+    @staticmethod
+    def _note_refusal(work: CollectionWork, error: ChromasyncError) -> None:
+        """A collection under another name is not what was asked for, however right its records."""
+        work.error = error
 
     def _may_replace(self, newcomer: CollectionWork, occupant: Collection) -> bool:
         mirror = self._vanished.get(occupant.id)

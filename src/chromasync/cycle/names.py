@@ -15,6 +15,8 @@ import structlog
 from chromasync import faultpoints
 from chromasync.cycle.listing import Listing, place_of
 from chromasync.cycle.pairing import final_name, marked
+from chromasync.cycle.work import REFUSALS
+from chromasync.errors import ChromasyncError
 from chromasync.model import Collection
 from chromasync.ports import Writer
 
@@ -22,6 +24,8 @@ log = structlog.get_logger()
 
 MayTake = Callable[[Collection, Collection], bool]
 """(newcomer, occupant) → whether the occupant's name may be taken from it now."""
+OnRefusal = Callable[[Collection, ChromasyncError], None]
+"""Told of each collection that did not get its name, and why."""
 
 
 def aside_name(collection: Collection) -> str:
@@ -30,7 +34,11 @@ def aside_name(collection: Collection) -> str:
 
 
 def settle_names(
-    writer: Writer, replica: Listing, wanted: dict[str, str], may_take: MayTake
+    writer: Writer,
+    replica: Listing,
+    wanted: dict[str, str],
+    may_take: MayTake,
+    refused: OnRefusal,
 ) -> list[Collection]:
     """Rename replica collections towards their wanted names.
 
@@ -38,6 +46,7 @@ def settle_names(
         replica: the replica's collections; its names are kept up to date.
         wanted: the wanted name of each replica collection id.
         may_take: asked for each name that another collection has.
+        refused: told of each rename that the server refuses; the others go on.
 
     Returns:
         Collections that lost their name to another one.
@@ -47,14 +56,32 @@ def settle_names(
         newcomer = replica.collections[collection_id]
         if newcomer.name == name:
             continue
-        occupant = replica.by_place().get((newcomer.tenant, newcomer.database, name))
-        if occupant is not None:
-            if not may_take(newcomer, occupant):
-                continue
-            ousted.append(rename(writer, replica, occupant, aside_name(occupant)))
-            faultpoints.reach(faultpoints.BETWEEN_RENAMES)
-        rename(writer, replica, newcomer, name)
+        try:
+            ousted += _give_name(writer, replica, newcomer, name, may_take)
+        except REFUSALS as error:
+            log.warning("a rename was refused", place="/".join(place_of(newcomer)), name=name)
+            refused(newcomer, error)
     return ousted
+
+
+def _give_name(
+    writer: Writer, replica: Listing, newcomer: Collection, name: str, may_take: MayTake
+) -> list[Collection]:
+    """Give one collection its name; whoever had it keeps it where the newcomer may not have it."""
+    occupant = replica.by_place().get((newcomer.tenant, newcomer.database, name))
+    if occupant is None:
+        rename(writer, replica, newcomer, name)
+        return []
+    if not may_take(newcomer, occupant):
+        return []
+    aside = rename(writer, replica, occupant, aside_name(occupant))
+    faultpoints.reach(faultpoints.BETWEEN_RENAMES)
+    try:
+        rename(writer, replica, newcomer, name)
+    except REFUSALS:
+        rename(writer, replica, aside, name)
+        raise
+    return [aside]
 
 
 def rename(writer: Writer, replica: Listing, collection: Collection, name: str) -> Collection:

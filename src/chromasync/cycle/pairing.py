@@ -15,7 +15,7 @@ What is decided for each primary collection:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from chromasync.cycle.listing import Listing, place_of
@@ -66,11 +66,14 @@ class Pairings:
     Attributes:
         vanished: mirrors whose primary collection is not listed any more.
         surplus: replica collections that belong to no mirror.
+        excluded: mirrors whose primary collection got another name, one that is not wanted; with
+            that name. Their replica follows the rename, for another may need the name it has.
     """
 
     pairings: list[Pairing]
     vanished: list[Mirror]
     surplus: list[Collection]
+    excluded: list[Mirror] = field(default_factory=list)
 
 
 def building_name(primary: Collection) -> str:
@@ -122,7 +125,17 @@ def pair_collections(
     vanished = [
         m for m in known.values() if m.collection_id not in primary.collections and wants(m.name)
     ]
-    return Pairings(pairings, vanished, sorted(free.values(), key=place_of))
+    excluded = [
+        replace(known[c.id], name=c.name)
+        for c in primary.collections.values()
+        if c.id in known and not wants(c.name) and _has_other_name(replica, known[c.id], c.name)
+    ]
+    return Pairings(pairings, vanished, sorted(free.values(), key=place_of), excluded)
+
+
+def _has_other_name(replica: Listing, mirror: Mirror, name: str) -> bool:
+    own = replica.collections.get(mirror.replica_id or "")
+    return own is not None and own.name != name
 
 
 def _new_mirror(collection: Collection) -> Mirror:

@@ -8,9 +8,12 @@ from typing import Any
 
 from chromasync.config import Settings
 from chromasync.cycle.listing import Listing
-from chromasync.errors import ChromasyncError
+from chromasync.errors import ChromasyncError, Conflict, NotFound, RequestRefused, ServerFault
 from chromasync.model import Collection, Cycle, Mirror
 from chromasync.ports import Progress, Reader, Store, Writer
+
+REFUSALS = (RequestRefused, ServerFault, NotFound, Conflict)
+"""Errors that concern one collection; anything else ends the cycle."""
 
 
 @dataclass(slots=True)

@@ -76,7 +76,7 @@ class Preview:
     def _match(self) -> tuple[Pairings, int]:
         primary = list_primary(self._primary, self._settings)
         self._replicas = list_replica(self._replica, self._settings, primary)
-        mirrors = self._store.mirrors()
+        mirrors = [m for m in self._store.mirrors() if self._settings.covers(m.tenant, m.database)]
         known_ids = {m.replica_id for m in mirrors if m.replica_id}
         refuse_swapped(primary.collections.keys(), known_ids, self._settings.primary_url)
         refuse_same_server(primary.collections.keys(), self._replicas.collections.keys())
