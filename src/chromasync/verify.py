@@ -8,10 +8,11 @@ Memory stays at about 24 bytes an id and one batch of records.
 
 from __future__ import annotations
 
-import random
+import secrets
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 
 import numpy as np
 
@@ -69,13 +70,16 @@ class _Tally:
 
 
 class Verifier:
-    """Compares a primary and a replica; writes nothing."""
+    """Compares a primary and a replica; writes nothing.
+
+    Samples are other ones with each verifier, and the same with each comparison of one.
+    """
 
     def __init__(self, primary: Reader, replica: Reader, settings: Settings) -> None:
         self._primary = primary
         self._replica = replica
         self._settings = settings
-        self._random = random.Random(0)  # noqa: S311 - a sample of records, no secret
+        self._sample_key = secrets.token_bytes(16)
 
     def verify(
         self, progress: Progress, sample_percent: float = 100.0, *, repaired: bool = False
@@ -131,13 +135,20 @@ class Verifier:
             tally,
         )
         for ids in self._shared_ids(tally, left, right, count):
-            chosen = ids if percent >= 100 else self._sample(ids, percent)
+            chosen = ids if percent >= 100 else self._sample(left, ids, percent)
             comparison.run(chosen)
             progress.advance(len(ids))
         return tally
 
-    def _sample(self, ids: list[str], percent: float) -> list[str]:
-        return [i for i in ids if self._random.random() * 100 < percent]
+    def _sample(self, left: Collection, ids: list[str], percent: float) -> list[str]:
+        """Those of the ids whose keyed hash falls into the share.
+
+        Chance that depends on the id alone, not on the order in which ids come: the comparison
+        after a repair looks at the very records that the one before it looked at.
+        """
+        share = int(percent / 100 * 2**64)
+        start = blake2b(left.id.encode(), key=self._sample_key, digest_size=8)
+        return [i for i in ids if _number(start, i) < share]
 
     def _compare_definitions(self, tally: _Tally, right: Collection) -> None:
         left, server = tally.collection, self._replica.capabilities()
@@ -177,6 +188,13 @@ class Verifier:
                 elif record_id in there:
                     tally.extra += 1
                     tally.find(Sigil.EXTRA, record_id, "the primary does not have it")
+
+
+def _number(start: blake2b, record_id: str) -> int:
+    """A number from 0 up to 2**64 that goes with this id."""
+    hashing = start.copy()
+    hashing.update(record_id.encode())
+    return int.from_bytes(hashing.digest())
 
 
 _Sides = tuple[Collection, Collection]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from chromasync import __version__
+from chromasync.cli import composition
 from chromasync.config import Origin
 from chromasync.errors import (
     AnotherInstance,
@@ -18,6 +19,9 @@ from chromasync.errors import (
 from chromasync.reports import Outcome
 from tests.cli.conftest import Invoke
 from tests.cli.fakes import FakeProgram, cycle_report, empty_snapshot, snapshot, verify_report
+
+OPEN_PROGRAM = composition.open_program
+"""The real one, before a fixture replaces it."""
 
 
 def test_sync_asks_for_one_cycle_and_ends_with_zero_when_identical(
@@ -69,12 +73,23 @@ def test_verify_of_identical_sides_ends_with_zero(invoke: Invoke, fake: FakeProg
     assert result.stdout.splitlines()[-1] == "Same: 100 records compared in 1.5 s."
 
 
-@pytest.mark.parametrize("share", ["0", "101", "-1", "many"])
+@pytest.mark.parametrize("share", ["0", "101", "-1", "many", "nan", "inf", "-nan"])
 def test_a_sample_outside_its_range_is_a_usage_error(invoke: Invoke, share: str) -> None:
     """The sample is a percentage above 0."""
     result = invoke("verify", "--sample", share)
     assert result.exit_code == 2
     assert "--sample" in result.stderr
+
+
+@pytest.mark.parametrize("number", ["nan", "inf"])
+@pytest.mark.parametrize("command", [("status", "--every"), ("selftest", "--timeout")])
+def test_a_time_without_end_or_sense_is_a_usage_error(
+    invoke: Invoke, command: tuple[str, str], number: str
+) -> None:
+    """Seconds are a number that a clock can reach."""
+    result = invoke(*command, number)
+    assert result.exit_code == 2
+    assert command[1] in result.stderr
 
 
 def test_status_needs_no_server_urls(invoke: Invoke, fake: FakeProgram) -> None:
@@ -239,6 +254,19 @@ def test_missing_urls_are_named_with_the_way_out(invoke: Invoke, fake: FakeProgr
     assert "REPLICA_URL is not set." in result.stderr
     assert "--replica" in result.stderr
     assert fake.asked == []
+
+
+@pytest.mark.parametrize("name", ["PRIMARY_TOKEN", "REPLICA_TOKEN"])
+def test_a_token_that_cannot_be_sent_is_a_settings_error(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A token beyond ASCII ends with 2 and a sentence that names its setting, not its value."""
+    monkeypatch.setattr(composition, "open_program", OPEN_PROGRAM)
+    result = invoke("sync", env={name: "geheimé"})
+    assert result.exit_code == 2
+    assert name in result.stderr
+    assert "defect" not in result.stderr
+    assert "geheim" not in result.stderr
 
 
 def test_flags_win_over_the_environment_and_the_file(

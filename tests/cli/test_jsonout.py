@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from chromasync.cli.jsonout import Report, encode, report_document
+from chromasync.cli.jsonout import Report, encode, error_document, report_document
 from chromasync.cli.reference import commands_page
+from chromasync.errors import SettingsError
 from chromasync.reports import Outcome
 from tests.cli.fakes import cycle_report, doctor_report, plan_report, snapshot, verify_report
 
@@ -61,3 +63,15 @@ def test_verify_prints_what_it_computes_too() -> None:
 def test_a_document_can_be_one_line() -> None:
     """The lines of --watch hold one document each."""
     assert encode(report_document("status", snapshot()), one_line=True).count("\n") == 1
+
+
+@pytest.mark.parametrize("one_line", [False, True])
+def test_text_that_is_no_utf_8_is_escaped(one_line: bool) -> None:
+    """Bytes of a path that are no text stand escaped in errors and in reports."""
+    error = SettingsError("There is no é\udcff.toml.")
+    document = json.loads(encode(error_document("sync", error, 2), one_line=one_line))
+    assert document["error"]["what"] == "There is no é\\udcff.toml."
+    report = report_document("doctor", replace(doctor_report(), store="sqlite:///\udcff/x.db"))
+    document = json.loads(encode(report, one_line=one_line))
+    assert document["store"] == "sqlite:///\\udcff/x.db"
+    assert document["settings"][0]["origin"] == "default"

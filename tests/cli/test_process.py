@@ -106,3 +106,18 @@ def test_the_module_is_the_command() -> None:
         check=True,
     )
     assert result.stdout.startswith("chromasync ")
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS refuses such names by itself")
+def test_a_path_that_is_no_text_ends_as_any_missing_one() -> None:
+    """`--json --config` with a byte that is no UTF-8: one document, exit code 2, no traceback."""
+    result = subprocess.run(
+        [sys.executable, "-m", "chromasync", "sync", "--json", "--config", b"\xff.toml"],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert json.loads(result.stdout)["error"]["what"] == "There is no settings file \\udcff.toml."

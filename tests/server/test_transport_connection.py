@@ -133,13 +133,18 @@ def test_tls_with_a_client_certificate(
         {"url": "http://"},
         {"url": "http://host:port"},
         {"url": "http://host/?query=1"},
+        {"url": "http://h€st:8000"},
+        {"url": "http://host/\udcff"},
         {"headers": {"bad name": "x"}},
         {"headers": {"name": "s3cret\r\nInjected: 1"}},
         {"token": "s3cret\n"},
+        {"token": "s3creté"},
+        {"token": "s3cret\udcff"},
+        {"headers": {"name": "s3cret\x80"}},
         {"url": "https://host", "ca_file": Path("/nowhere/ca.pem")},
         {"url": "https://host", "client_cert": Path("/nowhere/cert.pem")},
     ],
-    ids=str,
+    ids=ascii,
 )
 def test_unusable_settings_are_named(options: dict[str, Any]) -> None:
     """What can never work is a settings error at once, which tells no secret."""

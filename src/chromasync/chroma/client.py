@@ -51,7 +51,7 @@ _READ_PATH = re.compile(
     rb"(get|count|query)$"
 )
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 _OUTCOMES: tuple[tuple[type[ServerError], str], ...] = (
@@ -108,7 +108,7 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class _Ask:
-    """One request, however often it is sent; `most_bytes` bounds its answer."""
+    """One request, however often it is sent; `most_bytes` bounds its answer, unpacked."""
 
     method: str
     path: str
@@ -175,7 +175,7 @@ class Client:
             body: JSON to send.
             params: query parameters.
             permit: called before every sending attempt; says how long the attempt may take.
-            most_bytes: refuse a larger answer before it is read whole.
+            most_bytes: refuse a larger answer, counted unpacked, before it is read whole.
 
         Raises:
             TooLarge: the answer is larger than `most_bytes`.
@@ -260,13 +260,15 @@ class Client:
             headers=headers,
             timeout=self._timeout(allowed_seconds),
         ) as answer:
-            parts = []
-            size = int(answer.headers.get("content-length", 0))
+            announced = int(answer.headers.get("content-length", 0))
+            parts, size = [], 0
+            # Compression is welcome: it spares slow links. The limit is about memory, so what
+            # counts is what comes out of it; httpx2 unpacks 1 MiB at a time and not ahead of us.
             for part in answer.iter_bytes():
-                if ask.most_bytes is not None and size > ask.most_bytes:
+                size += len(part)
+                if ask.most_bytes is not None and max(size, announced) > ask.most_bytes:
                     raise self._too_large_answer(ask.most_bytes)
                 parts.append(part)
-                size = max(size, answer.num_bytes_downloaded)
                 if time.monotonic() > deadline:
                     raise httpx2.ReadTimeout("the answer takes too long", request=answer.request)
             return answer.status_code, answer.headers, b"".join(parts)
@@ -346,7 +348,8 @@ def _check_url(connection: Connection) -> None:
         parts = urlsplit(connection.url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname)
         _ = parts.port
-    except ValueError:
+        _ = httpx2.URL(connection.url)  # knows better what a host may be named
+    except (ValueError, httpx2.InvalidURL):
         usable = False
     if not usable or parts.query or parts.fragment:
         raise SettingsError(
@@ -355,13 +358,16 @@ def _check_url(connection: Connection) -> None:
 
 
 def _headers(connection: Connection) -> dict[str, str]:
+    side = connection.side.upper()
     headers = {"user-agent": f"chromasync/{__version__}"} | dict(connection.headers)
     if connection.token is not None:
         headers["x-chroma-token"] = connection.token
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
             raise SettingsError(
-                f"The {connection.side}'s header {name!r} has a name or value that HTTP forbids."
+                f"The {connection.side}'s header {name!r} has a name or value that cannot be sent; "
+                "only printable ASCII can.",
+                hint=f"It comes from {side}_TOKEN or {side}_HEADERS.",
             )
     return headers
 

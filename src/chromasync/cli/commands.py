@@ -16,6 +16,7 @@ from chromasync import __version__
 from chromasync.cli import composition
 from chromasync.cli.exits import INTERRUPTED, MEANINGS, ExitCode, explain_failure, silence
 from chromasync.cli.options import (
+    FiniteRange,
     GroupedHelp,
     Invocation,
     common_options,
@@ -239,7 +240,7 @@ def plan(invocation: Invocation) -> int:
     "--sample",
     "sample_percent",
     metavar="PERCENT",
-    type=click.FloatRange(0, 100, min_open=True),
+    type=FiniteRange(0, 100, min_open=True),
     default=100.0,
     help="Compare only this share of the records, chosen at random.",
 )
@@ -266,7 +267,7 @@ def verify(invocation: Invocation, *, sample_percent: float, repair: bool) -> in
 @click.option(
     "--every",
     metavar="SECONDS",
-    type=click.FloatRange(0.1, 3600),
+    type=FiniteRange(0.1, 3600),
     default=2.0,
     help="With --watch: how often (default 2).",
 )
@@ -373,7 +374,7 @@ def demo(invocation: Invocation, *, keep: bool) -> int:
     "--timeout",
     "timeout_seconds",
     metavar="SECONDS",
-    type=click.FloatRange(1),
+    type=FiniteRange(1),
     help="Longest wait in all (default 120; beside a running coordinator, four cycles more).",
 )
 @click.option(

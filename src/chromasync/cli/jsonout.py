@@ -7,7 +7,7 @@ report. Instants are ISO 8601 in UTC, durations are seconds, sizes are bytes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 
 import orjson
 
@@ -55,7 +55,23 @@ def encode(document: dict[str, object], *, one_line: bool = False) -> str:
     layout = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
     if not one_line:
         layout |= orjson.OPT_INDENT_2
-    return orjson.dumps(document, option=layout).decode()
+    try:
+        return orjson.dumps(document, option=layout).decode()
+    except orjson.JSONEncodeError:
+        return orjson.dumps(_valid(document), option=layout).decode()
+
+
+def _valid(value: object) -> object:
+    """`value` with every text in it valid: bytes of a path or variable may be no UTF-8."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_valid(key): _valid(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_valid(inner) for inner in value]
+    if is_dataclass(value):
+        return {field.name: _valid(getattr(value, field.name)) for field in fields(value)}
+    return value
 
 
 def _head(command: str, exit_code: int) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +59,19 @@ class Invocation:
         )
         self.debug |= settings.sync_log_level is LogLevel.DEBUG
         return settings
+
+
+class FiniteRange(click.FloatRange):
+    """A number within a range; NaN is refused, which no comparison finds outside of one."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number; fails like any other wrong value."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
 
 
 def _assignments(
