@@ -7,6 +7,7 @@ them into one value, so that two sides can be compared whatever their versions a
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -36,7 +37,8 @@ _CHANGEABLE_HNSW = {*_CHANGEABLE, "num_threads", "batch_size"}
 _CHANGEABLE_SPANN = {"ef_search", "search_nprobe"}
 _NO_FUNCTION = {"type": "legacy"}
 _UNSAID_FUNCTIONS = (_NO_FUNCTION, {"type": "unknown"})
-_INDEXES_OFF = {"fts_index", "vector_index", "sparse_vector_index"}
+_SPARSE = "sparse_vector_index"
+_INDEXES_OFF = {"fts_index", "vector_index", _SPARSE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +116,57 @@ def immutable_differences(
         found.append(
             f"ef_construction is {right.ef_construction} instead of {left.ef_construction}."
         )
-    if capabilities.schema and left.indexes != right.indexes:
-        odd = ", ".join(sorted(left.indexes ^ right.indexes))
-        found.append(f"Metadata indexes are switched differently: {odd}.")
+    odd = (left.indexes ^ right.indexes) - _never_held(left, right, replica)
+    if capabilities.schema and odd:
+        listed = ", ".join(sorted(odd))
+        found.append(f"Metadata indexes are switched differently: {listed}.")
     return tuple(found)
+
+
+def not_held(
+    primary: Collection, replica: Collection, capabilities: Capabilities
+) -> tuple[str, ...]:
+    """One sentence for each part that only the replica's collection shows not to be carried.
+
+    What a server takes, and what of it it keeps, is not told before a collection is there.
+    """
+    missing = _never_held(effective(primary), effective(replica), replica)
+    if not capabilities.schema or not missing:
+        return ()
+    listed = ", ".join(sorted(missing))
+    return (f"The replica's server does not keep these indexes: {listed}.",)
+
+
+def same_effect(wanted: Collection, found: Collection) -> bool:
+    """Whether `found` is what a server makes of `wanted`, apart from indexes it never keeps."""
+    left, right = effective(wanted), effective(found)
+    return replace(left, indexes=left.indexes - _never_held(left, right, found)) == right
+
+
+def without_sparse_indexes(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema with its sparse-vector indexes off: a single-node server refuses it otherwise."""
+    reduced = copy.deepcopy(dict(schema))
+    for types in (reduced.get("keys") or {}).values():
+        index = ((types or {}).get("sparse_vector") or {}).get(_SPARSE)
+        if index:
+            index["enabled"] = False
+    return reduced
+
+
+def _never_held(left: Effective, right: Effective, replica: Collection) -> frozenset[str]:
+    """Choices of `left` that no collection on the replica's server would have.
+
+    A single-node server, which makes hnsw of every index, refuses sparse-vector indexes. An index
+    of a kind that a server does not know is dropped without a word; it names all that it knows.
+    """
+    told = {name for name, _ in _indexes((replica.schema or {}).get("defaults") or {})}
+    kinds = {choice: choice.rpartition("/")[2].partition("=")[0] for choice in left.indexes}
+    return frozenset(
+        choice
+        for choice in left.indexes - right.indexes
+        if (kinds[choice] == _SPARSE and right.index == "hnsw")
+        or (told and kinds[choice] not in told)
+    )
 
 
 def configuration_change(

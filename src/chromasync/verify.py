@@ -20,7 +20,7 @@ from chromasync.config import Settings
 from chromasync.cycle.census import pages
 from chromasync.cycle.collections import why_incompatible
 from chromasync.cycle.listing import list_primary, list_replica, place_of
-from chromasync.definition import configuration_change, creatable, effective
+from chromasync.definition import configuration_change, creatable, effective, not_held
 from chromasync.guard import refuse_same_server
 from chromasync.ledger.digest import embedding_digests, id_digests, payload_digests
 from chromasync.ledger.idset import IdSet
@@ -153,7 +153,8 @@ class Verifier:
     def _compare_definitions(self, tally: _Tally, right: Collection) -> None:
         left, server = tally.collection, self._replica.capabilities()
         wanted, not_carried = creatable(left, server)
-        found = [why_incompatible(left, right, server), *not_carried]
+        lost = not_held(left, right, server)
+        found = [why_incompatible(left, right, server), *not_carried, *lost]
         if metadata_delta(dict(wanted.metadata), dict(right.metadata)) is not None:
             found.append("The metadata differs.")
         found += [f"{name} differs." for name in configuration_change(left, right, server)]

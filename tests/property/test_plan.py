@@ -53,38 +53,32 @@ def age(instant: datetime | None) -> float:
 @examples(300)
 @given(all_heads(), eighths, instants.filter(bool))
 def test_the_budget_is_kept(heads: list[ChunkHead], budget: float, due: datetime) -> None:
-    """Reads and checks overdraw the budget by less than one chunk, and stop for nothing else."""
+    """Only the last chunk, both sides of it, overdraws the budget; nothing else ends the choice."""
     chosen = choose_scrubs(heads, budget, due)
     costs = [s.head.read_seconds for s in chosen]
     costs += [s.head.read_seconds for s in chosen if s.check_replica]
-    assert sum(costs) <= budget + max(costs, default=0.0)
+    assert sum(costs) <= budget + 2 * max(costs, default=0.0)
     assert len({s.head.id for s in chosen}) == len(chosen)
     if len(chosen) < len(heads):
         assert sum(costs) >= budget
     total = sum(head.read_seconds for head in heads)
-    if total < budget:
+    if 2 * total < budget:
         assert len(chosen) == len(heads)
 
 
 @examples(300)
 @given(all_heads(), eighths, instants.filter(bool))
 def test_the_oldest_go_first(heads: list[ChunkHead], budget: float, due: datetime) -> None:
-    """No chunk is passed over for one read, or one checked, more recently."""
+    """No chunk is passed over for one read more recently, and each due check goes with its read."""
     chosen = choose_scrubs(heads, budget, due)
     taken = {s.head.id for s in chosen}
     assert all(age(a.head.read_at) >= age(b.head.read_at) for a, b in pairwise(chosen))
     left = [age(h.read_at) for h in heads if h.id not in taken]
     if chosen and left:
         assert min(age(s.head.read_at) for s in chosen) >= max(left)
-    checked = [s.head.checked_at for s in chosen if s.check_replica]
-    assert all(instant is None or instant < due for instant in checked)
-    passed = [
-        age(s.head.checked_at)
-        for s in chosen
-        if not s.check_replica and (s.head.checked_at is None or s.head.checked_at < due)
-    ]
-    if checked and passed:
-        assert min(map(age, checked)) >= max(passed)
+    for scrub in chosen:
+        checked = scrub.head.checked_at
+        assert scrub.check_replica is (checked is None or checked < due)
 
 
 @examples(200)

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from chromasync.chroma.limits import QUOTA_RECORDS
+from chromasync.cycle.census import pages
 from chromasync.errors import (
     AccessRefused,
     ChromasyncError,
@@ -343,7 +344,8 @@ def test_a_quota_on_records_is_learned(proxy: RecordingProxy) -> None:
     for batch in batches:
         at.upsert(made, batch)
     assert at.read(made, sent.ids).ids == sent.ids
-    assert at.list_ids(made, offset=0, limit=700) == sent.ids
+    assert at.list_ids(made, offset=0, limit=700) == sent.ids[:QUOTA_RECORDS]
+    assert [i for page in pages(at, made, 700) for i in page] == sent.ids
     at.delete(made, sent.ids)
     assert at.count(made) == 0
 

@@ -23,7 +23,10 @@ from chromasync.definition import (
     creatable,
     effective,
     immutable_differences,
+    not_held,
+    same_effect,
     without_legacy,
+    without_sparse_indexes,
 )
 from chromasync.model import Capabilities, Collection, Space
 from chromasync.testing.fake import MODERN
@@ -169,6 +172,55 @@ def test_a_schema_grows_by_writes_and_means_the_same(version: str) -> None:
     assert immutable_differences(before, replace(before, schema=grown), MODERN) == ()
     (difference,) = immutable_differences(before, replace(before, schema=switched), MODERN)
     assert "topic/string_inverted_index=off" in difference
+
+
+def with_index(name: str, *, enabled: bool, kind: str = "sparse_vector") -> Collection:
+    """A collection of 1.5.9 with one more key in its schema, which has this index."""
+    plain = listed("1.5.9", "plain")
+    schema = copy.deepcopy(dict(plain.schema or {}))
+    schema["keys"]["k"] = {kind: {name: {"enabled": enabled, "config": {}}}}
+    return replace(plain, schema=schema)
+
+
+def test_an_index_that_a_single_node_server_refuses_is_named_and_no_difference() -> None:
+    """No new copy would have it, so none is made; a distributed replica could and shall have it."""
+    sparse = "sparse_vector_index"
+    primary, replica = with_index(sparse, enabled=True), listed("1.5.9", "plain")
+    assert immutable_differences(primary, replica, MODERN) == ()
+    (sentence,) = not_held(primary, replica, MODERN)
+    assert "k/sparse_vector_index=on" in sentence
+    assert not_held(primary, primary, MODERN) == ()
+    assert not_held(primary, replica, PRESENT) == (), "said when it is created"
+    assert same_effect(primary, replica)
+    distributed = replace(replica, configuration={"spann": {"space": "l2"}})
+    assert len(immutable_differences(primary, distributed, MODERN)) == 1
+    assert not_held(primary, distributed, MODERN) == ()
+    assert len(immutable_differences(replica, primary, MODERN)) == 1, "it only the replica has"
+
+
+def test_an_index_of_a_kind_that_the_replica_does_not_know_is_named() -> None:
+    """A server drops it without a word; of the kinds that it names itself, each is a difference."""
+    primary, replica = with_index("new_index", enabled=False, kind="new"), listed("1.5.9", "plain")
+    assert immutable_differences(primary, replica, MODERN) == ()
+    assert "k/new_index=off" in " ".join(not_held(primary, replica, MODERN))
+    known = with_index("string_inverted_index", enabled=False, kind="string")
+    assert len(immutable_differences(known, replica, MODERN)) == 1
+    assert not_held(known, replica, MODERN) == ()
+    assert not same_effect(known, replica)
+
+
+def test_a_schema_without_its_sparse_indexes() -> None:
+    """They are off, whatever else it says stays, and the one it was made from is not touched."""
+    primary = with_index("sparse_vector_index", enabled=True)
+    schema = dict(primary.schema or {})
+    before = copy.deepcopy(schema)
+    reduced = without_sparse_indexes(schema)
+    assert schema == before
+    assert reduced == with_index("sparse_vector_index", enabled=False).schema
+    assert without_sparse_indexes({"keys": {"a": None, "b": {"sparse_vector": None}}}) == {
+        "keys": {"a": None, "b": {"sparse_vector": None}}
+    }
+    assert without_sparse_indexes({"keys": None}) == {"keys": None}
 
 
 def test_a_schema_alone_is_enough() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -105,36 +107,76 @@ def test_without_a_budget_nothing_is_chosen() -> None:
     assert chosen([], 5.0, before=NOON) == []
 
 
-def test_checks_of_the_replica_take_what_is_left() -> None:
-    """Due checks follow while budget remains, those longest ago first."""
+def test_a_due_check_of_the_replica_goes_with_the_read() -> None:
+    """The budget pays for both sides of the chunk longest unread before it pays for the next."""
     heads = [
-        head(1, checked=ago(30)),
-        head(2, checked=None),
-        head(3, checked=ago(5)),
-        head(4, checked=ago(50)),
+        head(1, read=ago(4), checked=ago(30)),
+        head(2, read=ago(3), checked=None),
+        head(3, read=ago(2), checked=ago(5)),
+        head(4, read=ago(1), checked=ago(50)),
     ]
     due = ago(10)
-    assert dict(chosen(heads, 4.0, before=due)) == dict.fromkeys((1, 2, 3, 4), False)
-    assert dict(chosen(heads, 4.5, before=due)) == {1: False, 2: True, 3: False, 4: False}
-    assert dict(chosen(heads, 5.5, before=due)) == {1: False, 2: True, 3: False, 4: True}
-    assert dict(chosen(heads, 99.0, before=due)) == {1: True, 2: True, 3: False, 4: True}
+    assert chosen(heads, 0.5, before=due) == [(1, True)]
+    assert chosen(heads, 4.0, before=due) == [(1, True), (2, True)]
+    assert chosen(heads, 4.5, before=due) == [(1, True), (2, True), (3, False)]
+    assert chosen(heads, 99.0, before=due) == [(1, True), (2, True), (3, False), (4, True)]
     assert dict(chosen(heads, math.inf, before=NOON)) == dict.fromkeys((1, 2, 3, 4), True)
+
+
+CYCLE, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+def rotate(heads: list[ChunkHead], budget: float, cycles: int) -> dict[int, list[tuple[int, bool]]]:
+    """By chunk, the cycles in which it was read, and whether the replica's side was, too."""
+    known = {h.id: h for h in heads}
+    seen: dict[int, list[tuple[int, bool]]] = {h.id: [] for h in heads}
+    for cycle in range(cycles):
+        now = NOON + cycle * CYCLE
+        for scrub in choose_scrubs(known.values(), budget, now - DAY):
+            seen[scrub.head.id].append((cycle, scrub.check_replica))
+            checked = now if scrub.check_replica else scrub.head.checked_at
+            known[scrub.head.id] = replace(scrub.head, read_at=now, checked_at=checked)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("count", "budget"),
+    [(10, 15.0), (29, 15.0), (30, 15.0), (31, 15.0), (100, 15.0), (1000, 15.0), (40, 0.1)],
+)
+def test_no_chunk_starves_on_either_side(count: int, budget: float) -> None:
+    """Each is read within the promised cycles, and on both sides at the first read that is due.
+
+    With 0.5 seconds a chunk, 30 chunks are what the larger budget reads on one side.
+    """
+    heads = [head(n, seconds=0.5) for n in range(count)]
+    rotation, day = int(reread_cycles(heads, budget)), DAY // CYCLE
+    cycles = 2 * (rotation + day)
+    for times in rotate(heads, budget, cycles).values():
+        assert longest_gap([cycle for cycle, _ in times], cycles) <= rotation
+        checks = [cycle for cycle, checked in times if checked]
+        assert longest_gap(checks, cycles) <= day + 1 + rotation
+
+
+def longest_gap(cycles: list[int], end: int) -> int:
+    """The most cycles in a row without one of these, the open ones at both ends included."""
+    return max(b - a for a, b in pairwise([-1, *cycles, end]))
 
 
 @pytest.mark.parametrize(
     ("seconds", "budget", "expected"),
     [
         ([], 0.0, 1.0),
-        ([1.0, 1.0], 2.0, 1.0),
-        ([1.0, 1.0], 1.0, 2.0),
-        ([1.0, 1.5], 1.0, 3.0),
+        ([1.0, 1.0], 4.0, 1.0),
+        ([1.0, 1.0], 2.0, 2.0),
+        ([1.0, 1.0], 1.0, 4.0),
+        ([1.0, 1.25], 1.0, 5.0),
         ([1.0], 0.0, math.inf),
     ],
 )
 def test_the_time_to_read_everything_again(
     seconds: list[float], budget: float, expected: float
 ) -> None:
-    """It is the number of budgets that the whole takes, at least one, infinite without any."""
+    """It is the number of budgets that both sides of the whole take; infinite without any."""
     assert reread_cycles([head(1, seconds=s) for s in seconds], budget) == expected
 
 

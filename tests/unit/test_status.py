@@ -162,7 +162,8 @@ def test_when_everything_is_read_again(store: SqlStore, settings: Settings) -> N
     assert budget == (settings.sync_scrub_budget * settings.sync_interval * settings.sync_workers)
     store.save_chunks([chunk_of([f"{n}"], read_at=NOON, read_seconds=budget) for n in range(3)])
     mirrors = store.mirrors()
-    assert reread_seconds(store, settings, mirrors) == 3 * settings.sync_interval
+    both_sides = 2 * 3
+    assert reread_seconds(store, settings, mirrors) == both_sides * settings.sync_interval
     none = settings.model_copy(update={"sync_scrub_budget": 0.0})
     assert reread_seconds(store, none, mirrors) is None
     snapshot: StatusSnapshot = take_snapshot(store, none)

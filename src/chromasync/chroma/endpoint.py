@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Self
 from urllib.parse import quote
@@ -21,7 +22,12 @@ from chromasync.chroma import capabilities as probing
 from chromasync.chroma import decode, encode
 from chromasync.chroma.client import Client, Connection
 from chromasync.chroma.limits import Limits
-from chromasync.definition import changeable, effective, without_legacy
+from chromasync.definition import (
+    changeable,
+    same_effect,
+    without_legacy,
+    without_sparse_indexes,
+)
 from chromasync.errors import (
     Conflict,
     NotFound,
@@ -121,18 +127,17 @@ class ChromaReader:
         return self._client.request("GET", f"{_collection(collection)}/count", decode.number)
 
     def list_ids(self, collection: Collection, *, offset: int, limit: int) -> list[str]:
-        """Up to `limit` ids from `offset` on, in the server's own order."""
-        found: list[str] = []
-        while len(found) < limit:
-            size = min(limit - len(found), self._ids_at_once(limit))
-            content = {"include": [], "limit": size, "offset": offset + len(found)}
-            page = self._get(collection, content, size, decode.ids)
-            if page is None:
-                continue
-            found += page
-            if len(page) < size:
-                break
-        return found
+        """Up to `limit` ids from `offset` on, in the server's own order, in one answer.
+
+        A server that caps its answers gives fewer; asking on from there is the caller's, because
+        deletes may shift ids meanwhile.
+        """
+        while True:
+            size = min(limit, self._ids_at_once(limit))
+            content = {"include": [], "limit": size, "offset": offset}
+            page: list[str] | None = self._get(collection, content, size, decode.ids)
+            if page is not None:
+                return page
 
     def read(
         self, collection: Collection, ids: Sequence[str], *, embeddings: bool = True
@@ -357,20 +362,18 @@ class ChromaWriter(ChromaReader):
 
     def _create(self, definition: Definition) -> Collection:
         _check_scalars(definition.metadata, self.side)
-        try:
-            return self._post_collection(definition)
-        except RequestRefused as error:
-            if definition.schema is None or definition.configuration is None:
-                raise
-            _log.warning(
-                "schema refused, configuration used", collection=definition.name, why=error.what
-            )
-            return self._post_collection(definition, use_schema=False)
+        *fuller, plainest = _attempts(definition)
+        for attempt in fuller:
+            try:
+                return self._post_collection(attempt)
+            except RequestRefused as error:
+                _log.warning("schema refused", collection=definition.name, why=error.what)
+        return self._post_collection(plainest)
 
-    def _post_collection(self, definition: Definition, *, use_schema: bool = True) -> Collection:
+    def _post_collection(self, definition: Definition) -> Collection:
         metadata = dict(definition.metadata)
         content: dict[str, Any] = {"name": definition.name, "get_or_create": False}
-        if definition.schema is not None and use_schema:
+        if definition.schema is not None:
             content["schema"] = definition.schema
         elif definition.configuration is not None:
             content["configuration"] = definition.configuration
@@ -416,6 +419,16 @@ class ChromaWriter(ChromaReader):
             self.delete(collection, ids)
 
 
+def _attempts(definition: Definition) -> Iterator[Definition]:
+    """The definition, and what is left of it for a server that refuses its schema."""
+    yield definition
+    if definition.schema is not None and definition.configuration is not None:
+        reduced = without_sparse_indexes(definition.schema)
+        if reduced != definition.schema:
+            yield replace(definition, schema=reduced)
+        yield replace(definition, schema=None)
+
+
 def _asked_for(found: Collection, definition: Definition, side: Side) -> Collection:
     """`found` if it is what `definition` asks for, apart from `hnsw:` keys that follow later."""
     wanted = Collection(
@@ -428,7 +441,7 @@ def _asked_for(found: Collection, definition: Definition, side: Side) -> Collect
         definition.schema,
     )
     metadatas = (dict(definition.metadata), without_legacy(definition.metadata))
-    if effective(found) == effective(wanted) and dict(found.metadata) in metadatas:
+    if same_effect(wanted, found) and dict(found.metadata) in metadatas:
         return found
     raise Conflict(
         f"A different collection named {definition.name!r} exists already.",

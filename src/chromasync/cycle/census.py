@@ -22,6 +22,7 @@ from chromasync import faultpoints
 from chromasync.cycle.work import CollectionWork, CycleWork
 from chromasync.errors import DamagedChunk
 from chromasync.ledger.idset import IdSet
+from chromasync.ledger.paging import stitched
 from chromasync.ledger.plan import (
     Carried,
     carry_from,
@@ -56,19 +57,16 @@ Publish = Callable[[list[NewTask]], None]
 
 
 def pages(reader: Reader, collection: Collection, count: int) -> Iterator[list[str]]:
-    """All ids of a collection; a server may answer with shorter pages than asked for.
+    """All ids of a collection, also those that deletes shift from one page to the one before.
 
     Args:
         count: records that the server counted; a short page before that is not the last.
     """
-    offset = 0
-    while True:
-        page = reader.list_ids(collection, offset=offset, limit=PAGE_IDS)
-        if page:
-            yield page
-        offset += len(page)
-        if not page or (len(page) < PAGE_IDS and offset >= count):
-            return
+    return stitched(
+        lambda offset, limit: reader.list_ids(collection, offset=offset, limit=limit),
+        count,
+        PAGE_IDS,
+    )
 
 
 class Census:

@@ -15,6 +15,7 @@ from chromasync.definition import (
     creatable,
     effective,
     immutable_differences,
+    not_held,
 )
 from chromasync.errors import ChromasyncError
 from chromasync.model import Capabilities, Collection, Definition, MirrorStatus
@@ -47,7 +48,8 @@ def _settle_one(cycle: CycleWork, pairing: Pairing) -> None:
     try:
         replica = pairing.replica or _create(cycle, pairing, definition)
         work = CollectionWork(mirror, pairing.primary, replica, started_at)
-        work.not_carried = not_carried
+        lost = not_held(pairing.primary, replica, cycle.replica.capabilities())
+        work.not_carried = (*not_carried, *lost)
         work.update(
             replica_id=replica.id,
             space=effective(pairing.primary).space,

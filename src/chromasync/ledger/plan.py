@@ -4,7 +4,8 @@ A chunk *must* be read when it is new, suspect, changed in the last cycle (a rea
 write may have been torn) or hinted at by the walk. Every other chunk is read again (*scrubbed*)
 each cycle while all of them fit the budget; beyond it, those read longest ago go first, so every
 record is read again within `reread_cycles` cycles. The replica's side of a chunk is read in the
-same pass when its last check is older than the check interval and the budget allows.
+same pass when its last check is older than the check interval. The budget pays for both sides of
+one chunk before it pays for the next, so no chunk's check waits longer than its next read.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from numpy.typing import NDArray
 
 from chromasync.ledger.digest import at, ids_digest
 from chromasync.model import DIGEST_BYTES, UNKNOWN_DIGEST, Chunk, ChunkHead
+
+SIDES = 2
+"""What a chunk whose replica's side is read too takes, in times of reading it once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ def is_overdue(head: ChunkHead, check_before: datetime) -> bool:
 def choose_scrubs(
     heads: Iterable[ChunkHead], budget_seconds: float, check_before: datetime
 ) -> list[Scrub]:
-    """The chunks to scrub, longest unread first, while their read times fit the budget.
+    """The chunks to scrub, longest unread first, while the time that they take fits the budget.
 
     Args:
         heads: chunks that need no read for another reason.
@@ -60,16 +64,9 @@ def choose_scrubs(
     for head in sorted(heads, key=_read_instant):
         if left <= 0:
             break
-        left -= head.read_seconds
-        chosen.append(Scrub(head, check_replica=False))
-    by_check = sorted(range(len(chosen)), key=lambda i: _check_instant(chosen[i].head))
-    for i in by_check:
-        head = chosen[i].head
         due = head.checked_at is None or head.checked_at < check_before
-        if not due or left <= 0:
-            break
-        left -= head.read_seconds
-        chosen[i] = Scrub(head, check_replica=True)
+        left -= head.read_seconds * (SIDES if due else 1)
+        chosen.append(Scrub(head, check_replica=due))
     return chosen
 
 
@@ -77,13 +74,12 @@ def _read_instant(head: ChunkHead) -> float:
     return head.read_at.timestamp() if head.read_at else -math.inf
 
 
-def _check_instant(head: ChunkHead) -> float:
-    return head.checked_at.timestamp() if head.checked_at else -math.inf
-
-
 def reread_cycles(heads: Iterable[ChunkHead], budget_seconds: float) -> float:
-    """Cycles within which every record is read again; infinite with no budget."""
-    total = sum(head.read_seconds for head in heads)
+    """Cycles within which every record is read again; infinite with no budget.
+
+    Each may be due for a look at the replica's side in the same round, which the budget pays too.
+    """
+    total = SIDES * sum(head.read_seconds for head in heads)
     if total <= budget_seconds:
         return 1.0
     return math.ceil(total / budget_seconds) if budget_seconds > 0 else math.inf

@@ -4,7 +4,7 @@ A single-node Chroma lists ids in insertion order and the ledger keeps them in t
 usual walk is a merge: the next ids either equal a chunk (one digest compared) or are searched for
 what the chunk lacks. Three things may be wrong with a page stream, and none may cost exactness:
 
-* A delete before the cursor shifts later ids left, past a page boundary: an id goes unseen.
+* An id goes unseen: `paging` sees to deletes before the cursor, as far as a server keeps an order.
 * A record deleted and added again moves to the end, and may be seen twice.
 * Another server may list in any order.
 
