@@ -146,10 +146,12 @@ class LeaseKeeper:
             self._held[task.id] = lease
         return lease
 
-    def let_go(self, task: Task) -> None:
-        """Renew the task's lease no longer."""
+    def let_go(self, lease: Lease) -> None:
+        """Renew this lease no longer; one that another thread has of the same task by now stays."""
+        task_id = lease.task.id
         with self._lock:
-            self._held.pop(task.id, None)
+            if self._held.get(task_id) is lease:
+                del self._held[task_id]
 
     def held(self) -> list[Lease]:
         """The leases that this process holds now."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -13,7 +13,7 @@ from sqlalchemy import select
 from chromasync.model import MirrorStatus
 from chromasync.store.schema import tasks
 from tests.distributed.conftest import MakeFleet
-from tests.distributed.fleet import Fleet
+from tests.distributed.fleet import Fleet, Member
 from tests.store.samples import look
 from tests.support.stage import Stage, vectors
 
@@ -29,7 +29,7 @@ def reconcile(self, pair, chunk, task, permit, set_aside):
     return whole(self, pair, chunk, task, permit, set_aside)
 reconciling.ChunkReconciler.reconcile = reconcile
 """
-"""A worker whose process is killed by one record, as one that needs too much memory would do."""
+"""A process that is killed by one record, as by one that needs too much memory."""
 
 
 @pytest.fixture
@@ -39,15 +39,15 @@ def fleet(make_fleet: MakeFleet, database_url: str) -> Fleet:
 
 
 @contextmanager
-def supervised(fleet: Fleet) -> Iterator[None]:
-    """Starts the poisoned worker again whenever it was killed, as a platform does."""
+def supervised(start: Callable[..., Member]) -> Iterator[None]:
+    """Starts the poisoned process again whenever it was killed, as a platform does."""
     done = threading.Event()
 
     def supervise() -> None:
         number = 0
         while not done.is_set():
             number += 1
-            member = fleet.worker(f"mortal-{number}", prelude=POISONED)
+            member = start(f"mortal-{number}", prelude=POISONED)
             while member.running and not done.wait(0.05):
                 pass
 
@@ -64,7 +64,7 @@ def test_a_chunk_that_kills_its_workers_fails_alone(stage: Stage, fleet: Fleet) 
     """Every other chunk goes through, the culprit fails with its reason, and is tried anew."""
     docs = stage.create("docs", space="l2", count=100)
     docs.add(ids=["poison"], embeddings=vectors(1), documents=["a heavy one"])
-    with supervised(fleet):
+    with supervised(fleet.worker):
         fleet.coordinator(SYNC_COORDINATOR_WORKS="false", prelude=POISONED)
 
         def failed() -> bool:
@@ -81,4 +81,36 @@ def test_a_chunk_that_kills_its_workers_fails_alone(stage: Stage, fleet: Fleet) 
     for member in fleet.members:
         member.send(signal.SIGTERM)
     fleet.coordinator("sound")
+    fleet.assert_converges()
+
+
+@pytest.mark.parametrize("role", ["single with SQLite", "single", "coordinator"])
+def test_a_chunk_that_kills_whoever_plans_fails_alone(
+    stage: Stage, make_fleet: MakeFleet, database_url: str, role: str
+) -> None:
+    """Started again each time, the process closes a cycle in the end; the rest is done by then."""
+    url = f"sqlite:///{stage.folder}.db" if role.endswith("SQLite") else database_url
+    # leases so long that nobody rescues: it is the new leader who calls back
+    fleet = make_fleet(url, SYNC_LEASE_SECONDS="60", SYNC_CHUNK_SIZE="10")
+    docs = stage.create("docs", space="l2", count=100)
+    docs.add(ids=["poison"], embeddings=vectors(1), documents=["a heavy one"])
+    stage.create("books", count=50)
+    with supervised(fleet.coordinator if role == "coordinator" else fleet.single):
+
+        def closed() -> bool:
+            states = {mirror.name: mirror.status for mirror in fleet.store.mirrors()}
+            return states == {"books": MirrorStatus.IDENTICAL, "docs": MirrorStatus.ERROR}
+
+        fleet.until(closed, "a cycle closes, with an error in one collection")
+    (failed,) = (mirror for mirror in fleet.store.mirrors() if mirror.name == "docs")
+    assert "the process ended while held by" in (failed.last_error or "")
+    culprit = fleet.store.chunk_heads(failed.collection_id)[-1].id
+    history = select(tasks.c.task_status, tasks.c.retry_count).where(tasks.c.chunk_id == culprit)
+    former = look(fleet.store, history.order_by(tasks.c.id).limit(4))
+    assert former == [("failed", 1), ("failed", 2), ("failed", 3), ("failed", 3)]
+    assert set(stage.on_replica().get(include=[])["ids"]) == {f"r{n}" for n in range(100)}
+    assert stage.on_replica("books").count() == 50
+    for member in fleet.members:
+        member.send(signal.SIGTERM)
+    fleet.single("sound") if role != "coordinator" else fleet.coordinator("sound")
     fleet.assert_converges()

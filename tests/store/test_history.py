@@ -25,12 +25,14 @@ from tests.store.samples import (
     OTHER,
     arrange,
     beat_of,
+    claim,
     claim_one,
     look,
     plan_into,
     planned,
     result_for,
     task_for,
+    trusted,
 )
 
 PUBLISHED = {
@@ -102,6 +104,33 @@ def test_a_running_cycle_is_abandoned_by_the_next(store: SqlStore) -> None:
     assert (before.id, before.status) == (first.id, CycleStatus.ABANDONED)
     assert before.finished_at is not None
     assert store.close_cycle(first.id, CycleStatus.COMPLETED, 0) == before
+
+
+def test_the_tasks_of_an_abandoned_cycle_fail_with_it(store: SqlStore) -> None:
+    """None is left to be claimed or completed, and what somebody is at is suspect."""
+    planned(store, 3)
+    done, held = claim(store, 2)
+    assert store.complete_task(done, result_for(store, done))
+    second = store.open_cycle()
+    assert claim(store, 3) == []
+    assert not store.complete_task(held, result_for(store, held, mark=9))
+    found = look(store, select(tasks.c.task_status, tasks.c.error_message).order_by(tasks.c.id))
+    assert found == [("completed", None)] + [("failed", history.ENDED_BEFORE)] * 2
+    suspect = {head.id for head in store.chunk_heads(COLLECTION) if head.suspect}
+    assert suspect == {held.chunk_id}
+    again = [task_for(head.id) for head in store.chunk_heads(COLLECTION)]
+    assert store.add_tasks(second.id, again) == 3
+
+
+def test_a_chunk_that_may_still_be_written_to_stays_suspect(store: SqlStore) -> None:
+    """Whoever works for an abandoned cycle may go on until its lease ends."""
+    planned(store, 1)
+    held = claim_one(store, lease_seconds=60)
+    second = store.open_cycle()
+    store.add_tasks(second.id, [task_for(held.chunk_id)])
+    task = claim_one(store)
+    assert store.complete_task(task, trusted(result_for(store, task)))
+    assert store.chunk_heads(COLLECTION)[0].suspect
 
 
 def test_cycles_come_newest_first_up_to_a_limit(store: SqlStore) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -17,12 +18,13 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import delete, select
 
-from chromasync.model import OpCounts, Task
-from chromasync.store import SqlStore
+from chromasync.model import CycleStatus, OpCounts, Task, WorkerStatus
+from chromasync.store import SqlStore, charges
 from chromasync.store.schema import chunk_contents, chunks, deletions, tasks, workers
 from tests.store.samples import (
     COLLECTION,
     arrange,
+    beat_of,
     chunk_of,
     digests,
     end_backoffs,
@@ -49,6 +51,8 @@ class Expected:
     holder: str | None = None
     waits: bool = False
     left_by_failing: bool = False
+    called_back: bool = False  # or given up when it was planned
+    given_up_in: int = 0
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -68,18 +72,47 @@ class QueueMachine(RuleBasedStateMachine):
         self.attempts: list[Task] = []
         self.numbers: dict[int, tuple[str, Task]] = {}
         self.next_mark = self.next_number = 0
+        self.dead: set[str] = set()
+        self.closed: set[int] = set()
 
     @rule(n=st.integers(0, CHUNKS - 1))
     def plan(self, n: int) -> None:
         chunk_id = sorted(self.marks)[n]
-        live = [t for t in self.model.values() if t.chunk_id == chunk_id]
-        new = not any(t.status in {"pending", "processing"} for t in live)
+        former = [t for t in self.model.values() if t.chunk_id == chunk_id]
+        live = any(t.status in {"pending", "processing"} for t in former)
+        new = not live and not any(t.given_up_in == self.cycle.id for t in former)
         assert self.store.add_tasks(self.cycle.id, [task_for(chunk_id)]) == int(new)
         if new:
             ((task_id,),) = look(
                 self.store, select(tasks.c.id).order_by(tasks.c.id.desc()).limit(1)
             )
-            self.model[task_id] = Expected(chunk_id)
+            self.model[task_id] = planned = Expected(chunk_id)
+            self.take_over(planned, former)
+
+    def take_over(self, planned: Expected, former: list[Expected]) -> None:
+        if not former or not former[-1].called_back or not former[-1].retries:
+            return
+        if former[-1].given_up_in in self.closed:
+            return
+        planned.retries, planned.fence = former[-1].retries, 1
+        planned.waits = planned.retries <= MAX_RETRIES
+        if not planned.waits:
+            planned.status, planned.given_up_in = "failed", self.cycle.id
+            planned.called_back = True
+
+    @rule(worker=st.sampled_from("xyz"), dead=st.booleans())
+    def live_or_die(self, worker: str, dead: bool) -> None:
+        status = WorkerStatus.DEAD if dead else WorkerStatus.ACTIVE
+        self.store.beat(beat_of(worker, status=status))
+        self.dead = self.dead | {worker} if dead else self.dead - {worker}
+
+    @rule(close=st.booleans())
+    def next_cycle(self, close: bool) -> None:
+        self.cancel()
+        if close:
+            self.store.close_cycle(self.cycle.id, CycleStatus.FAILED, 0)
+            self.closed.add(self.cycle.id)
+        self.cycle = self.store.open_cycle()
 
     @rule(worker=st.sampled_from("xyz"))
     def claim(self, worker: str) -> None:
@@ -91,8 +124,9 @@ class QueueMachine(RuleBasedStateMachine):
             return
         assert task.id == min(ready)
         known = self.model[task.id]
-        known.status, known.holder, known.fence = "processing", worker, known.fence + 1
-        assert (task.fence, task.retry_count) == (known.fence, known.retries)
+        assert task.fence > known.fence
+        assert task.retry_count == known.retries
+        known.status, known.holder, known.fence = "processing", worker, task.fence
         self.attempts.append(task)
         self.numbers[self.next_number] = (worker, task)
 
@@ -197,8 +231,9 @@ class QueueMachine(RuleBasedStateMachine):
         for known in live:
             if known.status == "processing":
                 self.suspects.add(known.chunk_id)
+                known.retries += known.holder in self.dead
             known.status, known.fence = "failed", known.fence + 1
-            known.left_by_failing = False
+            known.left_by_failing, known.called_back = False, True
 
     @rule()
     def wait(self) -> None:
@@ -234,8 +269,12 @@ class QueueMachine(RuleBasedStateMachine):
         assert found == self.suspects
 
 
-def test_the_queue_keeps_its_word_whatever_happens(store: SqlStore) -> None:
+def test_the_queue_keeps_its_word_whatever_happens(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No interleaving of attempts lets a former holder write, or loses or doubles a task."""
+    monkeypatch.setattr(charges, "MAX_RETRIES", MAX_RETRIES)
+    monkeypatch.setattr(charges, "CHARGED_CYCLES", 100)
     machine = type("Machine", (QueueMachine,), {"store": store})
     run_state_machine_as_test(
         machine,

@@ -16,10 +16,11 @@ from sqlalchemy import event, text
 
 from chromasync.errors import StoreUnavailable, StoreUnusable
 from chromasync.model import Mirror, TaskCounts, Term
-from chromasync.store import SqlStore, open_store, store_exists
+from chromasync.store import SqlStore, chunkrows, ledger, open_store, store_exists
 from chromasync.store.postgres import Limits, PostgresBackend
 from tests.store.samples import (
     COLLECTION,
+    chunk_of,
     claim,
     claim_one,
     expire,
@@ -291,16 +292,45 @@ def test_what_is_urgent_is_not_repeated_but_finds_the_server_again(
     assert urgent.renew_tasks([task], 60) == {task.id}
 
 
-def test_a_lost_connection_is_not_a_reason_to_add_chunks_twice(
-    pg_store: SqlStore, database: str
+def test_planning_outlasts_a_restart_of_the_server(
+    databases: Databases, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Adding is the one thing that is not repeated: nobody knows whether it was done."""
-    pg_store.mirrors()
-    with psycopg.connect(database, autocommit=True) as judge:
-        judge.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
-    with pytest.raises(StoreUnavailable):
-        pg_store.save_chunks([])
-    assert pg_store.save_chunks([]) == []
+    """Chunks that were being added when the server went down are added once, in order."""
+    open_store(database).close()
+    store = SqlStore(PostgresBackend(database, Limits(patience=90)))
+    planned(store, 1)
+    whole, calls = chunkrows.add, iter((1, 2))
+
+    def add(*args: Any) -> int:
+        if next(calls, None) == 2:
+            databases.server.restart()
+        return whole(*args)
+
+    monkeypatch.setattr(chunkrows, "add", add)
+    ids = store.save_chunks([chunk_of(["a"]), chunk_of(["b"])])
+    assert [loaded(store, chunk_id).ids for chunk_id in ids] == [["a"], ["b"]]
+    assert len(store.chunk_heads(COLLECTION)) == 3
+    store.close()
+
+
+def test_a_commit_that_is_still_under_way_is_waited_for(pg_store: SqlStore, database: str) -> None:
+    """A connection was cut, and the server has not heard of it: the repeat adds nothing twice."""
+    planned(pg_store, 0)
+    lost = SqlStore(PostgresBackend(database, Limits(patience=0)))
+    chunk, newest = chunk_of(["a"]), pg_store._newest_chunk()
+    content = chunkrows.content_of(chunk)
+    waits = (
+        "SELECT 1 FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    judge = psycopg.connect(database, autocommit=True)
+    with ThreadPoolExecutor(1) as pool, judge:
+        with lost._writing() as tx:
+            tx.execute(ledger._PLANNING).all()
+            added = chunkrows.save(tx, [chunk], [content])
+            repeat = pool.submit(pg_store._save_chunks_after, newest, [chunk], [content])
+            while judge.execute(waits).fetchone() is None:
+                assert not repeat.done()
+        assert repeat.result() == added
+    assert [head.id for head in pg_store.chunk_heads(COLLECTION)] == added
+    lost.close()

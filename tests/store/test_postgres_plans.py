@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Connection, Executable, event, func, select, text
 
 from chromasync.model import CycleStatus
-from chromasync.store import SqlStore, chunkrows, floor, history, open_store, queue
+from chromasync.store import SqlStore, charges, chunkrows, floor, history, open_store, queue
 from chromasync.store.schema import COUNT_COLUMNS, tasks
 from tests.store.samples import (
     COLLECTION,
@@ -72,12 +72,10 @@ def nodes_of(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def explained(tx: Connection, statement: Executable, **values: object) -> dict[str, Any]:
     """Run a statement and return the plan that it took."""
-    compiled = statement.compile(  # type: ignore[attr-defined]
-        tx.engine, compile_kwargs={"render_postcompile": True}
-    )
-    parameters = compiled.construct_params(values)
+    compiled = statement.compile(tx.engine)  # type: ignore[attr-defined]
+    ready = compiled.construct_expanded_state(values)
     rows = tx.exec_driver_sql(
-        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {compiled.string}", parameters
+        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {ready.statement}", ready.parameters
     )
     (document,) = rows.scalars()
     found = document if isinstance(document, list) else json.loads(document)
@@ -98,7 +96,7 @@ def check_plan(plan: dict[str, Any], *indexes: str) -> None:
 def test_a_claim_reads_the_small_indexes_only(long_history: SqlStore, analyzed: bool) -> None:
     """However long the history, and before PostgreSQL knows anything about the tables."""
     set_statistics(long_history, analyzed=analyzed)
-    asked = {"worker": "w", "seconds": 60.0}
+    asked = {"worker": "w", "seconds": 60.0, "step": 1}
     floor = 0
     for number in (1, 2):
         with long_history._writing() as tx:
@@ -148,6 +146,19 @@ def set_statistics(store: SqlStore, *, analyzed: bool) -> None:
         arrange(
             store, text("UPDATE pg_class SET reltuples = -1 WHERE oid = 'sync_tasks'::regclass")
         )
+
+
+@pytest.mark.parametrize("analyzed", [False, True], ids=["no statistics", "statistics"])
+def test_planning_looks_at_failed_tasks_alone(long_history: SqlStore, analyzed: bool) -> None:
+    """What a chunk is charged with is asked for in every step of planning."""
+    set_statistics(long_history, analyzed=analyzed)
+    with long_history._writing() as tx:
+        plan = explained(tx, charges._FORMER, cycle_ids=list(range(-8, 3)), most=5)
+    of_tasks = [node for node in nodes_of(plan) if node.get("Relation Name") != "sync_cycles"]
+    indexes = {node["Index Name"] for node in of_tasks if "Index Name" in node}
+    assert indexes <= {"sync_tasks_cycle", "sync_cycles_pkey"}, plan
+    assert not [node for node in of_tasks if node["Node Type"] == "Seq Scan"], plan
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] <= FEW_BUFFERS, plan
 
 
 # ---- a snapshot that someone holds ------------------------------------------------------------

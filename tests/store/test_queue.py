@@ -50,7 +50,8 @@ def test_a_claimed_task_says_all_that_its_worker_needs(store: SqlStore) -> None:
     assert store.add_tasks(cycle.id, [new]) == 1
     before = store.now()
     task = claim_one(store)
-    expected = (COLLECTION, "books", chunk_id, True, 0, 1)
+    (fence,) = row_of(store, task, "fence")
+    expected = (COLLECTION, "books", chunk_id, True, 0, fence)
     assert expected == (
         task.collection_id,
         task.collection_name,

@@ -21,16 +21,19 @@ from chromasync.model import (
     Quarantined,
     Task,
     Term,
+    WorkerStatus,
 )
-from chromasync.store import SqlStore, open_store
+from chromasync.store import SqlStore, charges, open_store, queue
 from chromasync.store.schema import Instant, metadata
 from tests.store.conftest import Opener
 from tests.store.samples import (
     COLLECTION,
     beat_of,
     chunk_of,
+    claim,
     claim_one,
     expire,
+    loaded,
     plan_into,
     planned,
     result_for,
@@ -52,6 +55,7 @@ class Scene:
     held: Task
     expired: Task
     free_chunk: int
+    waiting_chunk: int
     deletion: Deletion
 
 
@@ -69,13 +73,22 @@ def arranged(store: SqlStore) -> Scene:
     held, expired = claim_one(store), claim_one(store)
     expire(store, expired)
     (deletion,) = store.deletions(COLLECTION)
-    return Scene(store, term, cycle, held, expired, done.chunk_id, deletion)
+    waiting_chunk = store.chunk_heads(COLLECTION)[-1].id
+    return Scene(store, term, cycle, held, expired, done.chunk_id, waiting_chunk, deletion)
 
 
 REPEATED: dict[str, Callable[[Scene], object]] = {
     "save_mirror": lambda s: s.store.save_mirror(Mirror(COLLECTION, "t", "d", "other")),
     "forget_mirror": lambda s: s.store.forget_mirror(COLLECTION),
     "forget_chunks": lambda s: s.store.forget_chunks(COLLECTION),
+    "save_chunks": lambda s: s.store.save_chunks(
+        [
+            chunk_of(["3-c"], chunk_id=s.waiting_chunk, mark=3),
+            chunk_of(["x", "y"]),
+            chunk_of([], chunk_id=s.free_chunk),
+            chunk_of(["3-a", "3-b"], mark=2),
+        ]
+    ),
     "distrust": lambda s: s.store.distrust(COLLECTION),
     "replace_surplus": lambda s: s.store.replace_surplus(COLLECTION, [["x"], ["y"]]),
     "finish_deletion": lambda s: s.store.finish_deletion(s.deletion, []),
@@ -110,7 +123,9 @@ READING = {
     *("task_counts", "failed_tasks", "tasks_by_worker", "workers", "now", "cycles", "cycle_counts"),
     *("records_per_second", "holds", "schema_version", "connections"),
 }
-NOT_REPEATED = {"save_chunks"}
+IN_STEPS = {"open_cycle", "save_chunks"}
+"""These look first at what is there; each of their steps is repeated."""
+
 VIEWS = {"led_by", "urgent", "close", "backend"}
 
 
@@ -149,8 +164,11 @@ class LoseOneAnswer:
 
 
 @pytest.fixture
-def two_scenes(databases: Databases) -> Iterator[tuple[Scene, Scene]]:
+def two_scenes(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Scene, Scene]]:
     """The same scene in two databases."""
+    monkeypatch.setattr(queue, "_step", lambda: 1)
     urls = [databases.take(), databases.take()]
     stores = [open_store(url) for url in urls]
     yield arranged(stores[0]), arranged(stores[1])
@@ -185,16 +203,34 @@ def test_a_lost_answer_changes_nothing(two_scenes: tuple[Scene, Scene], name: st
 def test_every_method_is_accounted_for() -> None:
     """A new method of the store is put to the test above, or it is known why not."""
     public = {name for name in dir(SqlStore) if not name.startswith("_")}
-    assert public == set(REPEATED) | READING | NOT_REPEATED | VIEWS
+    assert public == set(REPEATED) | READING | VIEWS
     outlasting = {name for name in public if hasattr(getattr(SqlStore, name), "__wrapped__")}
-    assert outlasting | {"open_cycle"} == set(REPEATED) | READING
+    assert outlasting | IN_STEPS == set(REPEATED) | READING
 
 
-def test_adding_chunks_is_not_repeated(pg_store: SqlStore) -> None:
-    """A second insert would double them, so the caller is told that the answer was lost."""
-    with faultpoints.injected(LoseOneAnswer()), pytest.raises(StoreUnavailable):
-        pg_store.save_chunks([chunk_of(["a"])])
-    assert len(pg_store.chunk_heads(COLLECTION)) == 1
+def test_a_task_that_fails_when_it_is_planned_is_not_planned_again(
+    two_scenes: tuple[Scene, Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The repeat finds no live task, and all the same begins nothing afresh."""
+    monkeypatch.setattr(charges, "MAX_RETRIES", 0)
+    once, twice = two_scenes
+    for scene in two_scenes:
+        scene.store.beat(beat_of(status=WorkerStatus.DEAD))
+        scene.store.cancel_tasks("no")
+    once.store.add_tasks(once.cycle.id, [task_for(once.held.chunk_id)])
+    with faultpoints.injected(LoseOneAnswer()):
+        twice.store.add_tasks(twice.cycle.id, [task_for(twice.held.chunk_id)])
+    assert content_of(twice.store) == content_of(once.store)
+    assert claim(twice.store, 1) == []
+
+
+def test_adding_chunks_is_not_doubled(pg_store: SqlStore) -> None:
+    """What a lost answer told is looked up, in the order in which it was added."""
+    planned(pg_store, 1)
+    with faultpoints.injected(LoseOneAnswer()):
+        ids = pg_store.save_chunks([chunk_of(["a"]), chunk_of(["b"])])
+    assert [loaded(pg_store, chunk_id).ids for chunk_id in ids] == [["a"], ["b"]]
+    assert len(pg_store.chunk_heads(COLLECTION)) == 3
 
 
 def test_nothing_is_repeated_where_patience_is_none(opener: Opener, pg_store: SqlStore) -> None:

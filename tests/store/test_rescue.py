@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
+import pytest
 from sqlalchemy import select, update
 
+from chromasync.ledger.plan import without_ids
 from chromasync.model import (
     Task,
     TaskCounts,
@@ -14,7 +16,9 @@ from chromasync.store import SqlStore
 from chromasync.store.schema import Later, chunks, tasks
 from tests.store.samples import (
     COLLECTION,
+    OTHER,
     arrange,
+    chunk_of,
     claim,
     claim_one,
     end_backoffs,
@@ -24,6 +28,7 @@ from tests.store.samples import (
     planned,
     result_for,
     row_of,
+    stored,
     task_for,
     trusted,
 )
@@ -166,3 +171,64 @@ def test_a_lease_that_ended_unnoticed_is_distrusted_until_it_is_cancelled(store:
     since = distrusted_at(store, held)
     assert since is not None
     assert since >= before
+
+
+def called_back(store: SqlStore) -> Task:
+    """The task of a chunk a, b, c that was called back from a worker that may write for a while."""
+    planned(store, 1)
+    held = claim_one(store, lease_seconds=500)
+    store.cancel_tasks("a new leader")
+    return held
+
+
+@pytest.mark.parametrize("leaves", [["0-a"], ["0-a", "0-b", "0-c"]], ids=["one", "all"])
+@pytest.mark.parametrize("known", [True, False], ids=["chunk as it was", "new chunk"])
+def test_a_record_that_changes_chunk_takes_the_doubt_along(
+    store: SqlStore, leaves: list[str], known: bool
+) -> None:
+    """Whoever may still write it makes its new chunk suspect too, until his lease has ended."""
+    (other,) = stored(store, chunk_of(["x"]))
+    held = called_back(store)
+    until = distrusted_at(store, held)
+    source = without_ids(loaded(store, held.chunk_id), set(leaves))
+    target = chunk_of(["x", *leaves], chunk_id=other.head.id) if known else chunk_of(leaves)
+    target_id = next(iter(store.save_chunks([target, source])), other.head.id)
+    cycle = store.open_cycle()
+    store.add_tasks(cycle.id, [task_for(target_id)])
+    task = claim_one(store)
+    assert distrusted_at(store, task) == until
+    assert complete_trusted(store, task)
+
+
+def test_a_record_that_comes_back_later_is_doubted_as_well(store: SqlStore) -> None:
+    """It was gone from the ledger in between: the new chunk does not know where it comes from."""
+    held = called_back(store)
+    store.save_chunks([without_ids(loaded(store, held.chunk_id), {"0-a"})])
+    (again,) = stored(store, chunk_of(["0-a"]))
+    (elsewhere,) = stored(store, chunk_of(["y"], collection=OTHER))
+    cycle = store.open_cycle()
+    store.add_tasks(cycle.id, [task_for(again.head.id), task_for(elsewhere.head.id, OTHER)])
+    doubted, sure = claim(store, 2)
+    assert complete_trusted(store, doubted)
+    assert not complete_trusted(store, sure)
+
+
+def test_a_chunk_is_not_doubted_for_what_is_over(store: SqlStore) -> None:
+    """Nobody writes any more: what is stored then is as sure as if nothing had been."""
+    held = called_back(store)
+    arrange(store, update(chunks).values(distrusted_at=Later(-1)))
+    (fresh,) = stored(store, chunk_of(["x"]))
+    assert not fresh.head.suspect
+    cycle = store.open_cycle()
+    store.add_tasks(cycle.id, [task_for(fresh.head.id)])
+    assert distrusted_at(store, claim_one(store)) is None
+    assert loaded(store, held.chunk_id).head.suspect
+
+
+def test_a_distrust_between_loading_and_saving_goes_along(store: SqlStore) -> None:
+    """The planner took the record from a chunk that it thought was sure."""
+    (source,) = stored(store, chunk_of(["a", "b"]))
+    store.distrust(COLLECTION, [source.head.id])
+    arrange(store, update(chunks).values(distrusted_at=Later(-1)))
+    (new,) = store.save_chunks([chunk_of(["a"]), without_ids(source, {"a"})])
+    assert loaded(store, new).head.suspect

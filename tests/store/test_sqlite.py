@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import select, text
 
 from chromasync.model import Term
-from chromasync.store import SqlStore, open_store, queue
+from chromasync.store import SqlStore, charges, open_store, queue
 from chromasync.store.schema import chunks
 from tests.store import children
 from tests.store.samples import (
@@ -62,12 +62,11 @@ def test_a_store_survives_being_copied(path: Path, tmp_path: Path) -> None:
 def plan_of(store: SqlStore, statement: Any, **values: object) -> str:
     """How SQLite would run a statement."""
     engine = store._backend.engine
-    compiled = statement.compile(engine, compile_kwargs={"render_postcompile": True})
-    parameters = compiled.construct_params(values)
-    ordered = tuple(parameters[name] for name in compiled.positiontup or ())
+    ready = statement.compile(engine).construct_expanded_state(values)
+    ordered = tuple(ready.parameters[name] for name in ready.positiontup or ())
     with closing(engine.raw_connection()) as connection:
         cursor = connection.cursor()
-        cursor.execute(f"EXPLAIN QUERY PLAN {compiled.string}", ordered)
+        cursor.execute(f"EXPLAIN QUERY PLAN {ready.statement}", ordered)
         return " / ".join(row[3] for row in cursor.fetchall())
 
 
@@ -79,11 +78,14 @@ def test_claims_and_rescues_do_not_read_finished_tasks(file_store: SqlStore) -> 
     for analyzed in (False, True):
         if analyzed:
             arrange(file_store, text("ANALYZE"))
-        claim_plan = plan_of(file_store, queue._CLAIM, worker="w", claim=1, floor=0, seconds=1)
+        asked = {"worker": "w", "claim": 1, "floor": 0, "seconds": 1, "step": 1}
+        claim_plan = plan_of(file_store, queue._CLAIM, **asked)
         assert "USING INDEX sync_tasks_ready (id>?)" in claim_plan
         assert "USING INDEX sync_tasks_claim (claim_number=?)" in claim_plan
         assert "SCAN" not in claim_plan
         assert "sync_tasks_lease" in plan_of(file_store, queue._OVERDUE)
+        charged = plan_of(file_store, charges._FORMER, cycle_ids=[1, 2], most=5)
+        assert "USING INDEX sync_tasks_cycle (cycle_id=? AND task_status=?)" in charged
         assert "PRIMARY KEY" in plan_of(file_store, queue._HELD, task_id=1, fence=1)
 
 

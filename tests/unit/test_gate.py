@@ -1,113 +1,113 @@
-"""The gate: tasks side by side, a lone one by itself."""
+"""The gate: tasks side by side, a lone one by itself, and nobody waits with a task in hand."""
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
+from datetime import UTC, datetime
 
+from chromasync.model import Task
 from chromasync.worker.gate import Gate
 
-PATIENCE = 30.0
+
+def task(number: int, retries: int = 0) -> Task:
+    return Task(number, 1, "c", "docs", 7, False, retries, datetime(2030, 1, 1, tzinfo=UTC))
 
 
-class Visitor:
-    """A thread that passes the gate, says so, and leaves when told."""
-
-    def __init__(self, gate: Gate, *, alone: bool = False) -> None:
-        self.entered: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        self.leave = threading.Event()
-        self._gate, self._alone = gate, alone
-        self.thread = threading.Thread(target=self._visit)
-        self.thread.start()
-
-    def _visit(self) -> None:
-        with self._gate.passing(alone=self._alone) as entered:
-            self.entered.put(entered)
-            if entered:
-                self.leave.wait(PATIENCE)
-
-    def inside(self) -> bool:
-        """Wait until it is in, or was turned away."""
-        return self.entered.get(timeout=PATIENCE)
-
-    def go(self) -> None:
-        """Let it leave, and wait for that."""
-        self.leave.set()
-        self.thread.join(PATIENCE)
+def is_free(gate: Gate) -> bool:
+    return gate.free
 
 
-@contextmanager
-def visitors() -> Iterator[list[Visitor]]:
-    """Visitors that all leave in the end."""
-    found: list[Visitor] = []
-    yield found
-    for visitor in found:
-        visitor.go()
+class Visit:
+    """One task at the gate; it stays inside, if it was let in, until it leaves."""
 
+    def __init__(self, gate: Gate, number: int, retries: int = 0) -> None:
+        self._stack = ExitStack()
+        self.entered = self._stack.enter_context(gate.passing(task(number, retries)))
 
-def until_waiting(gate: Gate) -> None:
-    """Until a lone visitor is inside or waits."""
-    while gate.free:
-        pass
+    def leave(self) -> None:
+        self._stack.close()
 
 
 def test_tasks_run_side_by_side() -> None:
     """Any number passes at the same time."""
     gate = Gate()
-    with visitors() as found:
-        found += [Visitor(gate) for _ in range(3)]
-        assert all(visitor.inside() for visitor in found)
-        assert gate.free
+    inside = [Visit(gate, number) for number in range(3)]
+    assert all(visit.entered for visit in inside)
+    assert is_free(gate)
 
 
-def test_a_lone_task_waits_for_the_others_and_keeps_new_ones_out() -> None:
-    """It enters when the last one left; whoever came after it enters when it left."""
+def test_a_lone_task_keeps_others_out() -> None:
+    """Whoever comes while it is inside is turned away at once, a second lone one too."""
     gate = Gate()
-    with visitors() as found:
-        first = Visitor(gate)
-        assert first.inside()
-        lone = Visitor(gate, alone=True)
-        until_waiting(gate)
-        later = Visitor(gate)
-        found += [first, lone, later]
-        assert lone.entered.empty()
-        assert later.entered.empty()
-        first.go()
-        assert lone.inside()
-        assert later.entered.empty()
-        assert not gate.free
-        lone.go()
-        assert later.inside()
-        assert gate.free
+    lone = Visit(gate, 1, retries=1)
+    assert lone.entered
+    assert not is_free(gate)
+    assert not Visit(gate, 2).entered
+    assert not Visit(gate, 3, retries=1).entered
+    lone.leave()
+    assert is_free(gate)
+    assert Visit(gate, 2).entered
 
 
-def test_lone_tasks_take_turns() -> None:
-    """Two of them are never inside together."""
+def test_a_lone_task_that_is_turned_away_has_its_place_kept() -> None:
+    """None is to be claimed beside others until it comes again, which it may when they left."""
     gate = Gate()
-    with visitors() as found:
-        one, other = Visitor(gate, alone=True), Visitor(gate, alone=True)
-        found += [one, other]
-        while one.entered.empty() and other.entered.empty():
-            pass
-        first, second = (one, other) if other.entered.empty() else (other, one)
-        assert first.inside()
-        assert second.entered.empty()
-        first.go()
-        assert second.inside()
+    first, second = Visit(gate, 2), Visit(gate, 3)
+    assert not Visit(gate, 1, retries=1).entered
+    first.leave()
+    second.leave()
+    assert not is_free(gate)
+    lone = Visit(gate, 1, retries=1)
+    assert lone.entered
+    lone.leave()
+    assert is_free(gate)
+
+
+def test_an_older_task_that_comes_first_costs_no_place() -> None:
+    """It runs, and the lone one is next."""
+    gate = Gate()
+    inside = Visit(gate, 9)
+    assert not Visit(gate, 5, retries=1).entered
+    inside.leave()
+    older = Visit(gate, 4)
+    assert older.entered
+    assert not is_free(gate)
+    older.leave()
+    assert not is_free(gate)
+    assert Visit(gate, 5, retries=1).entered
+
+
+def test_a_place_is_not_kept_for_a_task_that_is_elsewhere() -> None:
+    """Where a younger task comes, or none at all, another process has the lone one by now."""
+    gate = Gate()
+    for number in (6, None):
+        inside = Visit(gate, 9)
+        assert not Visit(gate, 5, retries=1).entered
+        inside.leave()
+        if number is None:
+            gate.found_none()
+        else:
+            assert Visit(gate, number).entered
+        assert is_free(gate)
+
+
+def test_what_was_claimed_before_a_place_was_kept_does_not_take_it() -> None:
+    """A claim that was under way says nothing about where the lone task is."""
+    gate = Gate()
+    inside = [Visit(gate, 8)]
+    assert not Visit(gate, 5, retries=1).entered
+    inside.append(Visit(gate, 9))
+    assert inside[-1].entered
+    gate.found_none()
+    assert not is_free(gate)
 
 
 def test_a_closed_gate_turns_everyone_away() -> None:
-    """Those who wait as well as those who come later; whoever is inside may finish."""
+    """Lone or not; whoever is inside may finish."""
     gate = Gate()
-    with visitors() as found:
-        inside = Visitor(gate)
-        assert inside.inside()
-        waiting = Visitor(gate, alone=True)
-        until_waiting(gate)
-        gate.close()
-        late = Visitor(gate)
-        found += [inside, waiting, late]
-        assert (waiting.inside(), late.inside()) == (False, False)
-        assert inside.thread.is_alive()
+    inside = Visit(gate, 1)
+    gate.close()
+    assert not Visit(gate, 2).entered
+    assert not Visit(gate, 3, retries=1).entered
+    inside.leave()
+    assert not Visit(gate, 2).entered

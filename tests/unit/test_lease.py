@@ -205,12 +205,23 @@ def test_only_leases_that_are_held_are_renewed(clock: Clock, renewals: Renewals)
     keeper = keeper_of(renewals)
     keeper.renew()
     assert renewals.asked == []
-    keeper.hold(task(1), clock.now)
+    first = keeper.hold(task(1), clock.now)
     keeper.hold(task(2), clock.now)
-    keeper.let_go(task(1))
-    keeper.let_go(task(9))
+    keeper.let_go(first)
+    keeper.let_go(first)
     keeper.renew()
     assert renewals.asked == [[2]]
+
+
+def test_another_threads_lease_of_the_same_task_is_kept(clock: Clock, renewals: Renewals) -> None:
+    """Whoever handed a task back lets go of its own lease, not of the one that came after it."""
+    keeper = keeper_of(renewals)
+    former = keeper.hold(task(1), clock.now)
+    later = keeper.hold(task(1, fence=3), clock.now)
+    keeper.let_go(former)
+    assert keeper.held() == [later]
+    keeper.let_go(later)
+    assert keeper.held() == []
 
 
 def test_the_keeper_renews_by_itself_and_survives_errors(clock: Clock, renewals: Renewals) -> None:

@@ -13,9 +13,11 @@ import pytest
 from chromasync.errors import (
     StoreUnavailable,
 )
+from chromasync.lease import Lease
 from chromasync.model import (
     ChunkResult,
     Task,
+    WorkerBeat,
     WorkerStatus,
 )
 from chromasync.ports import Permit
@@ -96,7 +98,7 @@ def test_a_worker_at_work_shows_its_task(store: SqlStore) -> None:
     with pool_of(store, reconciler) as pool:
         try:
             task = reconciler.began.get(timeout=PATIENCE)
-            pool._heartbeat.beat(WorkerStatus.ACTIVE)
+            pool._heartbeat.beat()
             (beat,) = store.workers()
             assert (beat.status, beat.current_task_id) == (WorkerStatus.ACTIVE, task.id)
             assert (beat.pid, beat.memory_mb > 10) == (os.getpid(), True)
@@ -126,6 +128,36 @@ def test_the_proof_of_life_comes_by_itself(
         while beaten.get(timeout=PATIENCE) < 6:
             pass
     assert store.workers()[0].status is WorkerStatus.STOPPED
+
+
+def test_a_draining_worker_is_shown_as_draining(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by the proofs of life that come by themselves while it finishes its task."""
+    monkeypatch.setattr(beating, "BEAT_SECONDS", 0.005)
+    monkeypatch.setattr(beating, "RESCUE_SECONDS", 0.005)
+    planned(store, 1)
+    go_on = threading.Event()
+    beat = store.beat
+    shown: queue.SimpleQueue[WorkerStatus] = queue.SimpleQueue()
+
+    def noted(worker: WorkerBeat) -> None:
+        beat(worker)
+        shown.put(worker.status)
+
+    monkeypatch.setattr(store, "beat", noted)
+    reconciler = Reconciler(lambda task, permit: (go_on.wait(PATIENCE), None)[1])
+    with pool_of(store, reconciler) as pool:
+        reconciler.began.get(timeout=PATIENCE)
+        stopping = threading.Thread(target=pool.drain)
+        stopping.start()
+        while shown.get(timeout=PATIENCE) is not WorkerStatus.DRAINING:
+            pass
+        later = [shown.get(timeout=PATIENCE) for _ in range(5)]
+        go_on.set()
+        stopping.join(PATIENCE)
+    # a proof of life may have been under way when it began to drain, but no more than that one
+    assert later[1:] == [WorkerStatus.DRAINING] * 4
 
 
 def test_with_memory_nearly_used_one_task_at_a_time(store: SqlStore) -> None:
@@ -211,6 +243,43 @@ def test_tasks_at_hand_can_be_recalled(store: SqlStore) -> None:
         again = planned(store, 1)
         until(pool, is_done(store, again.id))
     assert store.task_counts(again.id).completed == 1
+
+
+def test_a_claim_under_way_is_recalled_too(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task that comes only after the leases were taken away is put down like the others."""
+    planned(store, 1)
+    claim = store.claim_task
+    asking, answer = threading.Event(), threading.Event()
+
+    def claim_task(worker_id: str, lease_seconds: float, number: int) -> Task | None:
+        asking.set()
+        assert answer.wait(PATIENCE)
+        return claim(worker_id, lease_seconds, number)
+
+    def act(task: Task, permit: Permit) -> None:
+        deadline = time.monotonic() + 1
+        while time.monotonic() < deadline:
+            permit()
+            time.sleep(0.01)
+
+    monkeypatch.setattr(store, "claim_task", claim_task)
+    reconciler = Reconciler(act)
+    with pool_of(store, reconciler) as pool:
+        assert asking.wait(PATIENCE)
+        held = pool._keeper.held
+
+        def late() -> list[Lease]:
+            found = held()
+            answer.set()
+            return found
+
+        monkeypatch.setattr(pool._keeper, "held", late)
+        with pool.recalled():
+            reconciler.began.get(timeout=PATIENCE)
+            assert list(states(store).values()) == [("pending", 0, None)]
+            assert store.cancel_tasks("ended early") == 1
 
 
 def test_what_was_done_is_recorded_when_the_store_is_back(

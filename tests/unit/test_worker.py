@@ -278,6 +278,87 @@ def test_a_task_that_was_tried_before_runs_alone(store: SqlStore) -> None:
     assert {count for retries, count in together if retries} == {1}
 
 
+def test_a_task_that_must_wait_is_not_held(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that may run alone only is given back while others are at work, and claimed no more."""
+    cycle = planned(store, 3)
+    waiting = sorted(states(store))[1]
+    arrange(store, update(tasks).where(tasks.c.id == waiting).values(retry_count=1))
+    begun, go_on = threading.Event(), threading.Event()
+    at_work: list[int] = []
+    together: dict[int, int] = {}
+    claimed: list[int] = []
+    claim = store.claim_task
+
+    def claim_task(worker_id: str, lease_seconds: float, number: int) -> Task | None:
+        task = claim(worker_id, lease_seconds, number)
+        if task is not None and task.id == waiting:
+            claimed.append(task.id)
+            assert begun.wait(PATIENCE)
+        return task
+
+    def act(task: Task, permit: Permit) -> None:
+        at_work.append(task.id)
+        together[task.id] = len(at_work)
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        at_work.remove(task.id)
+
+    monkeypatch.setattr(store, "claim_task", claim_task)
+    reconciler = Reconciler(act)
+    with pool_of(store, reconciler, threads=2) as pool:
+        until(pool, lambda: bool(claimed) and states(store)[waiting][0] == "pending")
+        for _ in range(20):
+            pool.wake()
+            store.task_counts(cycle.id)
+        assert states(store)[waiting] == ("pending", 1, None)
+        assert (claimed, waiting in together) == ([waiting], False)
+        go_on.set()
+        until(pool, is_done(store, cycle.id))
+    assert together[waiting] == 1
+    assert store.task_counts(cycle.id).completed == 3
+    assert [retries for _, retries, _ in states(store).values()] == [0, 1, 0]
+
+
+def test_a_task_claimed_when_a_lone_one_has_begun_is_given_back(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be innocent: were it held, it would be charged when the lone one kills the process."""
+    cycle = planned(store, 2)
+    lone, other = sorted(states(store))
+    arrange(store, update(tasks).where(tasks.c.id == lone).values(retry_count=1))
+    claim = store.claim_task
+    both = threading.Barrier(2)
+    go_on, given_back = threading.Event(), threading.Event()
+    first = [True, True]
+
+    def claim_task(worker_id: str, lease_seconds: float, number: int) -> Task | None:
+        if first and first.pop():
+            both.wait(PATIENCE)  # both threads ask before either may have passed the gate
+        task = claim(worker_id, lease_seconds, number)
+        if task is not None and task.id == other and not go_on.is_set():
+            began.get(timeout=PATIENCE)
+        return task
+
+    def released(handed: list[Task]) -> None:
+        release(handed)
+        given_back.set()
+
+    release = store.release_tasks
+    monkeypatch.setattr(store, "claim_task", claim_task)
+    monkeypatch.setattr(store, "release_tasks", released)
+    reconciler = Reconciler(lambda task, permit: (go_on.wait(PATIENCE), None)[1])
+    began = reconciler.began
+    with pool_of(store, reconciler, threads=2) as pool:
+        assert given_back.wait(PATIENCE)
+        assert states(store)[other] == ("pending", 0, None)
+        assert reconciler.seen == [lone]
+        go_on.set()
+        until(pool, is_done(store, cycle.id))
+    assert reconciler.seen == [lone, other]
+
+
 def test_tests_can_reach_into_a_task(store: SqlStore) -> None:
     """The named points after a claim and after a completion are passed, in this order."""
     cycle = planned(store, 1)

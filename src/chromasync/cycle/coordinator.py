@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from math import inf
+from typing import Any, TypeVar, cast
 
 import structlog
 
@@ -27,19 +28,21 @@ from chromasync.cycle.close import report_cycle, settle_mirror
 from chromasync.cycle.collections import settle_collections, why_incompatible
 from chromasync.cycle.drops import Drops, note_vanished
 from chromasync.cycle.listing import list_primary, list_replica
-from chromasync.cycle.pairing import Pairings, pair_collections
+from chromasync.cycle.pairing import Pairings, final_name, pair_collections
 from chromasync.cycle.prune import prune
 from chromasync.cycle.work import REFUSALS, CollectionWork, CycleWork
-from chromasync.errors import ChromasyncError, DamagedChunk, Stopped
+from chromasync.errors import ChromasyncError, DamagedChunk, Stopped, StoreError
 from chromasync.guard import refuse_same_server, refuse_swapped
 from chromasync.lease import Lead, monotonic
 from chromasync.ledger.plan import choose_scrubs, must_read
 from chromasync.model import (
     ChunkHead,
+    Collection,
     CycleStatus,
     Mirror,
     MirrorStatus,
     NewTask,
+    Records,
     TaskCounts,
     WorkerStatus,
 )
@@ -57,6 +60,7 @@ STALL_SECONDS = 30.0
 KEEP_SECONDS = 86_400.0
 KEEP_TASKS = 1_000_000
 
+S = TypeVar("S", bound=Reader)
 log = structlog.get_logger()
 
 
@@ -98,8 +102,8 @@ class Coordinator:
         cycle = CycleWork(
             self._store.open_cycle(),
             self._settings,
-            self._primary,
-            self._replica,
+            _until_stop(self._primary, self._check_stop),
+            _until_stop(self._replica, self._check_stop),
             self._store,
             progress,
             full,
@@ -108,10 +112,6 @@ class Coordinator:
         try:
             self._do(cycle)
             return self._close(cycle)
-        except DamagedChunk as error:
-            self._store.forget_chunks(error.collection_id)
-            self._abort(cycle, error)
-            raise
         except ChromasyncError as error:
             self._abort(cycle, error)
             raise
@@ -156,6 +156,7 @@ class Coordinator:
             self._note_error(work, partial(census.take, work))
 
     def _publish(self, cycle: CycleWork, tasks: list[NewTask]) -> None:
+        self._check_stop()
         works = {w.mirror.collection_id: w for w in cycle.collections}
         for collection_id in {task.collection_id for task in tasks}:
             self._mark_syncing(works[collection_id])
@@ -258,13 +259,14 @@ class Coordinator:
         Drops(cycle, pairings, holds, known).run()
 
     def _close(self, cycle: CycleWork) -> CycleReport:
+        cycle.primary, cycle.replica = self._primary, self._replica  # it is done: stop or not
         for work in cycle.collections:
             settle_mirror(cycle, work)
         for mirror, error in cycle.refused:
             self._store.save_mirror(_refused(cycle, mirror, error))
         status = CycleStatus.FAILED if cycle.has_errors else CycleStatus.COMPLETED
         closed = self._store.close_cycle(cycle.cycle.id, status, cycle.deleted)
-        self._store.prune_history(keep_seconds=KEEP_SECONDS, keep_tasks=KEEP_TASKS)
+        self._prune_history()
         tasks = self._store.task_counts(cycle.cycle.id)
         counts = self._store.cycle_counts(cycle.cycle.id)
         return report_cycle(cycle, closed, tasks, counts)
@@ -277,6 +279,8 @@ class Coordinator:
         try:
             with self._pool.recalled():
                 self._store.cancel_tasks(str(error))
+            if isinstance(error, DamagedChunk):
+                self._store.forget_chunks(error.collection_id)
             for work in [] if stopped else cycle.collections:
                 work.update(
                     consecutive_errors=work.mirror.consecutive_errors + 1, last_error=str(error)
@@ -284,7 +288,17 @@ class Coordinator:
                 self._store.save_mirror(work.mirror)
             self._store.close_cycle(cycle.cycle.id, status, cycle.deleted, str(error))
         except ChromasyncError as second:
+            # what is left running, its tasks included, ends when the next cycle is opened
             log.warning("the aborted cycle could not be recorded", reason=str(second))
+        else:
+            self._prune_history()
+
+    def _prune_history(self) -> None:
+        """Forget what is old; where the store refuses, the cycle that has ended stays as it is."""
+        try:
+            self._store.prune_history(keep_seconds=KEEP_SECONDS, keep_tasks=KEEP_TASKS)
+        except StoreError as error:
+            log.warning("old history was not pruned; the next cycle tries again", reason=str(error))
 
     @staticmethod
     def _note_error(work: CollectionWork, step: Callable[[], None]) -> None:
@@ -294,6 +308,41 @@ class Coordinator:
         except REFUSALS as error:
             log.warning("collection failed", name=work.mirror.name, reason=str(error))
             work.error = error
+
+
+class _UntilStop:
+    """A server that answers no more questions once the process shall end.
+
+    So walks end between two pages, and deletes between two batches, each of which begins with a
+    question. What only writes passes: renames that belong together stay together.
+    """
+
+    def __init__(self, server: Reader, check: Callable[[], None]) -> None:
+        self._server = server
+        self._check = check
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._server, name)
+
+    def list_ids(self, collection: Collection, *, offset: int, limit: int) -> list[str]:
+        self._check()
+        return self._server.list_ids(collection, offset=offset, limit=limit)
+
+    def read(
+        self, collection: Collection, ids: Sequence[str], *, embeddings: bool = True
+    ) -> Records:
+        self._check()
+        return self._server.read(collection, ids, embeddings=embeddings)
+
+    def count(self, collection: Collection) -> int:
+        # one that lost its name is dropped in any case: later, nobody would know whose it was
+        if collection.name == final_name(collection):
+            self._check()
+        return self._server.count(collection)
+
+
+def _until_stop(server: S, check: Callable[[], None]) -> S:
+    return cast("S", _UntilStop(server, check))
 
 
 class _Watch:

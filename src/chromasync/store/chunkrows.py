@@ -69,6 +69,16 @@ _DISTRUST = (
     .values(distrusted_until(Now()))
 )
 _DISTRUST_UNTIL = _UPDATE_HEAD.values(distrusted_until(bindparam("until", type_=Instant())))
+_DISTRUSTED = select(
+    chunks.c.id,
+    chunks.c.suspect,
+    chunks.c.distrusted_at,
+    (chunks.c.distrusted_at > Now()).label("lasting"),
+).where(chunks.c.collection_id == bindparam("collection_id"), chunks.c.distrusted_at.is_not(None))
+_INHERIT = _UPDATE_HEAD.values(
+    distrusted_until(bindparam("until", type_=Instant()))
+    | {"suspect": or_(chunks.c.suspect, bindparam("b_suspect"))}
+)
 _DELETE_GONE = delete(deletions).where(
     deletions.c.chunk_id == bindparam("b_chunk_id"), deletions.c.kind == DeletionKind.GONE
 )
@@ -107,6 +117,46 @@ def content_of(chunk: Chunk) -> dict[str, Any]:
         "embedding_digests": chunk.embedding_digests,
         "payload_digests": chunk.payload_digests,
     }
+
+
+def save(tx: Connection, saved: Sequence[Chunk], contents: Sequence[dict[str, Any]]) -> list[int]:
+    """Add, replace or remove chunks, and return the ids of the new ones in order.
+
+    Their records may come from a chunk that somebody may still write to, perhaps by way of a chunk
+    that is gone by now. So all that is stored is distrusted for as long as any of its collection.
+    """
+    doubts = _doubts(tx, saved)  # before chunks go, and what is known of them goes too
+    added = []
+    for chunk, content in zip(saved, contents, strict=True):
+        chunk_id = chunk.head.id
+        if not chunk.ids:
+            remove(tx, chunk_id)
+            continue
+        if chunk_id == 0:
+            chunk_id = add(tx, chunk, content)
+            added.append(chunk_id)
+        else:
+            replace(tx, chunk, content)
+        for doubt in doubts.get(chunk.head.collection_id, ()):
+            tx.execute(_INHERIT, {"chunk_id": chunk_id, **doubt})
+    return added
+
+
+def _doubts(tx: Connection, saved: Sequence[Chunk]) -> dict[str, list[dict[str, Any]]]:
+    """What the chunks of a collection inherit: until when, and whether they are suspect by it.
+
+    A chunk that was suspect when it was loaded has told so to those that its records go to; one
+    that became suspect since then has not.
+    """
+    unaware = {chunk.head.id for chunk in saved if not chunk.head.suspect}
+    doubts = {}
+    for collection_id in sorted({chunk.head.collection_id for chunk in saved}):
+        rows = tx.execute(_DISTRUSTED, {"collection_id": collection_id}).all()
+        suspect = any(row.suspect and row.id in unaware for row in rows)
+        if suspect or any(row.lasting for row in rows):
+            until = max(row.distrusted_at for row in rows)
+            doubts[collection_id] = [{"until": until, "b_suspect": suspect}]
+    return doubts
 
 
 def add(tx: Connection, chunk: Chunk, content: dict[str, Any]) -> int:

@@ -24,6 +24,7 @@ from chromasync.errors import StoreUnusable
 from chromasync.model import Cycle, CycleStatus, OpCounts, TaskStatus, WorkerStatus
 from chromasync.store.leads import LeadPart
 from chromasync.store.patience import patient
+from chromasync.store.queue import cancel_live
 from chromasync.store.schema import (
     COUNT_COLUMNS,
     FINISHED,
@@ -53,13 +54,14 @@ _CYCLE = select(
     *_COUNTS,
 )
 _SUMS = [func.coalesce(func.sum(tasks.c[column]), 0) for column in COUNT_COLUMNS.values()]
+ENDED_BEFORE = "the process that ran it ended before it did"
 _ABANDON = (
     update(cycles)
     .where(RUNNING)
     .values(
         cycle_status=CycleStatus.ABANDONED,
         finished_at=Now(),
-        error_message="the process that ran it ended before it did",
+        error_message=ENDED_BEFORE,
     )
 )
 _NEWEST = select(func.coalesce(func.max(cycles.c.id), 0))
@@ -72,7 +74,11 @@ class HistoryPart(LeadPart):
     """The second half of `ports.Control`."""
 
     def open_cycle(self) -> Cycle:
-        """Begin a cycle; one that is still running is marked abandoned."""
+        """Begin a cycle; one that is still running is marked abandoned, and its tasks fail.
+
+        A task left alive would keep the new cycle from planning its chunk, and its completion, of
+        the ids as they were, would be taken for one of the chunk as the new cycle has filled it.
+        """
         return self._open_cycle_after(self._newest_cycle())
 
     @patient
@@ -87,7 +93,8 @@ class HistoryPart(LeadPart):
         with self._leading() as tx:
             opened = tx.execute(_RUNNING_AFTER, {"newest_id": newest_id}).scalar()
             if opened is None:
-                tx.execute(_ABANDON)
+                if tx.execute(_ABANDON).rowcount:
+                    cancel_live(tx, self._backend, ENDED_BEFORE)
                 opened = tx.execute(new.returning(cycles.c.id)).scalar_one()
             return _cycle(tx, opened)
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, bindparam, case, delete, func, select, update
 
-from chromasync.model import Hold, HoldKind, Term
+from chromasync.model import Hold, HoldKind, Term, WorkerStatus
 from chromasync.store.core import COORDINATOR, LEASE_EXPIRED, Core
 from chromasync.store.patience import patient
 from chromasync.store.rows import HOLD
-from chromasync.store.schema import Later, Now, holds, leases
+from chromasync.store.schema import Later, Now, holds, leases, workers
 
 _LEASE = select(leases.c.holder, leases.c.token, LEASE_EXPIRED.label("expired")).where(
     leases.c.name == COORDINATOR
@@ -29,6 +29,14 @@ _TAKE = (
         ttl_seconds=bindparam("seconds"),
         expires_at=Later(bindparam("seconds")),
     )
+)
+_BURY = (
+    update(workers)
+    .where(
+        workers.c.worker_id == bindparam("old_holder"),
+        workers.c.worker_status.in_([WorkerStatus.ACTIVE, WorkerStatus.DRAINING]),
+    )
+    .values(worker_status=WorkerStatus.DEAD)
 )
 _NOBODY = {"name": COORDINATOR, "holder": "", "token": 0, "ttl_seconds": 0.0, "expires_at": Now()}
 
@@ -51,6 +59,9 @@ class LeadPart(Core):
                 `createtime` what `psutil.Process().create_time()` says. On SQLite, whose holders
                 can only be processes of this host, an ended process is succeeded at once.
             ttl_seconds: how long the lead lasts unless it is taken again.
+
+        A leader that is succeeded without having given up its lead is shown as dead until it beats
+        again, and is charged with what it holds when its tasks are called back.
         """
         with self._writing() as tx:
             tx.execute(self._backend.insert(leases).values(_NOBODY).on_conflict_do_nothing())
@@ -66,6 +77,8 @@ class LeadPart(Core):
             lease = {"new_holder": holder, "new_token": number, "seconds": ttl_seconds}
             lease |= {"old_holder": before.holder, "old_token": before.token}
             taken = tx.execute(_TAKE, lease).rowcount > 0
+            if taken and before.holder != holder:
+                tx.execute(_BURY, {"old_holder": before.holder})
         return Term(holder, number) if taken else None
 
     def _is_free(self, lease: Any) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, delete, select, update
+from sqlalchemy import Connection, Table, bindparam, delete, func, select, update
 
 from chromasync.ledger.digest import ids_digest
 from chromasync.model import (
@@ -24,10 +25,12 @@ from chromasync.store.patience import patient
 from chromasync.store.rows import HEAD, MIRROR, QUARANTINED, without
 from chromasync.store.schema import (
     LIVE,
+    RUNNING,
     Now,
     chunk_contents,
     chunks,
     collections,
+    cycles,
     deletions,
     holds,
     quarantine,
@@ -48,6 +51,12 @@ _MIRRORS = select(*MIRROR.columns).order_by(
     collections.c.collection_name,
     collections.c.collection_id,
 )
+_NEWEST_CHUNK = select(func.coalesce(func.max(chunks.c.id), 0))
+# Chunks that were added although the answer was lost; nobody else adds any while we lead.
+_ADDED = select(chunks.c.id).where(chunks.c.id > bindparam("newest_id")).order_by(chunks.c.id)
+# A lock that else only the opening and the closing of cycles want: a repeat waits for it until a
+# transaction whose connection was cut has ended, one way or the other.
+_PLANNING = select(cycles.c.id).where(RUNNING).with_for_update()
 
 _QUARANTINED = select(*QUARANTINED.columns).order_by(
     quarantine.c.collection_id, quarantine.c.since_at, quarantine.c.record_id
@@ -132,17 +141,25 @@ class LedgerPart(Core):
         A chunk whose head has id 0 is new; one without records is taken out of the ledger; any
         other replaces what is stored under its id, unless that was forgotten meanwhile.
         """
+        if not chunks:
+            return []
         contents = [chunkrows.content_of(chunk) for chunk in chunks]
-        added = []
+        return self._save_chunks_after(self._newest_chunk(), chunks, contents)
+
+    @patient
+    def _newest_chunk(self) -> int:
+        with self._reading() as tx:
+            return int(tx.execute(_NEWEST_CHUNK).scalar_one())
+
+    @patient
+    def _save_chunks_after(
+        self, newest_id: int, chunks: Sequence[Chunk], contents: Sequence[dict[str, Any]]
+    ) -> list[int]:
         with self._leading() as tx:
-            for chunk, content in zip(chunks, contents, strict=True):
-                if not chunk.ids:
-                    chunkrows.remove(tx, chunk.head.id)
-                elif chunk.head.id == 0:
-                    added.append(chunkrows.add(tx, chunk, content))
-                else:
-                    chunkrows.replace(tx, chunk, content)
-        return added
+            tx.execute(_PLANNING).all()
+            # the whole call is one transaction: where one of its chunks is, all of it is
+            there = list(tx.scalars(_ADDED, {"newest_id": newest_id}))
+            return there or chunkrows.save(tx, chunks, contents)
 
     @patient
     def distrust(self, collection_id: str, chunk_ids: Iterable[int] | None = None) -> None:

@@ -1,16 +1,29 @@
 """The queue's part of the store: tasks, their leases and fences, and workers (`ports.Queue`).
 
 A task goes pending → processing → completed, or back to pending (released, failed, rescued), or to
-failed. Its fence rises by one with every claim and with every exit from processing other than
-completion, so (id, fence) names one attempt for ever: whoever holds an old pair writes nothing.
+failed. Its fence rises with every claim and with every exit from processing other than completion,
+so (id, fence) names one attempt for ever: whoever holds an old pair writes nothing. A claim raises
+it by a random step: a failover that loses one would else give its number to the next.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, func, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    and_,
+    bindparam,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+    update,
+)
 
 from chromasync.model import (
     ChunkResult,
@@ -21,8 +34,8 @@ from chromasync.model import (
     WorkerBeat,
     WorkerStatus,
 )
-from chromasync.store import chunkrows
-from chromasync.store.core import CLOCK_SLACK_SECONDS, Core
+from chromasync.store import charges, chunkrows
+from chromasync.store.core import CLOCK_SLACK_SECONDS, Backend, Core
 from chromasync.store.patience import patient
 from chromasync.store.rows import WORKER
 from chromasync.store.schema import (
@@ -36,11 +49,8 @@ from chromasync.store.schema import (
     workers,
 )
 
-FIRST_BACKOFF_SECONDS = 1.0
-"""Doubles with each retry, up to MAX_BACKOFF_SECONDS."""
-MAX_BACKOFF_SECONDS = 300.0
 SILENT_SECONDS = 60.0
-"""A worker without a beat for so long is shown as dead; only leases decide about its tasks."""
+"""A worker without a beat for so long is shown as dead; who has its tasks, only leases decide."""
 
 _NO_COUNTS = dict.fromkeys(COUNT_COLUMNS.values(), 0)
 _IS_HELD = tasks.c.lease_expires_at.is_not(None)
@@ -69,7 +79,6 @@ _CLAIMABLE = func.coalesce(
 )
 _ANY_CLAIMABLE = select(_CLAIMABLE)
 _NEWEST = select(func.coalesce(func.max(tasks.c.id), 0))
-_BY_ID = update(tasks).where(tasks.c.id == bindparam("task_id"))
 _CLAIM = (
     update(tasks)
     .where(tasks.c.id == _CLAIMABLE)
@@ -77,7 +86,7 @@ _CLAIM = (
         task_status=TaskStatus.PROCESSING,
         worker_id=bindparam("worker"),
         claim_number=bindparam("claim"),
-        fence=tasks.c.fence + case((_IS_HELD, 0), else_=1),
+        fence=tasks.c.fence + case((_IS_HELD, 0), else_=bindparam("step", type_=BigInteger())),
         started_at=case((_IS_HELD, tasks.c.started_at), else_=Now()),
         lease_seconds=bindparam("seconds"),
         lease_expires_at=Later(bindparam("seconds")),
@@ -100,7 +109,7 @@ _HELD = (
     .where(tasks.c.id == bindparam("task_id"), tasks.c.fence == bindparam("fence"))
     .with_for_update()
 )
-_COMPLETE = _BY_ID.where(tasks.c.fence == bindparam("b_fence"), _IS_HELD).values(
+_COMPLETE = charges.BY_ID.where(tasks.c.fence == bindparam("b_fence"), _IS_HELD).values(
     task_status=TaskStatus.COMPLETED,
     completed_at=Now(),
     lease_seconds=None,
@@ -109,31 +118,9 @@ _COMPLETE = _BY_ID.where(tasks.c.fence == bindparam("b_fence"), _IS_HELD).values
     error_message=None,
     **{name: bindparam(f"b_{name}") for name in COUNT_COLUMNS.values()},
 )
-_LEAVE = {
-    "fence": tasks.c.fence + 1,
-    "lease_seconds": None,
-    "lease_expires_at": None,
-    "claim_number": None,
-}
-_RETRY = _BY_ID.values(
-    _LEAVE
-    | {
-        "task_status": TaskStatus.PENDING,
-        "available_at": Later(bindparam("backoff")),
-        "retry_count": bindparam("retries"),
-        "error_message": bindparam("error"),
-    }
+_RELEASE = charges.BY_ID.values(
+    charges.LEAVE | {"task_status": TaskStatus.PENDING, "available_at": Now()}
 )
-_GIVE_UP = _BY_ID.values(
-    _LEAVE
-    | {
-        "task_status": TaskStatus.FAILED,
-        "completed_at": Now(),
-        "retry_count": bindparam("retries"),
-        "error_message": bindparam("error"),
-    }
-)
-_RELEASE = _BY_ID.values(_LEAVE | {"task_status": TaskStatus.PENDING, "available_at": Now()})
 _RENEW = (
     update(tasks)
     .where(
@@ -164,8 +151,17 @@ _SILENCE = (
     )
     .values(worker_status=WorkerStatus.DEAD)
 )
+# Only what a dead worker holds is charged: what is taken from a living one is no sign of anything.
+# Dead is who was silent for long, and who led and was succeeded without giving up the lead.
+_DIED = and_(
+    _IS_HELD,
+    tasks.c.worker_id.in_(
+        select(workers.c.worker_id).where(workers.c.worker_status == WorkerStatus.DEAD)
+    ),
+)
 # One statement, so that no claim slips in between finding and failing. A task that was held keeps
 # its `lease_seconds`, and `available_at`, of no use to a failed one, keeps the end of its lease.
+# One that was charged has `lease_seconds` in any case, until its chunk is planned anew.
 _CANCEL = (
     update(tasks)
     .where(LIVE)
@@ -174,11 +170,23 @@ _CANCEL = (
         task_status=TaskStatus.FAILED,
         completed_at=Now(),
         available_at=func.coalesce(tasks.c.lease_expires_at, tasks.c.available_at),
+        retry_count=tasks.c.retry_count + case((_DIED, 1), else_=0),
+        lease_seconds=case(
+            (_IS_HELD, tasks.c.lease_seconds), (tasks.c.retry_count > 0, literal(charges.UNHELD))
+        ),
         lease_expires_at=None,
         claim_number=None,
-        error_message=bindparam("error"),
+        error_message=case(
+            (_DIED, literal("the process ended while held by ") + tasks.c.worker_id),
+            else_=bindparam("error"),
+        ),
     )
-    .returning(tasks.c.chunk_id, tasks.c.worker_id, tasks.c.lease_seconds, tasks.c.available_at)
+    .returning(
+        tasks.c.chunk_id,
+        tasks.c.worker_id,
+        case((tasks.c.lease_seconds > charges.UNHELD, tasks.c.lease_seconds)),
+        tasks.c.available_at,
+    )
 )
 
 
@@ -187,12 +195,22 @@ class QueuePart(Core):
 
     @patient
     def add_tasks(self, cycle_id: int, tasks: Sequence[NewTask]) -> int:
-        """Queue tasks and return how many were new; a chunk with a live task gets no second one."""
-        rows = [_new_row(cycle_id, task) for task in tasks]
-        if not rows:
+        """Queue tasks and return how many were new; a chunk with a live task gets no second one.
+
+        A task takes over what its chunk's former one was charged with, if that was called back;
+        with more than MAX_RETRIES it fails at once, and the cycle after this one begins afresh.
+        """
+        if not tasks:
             return 0
         with self._leading() as tx:
-            return len(tx.execute(self._insert_task(), rows).all())
+            former = charges.former_tasks(tx, cycle_id, {task.chunk_id for task in tasks})
+            over = {row.chunk_id for row in former if row.given_up and row.cycle_id == cycle_id}
+            rows = [_new_row(cycle_id, task) for task in tasks if task.chunk_id not in over]
+            added = tx.execute(self._insert_task(), rows).all() if rows else []
+            waits = charges.take_over(tx, {row.chunk_id: row.id for row in added}, former)
+        for wait in waits:
+            self._floor.look_again(wait)
+        return len(added)
 
     @patient
     def claim_task(self, worker_id: str, lease_seconds: float, claim: int) -> Task | None:
@@ -202,7 +220,7 @@ class QueuePart(Core):
         same number: if it got a task then and still holds it, it is given that one again, with a
         lease that counts from now.
         """
-        asked = {"worker": worker_id, "claim": claim, "seconds": lease_seconds}
+        asked = {"worker": worker_id, "claim": claim, "seconds": lease_seconds, "step": _step()}
         for floor in self._floor.tries():
             task = self._claim(asked | {"floor": floor})
             if task is not None:
@@ -241,7 +259,7 @@ class QueuePart(Core):
                 return _has_failed(tx, task, error)
             if held.task_status is TaskStatus.COMPLETED:
                 return False
-            backoff = _charge(tx, task.id, held.retry_count, error, max_retries)
+            backoff = charges.charge(tx, task.id, held.retry_count, error, max_retries)
         self._floor.look_again(backoff)
         return True
 
@@ -278,8 +296,8 @@ class QueuePart(Core):
             found = tx.execute(_OVERDUE).all()
             for task_id, _, retry_count, holder in found:
                 error = f"the lease expired while held by {holder}"
-                waited = FIRST_BACKOFF_SECONDS  # its lease was longer than that
-                wait = _charge(tx, task_id, retry_count, error, max_retries, waited=waited)
+                waited = charges.FIRST_BACKOFF_SECONDS  # its lease was longer than that
+                wait = charges.charge(tx, task_id, retry_count, error, max_retries, waited=waited)
                 self._floor.look_again(wait)
             chunkrows.distrust(tx, [row.chunk_id for row in found])
         return len(found)
@@ -289,17 +307,11 @@ class QueuePart(Core):
         """Fail every live task with `error`, and say how many there were.
 
         Chunks of those being worked on become suspect until the lease ends, because their holders
-        may go on writing until then, or until now if the holder has provably ended.
+        may go on writing until then, or until now if the holder has provably ended. What dead
+        workers held is charged with a retry.
         """
         with self._leading() as tx:
-            cancelled = tx.execute(_CANCEL, {"error": error}).all()
-            for chunk_id, holder, lease_seconds, lease_expires_at in cancelled:
-                if lease_seconds is None:
-                    continue
-                chunkrows.distrust(tx, [chunk_id])
-                if not self._backend.is_gone(holder):
-                    chunkrows.distrust_until(tx, chunk_id, lease_expires_at)
-        return len(cancelled)
+            return cancel_live(tx, self._backend, error)
 
     @patient
     def task_counts(self, cycle_id: int) -> TaskCounts:
@@ -380,8 +392,25 @@ class QueuePart(Core):
             self._backend.insert(tasks)
             .values(created_at=Now(), available_at=Now())
             .on_conflict_do_nothing()
-            .returning(tasks.c.id)
+            .returning(tasks.c.id, tasks.c.chunk_id)
         )
+
+
+def cancel_live(tx: Connection, backend: Backend, error: str) -> int:
+    """What `cancel_tasks` does, in a transaction that may do more."""
+    cancelled = tx.execute(_CANCEL, {"error": error}).all()
+    for chunk_id, holder, lease_seconds, lease_expires_at in cancelled:
+        if lease_seconds is None:
+            continue
+        chunkrows.distrust(tx, [chunk_id])
+        if not backend.is_gone(holder):
+            chunkrows.distrust_until(tx, chunk_id, lease_expires_at)
+    return len(cancelled)
+
+
+def _step() -> int:
+    """By how much a claim raises the fence."""
+    return 1 + random.getrandbits(32)
 
 
 def _new_row(cycle_id: int, task: NewTask) -> dict[str, Any]:
@@ -414,26 +443,3 @@ def _has_failed(tx: Connection, task: Task, error: str) -> bool:
         tasks.c.error_message == error,
     )
     return tx.execute(failed).scalar() is not None
-
-
-def _charge(
-    tx: Connection,
-    task_id: int,
-    retry_count: int,
-    error: str,
-    max_retries: int,
-    *,
-    waited: float = 0.0,
-) -> float:
-    """Charge a retry; returns in how many seconds the task can be had again.
-
-    `waited` is taken off the first wait: a task whose lease ran out has waited long enough.
-    """
-    attempt = {"task_id": task_id, "retries": retry_count + 1, "error": error}
-    backoff = min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(retry_count, 16))
-    backoff -= waited
-    if retry_count + 1 > max_retries:
-        tx.execute(_GIVE_UP, attempt)
-    else:
-        tx.execute(_RETRY, {**attempt, "backoff": backoff})
-    return backoff

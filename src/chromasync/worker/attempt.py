@@ -91,6 +91,10 @@ class Attempts:
     def put_down(self, task: Task) -> None:
         """Hand a task back that was begun; its chunk is suspect."""
         self._distrust(task)
+        self.hand_back(task)
+
+    def hand_back(self, task: Task) -> None:
+        """Give a task back that was not begun."""
         self._insist(lambda: self._store.release_tasks([task]))
 
     def _give_way(self, task: Task, error: ChromasyncError) -> bool:

@@ -1,7 +1,7 @@
 """What a process does for all others beside its work: proof of life, and the rescue of tasks.
 
 Any process rescues: it returns tasks to the queue whose lease ran out, whoever held them. Proofs
-of life are for people; no decision rests on them.
+of life are for people; no more rests on them than what a call-back charges.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class Heartbeat:
         self._name = name
         self._current_task = current_task
         self._rescued = rescued
+        self._status = WorkerStatus.ACTIVE
         self._process = psutil.Process()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -62,25 +63,25 @@ class Heartbeat:
     def start(self) -> None:
         """Beat once, and go on on a thread."""
         self._process.cpu_percent()
-        self.beat(WorkerStatus.ACTIVE)
+        self.beat()
         self._thread.start()
 
     def stop(self) -> None:
         """Stop, and say so."""
         self._stop.set()
         self._thread.join()
-        self._try(lambda: self.beat(WorkerStatus.STOPPED))
+        self._show(WorkerStatus.STOPPED)
 
     def drain(self) -> None:
-        """Say that this process claims no more."""
-        self._try(lambda: self.beat(WorkerStatus.DRAINING))
+        """Say, from now on, that this process claims no more."""
+        self._show(WorkerStatus.DRAINING)
 
-    def beat(self, status: WorkerStatus) -> None:
+    def beat(self) -> None:
         """Write this process's proof of life, with its own memory and CPU."""
         self._store.beat(
             WorkerBeat(
                 worker_id=self._name,
-                status=status,
+                status=self._status,
                 current_task_id=self._current_task(),
                 memory_mb=self._process.memory_info().rss / 1e6,
                 cpu_percent=self._process.cpu_percent(),
@@ -89,6 +90,10 @@ class Heartbeat:
                 version=__version__,
             )
         )
+
+    def _show(self, status: WorkerStatus) -> None:
+        self._status = status
+        self._try(self.beat)
 
     def _run(self) -> None:
         since_beat = 0.0
@@ -99,7 +104,7 @@ class Heartbeat:
             self._try(self._rescue)
             since_beat += pause
             if since_beat >= BEAT_SECONDS:
-                self._try(lambda: self.beat(WorkerStatus.ACTIVE))
+                self._try(self.beat)
                 since_beat = 0.0
 
     def _rescue(self) -> None:

@@ -122,11 +122,11 @@ class WorkerPool:
             self._recalled = True
         try:
             deadline = time.monotonic() + RECALL_SECONDS
-            for lease in self._keeper.held():
-                lease.lose()
+            self._lose_leases()
             while self._busy and time.monotonic() < deadline:
                 self.progressed.wait(POLL_SECONDS)
                 self.progressed.clear()
+                self._lose_leases()  # a claim that was under way may have brought one more
             yield
         finally:
             with self._wake:
@@ -144,8 +144,7 @@ class WorkerPool:
         if not self._joined(0.0):
             self._heartbeat.drain()
         if not self._joined(DRAIN_SECONDS):
-            for lease in self._keeper.held():
-                lease.lose()
+            self._lose_leases()
             self._joined(PUT_DOWN_SECONDS)
         self._abandoned.set()
         if not self._joined(1.0):
@@ -170,38 +169,45 @@ class WorkerPool:
                 self._idle()
 
     def _begin(self, number: int) -> bool:
-        """Take a place at work if memory allows it; with none at work, one always may begin."""
+        """Take a place at work beside others if that may be; with none at work, one may begin."""
         with self._wake:
-            if self._recalled or monotonic() < self._paused_until or not self._gate.free:
+            if self._recalled or monotonic() < self._paused_until:
                 return False
-            if self._busy and self._process.memory_info().rss >= self._memory_bytes:
+            if self._busy and not (self._gate.free and self._has_memory()):
                 return False
             self._busy[str(number)] = None
             return True
 
+    def _has_memory(self) -> bool:
+        return bool(self._process.memory_info().rss < self._memory_bytes)
+
     def _work_once(self, number: int, claim: int) -> bool:
-        """Claim and do one task, then give the place up; whether there was one."""
+        """Claim and do one task, then give the place up; whether there was one to be done."""
         try:
             asked_at = monotonic()
             task = self._store.claim_task(self.name, self._lease_seconds, claim)
             if task is None:
+                self._gate.found_none()
                 return False
             self._busy[str(number)] = task.id
-            self._do(task, asked_at)
-            return True
+            return self._do(task, asked_at)
         finally:
             self._busy.pop(str(number), None)
 
-    def _do(self, task: Task, asked_at: float) -> None:
+    def _do(self, task: Task, asked_at: float) -> bool:
+        """Do a task, or hand it back where the gate turns it away; whether it was done."""
         lease = self._keeper.hold(task, asked_at)
         try:
-            with self._gate.passing(alone=task.retry_count > 0) as entered:
+            with self._gate.passing(task) as entered:
                 if not entered:
-                    self._store.release_tasks([task])
+                    self._attempts.hand_back(task)
                 elif self._attempts.make(task, lease):
                     self._clear_trouble()
+            if entered and task.retry_count:
+                self._notify()  # those that it kept out
+            return entered
         finally:
-            self._keeper.let_go(task)
+            self._keeper.let_go(lease)
             self.progressed.set()
 
     def _idle(self) -> None:
@@ -241,6 +247,10 @@ class WorkerPool:
             if thread.ident is not None:
                 thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
+
+    def _lose_leases(self) -> None:
+        for lease in self._keeper.held():
+            lease.lose()
 
     def _hand_back(self) -> None:
         for lease in self._keeper.held():
