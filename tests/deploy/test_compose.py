@@ -46,6 +46,17 @@ def test_the_password_is_asked_for_and_nowhere_written() -> None:
     assert "$" not in re.sub(r"\$\{POSTGRES_PASSWORD:\?[^}]+\}|\$\$", "", text)
 
 
+@pytest.mark.parametrize("page", [FILE, ROOT / "docs" / "deploy.md"], ids=lambda path: path.name)
+def test_the_password_outlives_the_first_command(page: Path) -> None:
+    """Every compose command asks for it, so what people copy exports it before the first."""
+    lines = [line.strip("# ") for line in page.read_text(encoding="utf-8").splitlines()]
+    exported = next(n for n, line in enumerate(lines) if line.startswith("export POSTGRES_PASS"))
+    commands = [n for n, line in enumerate(lines) if line.startswith("docker compose")]
+    assert commands
+    assert exported < min(commands)
+    assert not [line for line in lines if line.startswith("POSTGRES_PASSWORD=")]
+
+
 def test_a_coordinator_and_two_workers_share_their_settings(compose: dict[str, Any]) -> None:
     """The program takes each environment as it is, and makes the right role of it."""
     coordinator = compose["services"]["coordinator"]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from chromasync.config import Role
+from chromasync.config import Role, Settings
 from tests.deploy.blueprint import (
     COORDINATOR,
     PHASE_1,
@@ -146,6 +146,15 @@ def test_both_servers_keep_their_data_on_a_disk() -> None:
         service = shipped.service(name)
         assert service["disk"]["mountPath"] == "/data"
         assert {"key": "PORT", "value": "8000"} in service["envVars"]
+
+
+def test_what_is_asked_for_without_effect_says_so() -> None:
+    """Who fills a Blueprint in learns that the address of the alerts is not used yet."""
+    lines = Blueprint.shipped().text.splitlines()
+    asked = lines.index("      - key: SYNC_WEBHOOK_URL")
+    assert "has no effect" in lines[asked - 1]
+    (info,) = (i for i in Settings.table() if i.name == "SYNC_WEBHOOK_URL")
+    assert "ignored" in info.group
 
 
 def test_no_secret_is_in_the_file_and_the_database_is_private() -> None:

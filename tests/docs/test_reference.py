@@ -17,6 +17,7 @@ SETTINGS = (DOCS / "settings.md").read_text(encoding="utf-8")
 PUBLISHED_COMMANDS = {
     "run", "sync", "plan", "verify", "status", "approve", "doctor", "demo", "selftest",
 }  # fmt: skip
+LATER = {"pause", "resume", "advise"}
 PUBLISHED_SETTINGS = {
     "PRIMARY_URL", "REPLICA_URL", "PRIMARY_HEADERS", "REPLICA_HEADERS", "PRIMARY_TOKEN",
     "REPLICA_TOKEN", "SYNC_TENANTS", "SYNC_DATABASES", "SYNC_INCLUDE", "SYNC_EXCLUDE",
@@ -45,6 +46,16 @@ def test_generated_pages_are_up_to_date(name: str, tmp_path: Path) -> None:
 def test_no_published_command_is_missing() -> None:
     """The commands that people's scripts use exist."""
     assert set(program.commands) >= PUBLISHED_COMMANDS
+
+
+@pytest.mark.parametrize("name", sorted(LATER))
+def test_published_commands_that_come_later_are_named(name: str) -> None:
+    """Nobody has to try a command out to learn that it is not there yet."""
+    assert name not in program.commands
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    rooms = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    assert f"`{name}`" in readme.partition("## Limits")[2]
+    assert f"`{name}`" in rooms.partition("## What is not here yet")[2]
 
 
 @pytest.mark.parametrize("name", sorted(program.commands))
