@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryFile
 
 from chromasync import __version__
 from chromasync.chroma import ChromaReader, Connection
 from chromasync.config import Settings
-from chromasync.errors import ChromasyncError
-from chromasync.guard import refuse_same_server
+from chromasync.cycle.listing import Listing, list_primary, list_replica
+from chromasync.errors import ChromasyncError, SettingsError
+from chromasync.guard import refuse_equal_urls, refuse_same_server
 from chromasync.model import Capabilities, Side
 from chromasync.reports import Check, DoctorReport, ExaminedServer
 from chromasync.store import open_store, store_exists
@@ -22,6 +25,7 @@ def examine(settings: Settings, connect: Connect) -> DoctorReport:
     checks: list[Check] = []
     servers = tuple(_examine_server(side, connect, checks) for side in Side)
     _examine_collections(settings, connect, checks)
+    _examine_role(settings, checks)
     schema_version = _examine_store(settings, checks)
     return DoctorReport(
         version=__version__,
@@ -29,7 +33,7 @@ def examine(settings: Settings, connect: Connect) -> DoctorReport:
         role=settings.role.value,
         checks=tuple(checks),
         servers=servers,
-        store=_shown_store(settings),
+        store=settings.shown_store_url,
         schema_version=schema_version,
         settings=tuple(settings.effective()),
     )
@@ -53,31 +57,44 @@ def _examine_collections(settings: Settings, connect: Connect, checks: list[Chec
     """List both sides as a cycle would; skipped when one of them does not answer."""
     if any(not check.ok for check in checks):
         return
-    ids: dict[Side, set[str]] = {}
     try:
-        for side in Side:
-            with ChromaReader(connect(side)) as reader:
-                ids[side] = _collection_ids(reader, settings)
-        refuse_same_server(ids[Side.PRIMARY], ids[Side.REPLICA])
+        refuse_equal_urls(settings.primary_url, settings.replica_url)
+        with ChromaReader(connect(Side.PRIMARY)) as reader:
+            primary = list_primary(reader, settings)
+        with ChromaReader(connect(Side.REPLICA)) as reader:
+            replica = list_replica(reader, settings, primary)
+        refuse_same_server(primary.collections, replica.collections)
     except ChromasyncError as error:
         checks.append(Check("collections", str(error), error.exit_code))
         return
-    primary, replica = len(ids[Side.PRIMARY]), len(ids[Side.REPLICA])
-    checks.append(Check("collections", f"{primary:,} on the primary, {replica:,} on the replica"))
+    checks.append(_counted(primary, replica, settings))
 
 
-def _collection_ids(reader: ChromaReader, settings: Settings) -> set[str]:
-    return {
-        collection.id
-        for tenant in settings.sync_tenants
-        for database in settings.sync_databases or reader.list_databases(tenant)
-        for collection in reader.list_collections(tenant, database)
-    }
+def _counted(primary: Listing, replica: Listing, settings: Settings) -> Check:
+    """How many collections there are; trouble when there are some and all are left out."""
+    total = len(primary.collections)
+    wanted = sum(settings.wants_collection(c.name) for c in primary.collections.values())
+    chosen = bool(settings.sync_include or settings.sync_exclude)
+    share = f", {wanted:,} of them wanted by SYNC_INCLUDE and SYNC_EXCLUDE" if chosen else ""
+    detail = f"{total:,} on the primary{share}, {len(replica.collections):,} on the replica"
+    if total and not wanted:
+        hint = "Nothing would be mirrored; mind that patterns are case-sensitive."
+        return Check("collections", f"{detail}. {hint}", SettingsError.exit_code)
+    return Check("collections", detail)
+
+
+def _examine_role(settings: Settings, checks: list[Check]) -> None:
+    try:
+        settings.check_role()
+        checks.append(Check("role", f"{settings.role}, and nothing is missing for it"))
+    except ChromasyncError as error:
+        checks.append(Check("role", str(error), error.exit_code))
 
 
 def _examine_store(settings: Settings, checks: list[Check]) -> int | None:
     try:
         if not store_exists(settings.store_url):
+            _refuse_unwritable(settings.state_file)
             checks.append(Check("state store", "is not there yet; the first cycle makes it"))
             return None
         store = open_store(settings.store_url)
@@ -94,6 +111,17 @@ def _examine_store(settings: Settings, checks: list[Check]) -> int | None:
         store.close()
 
 
-def _shown_store(settings: Settings) -> str:
-    line = next(s for s in settings.effective() if s.name == "DATABASE_URL")
-    return line.value
+def _refuse_unwritable(state_file: Path | None) -> None:
+    """Raise SettingsError when no state file can be made where none is yet."""
+    if state_file is None:
+        return
+    try:
+        folder = next(place for place in state_file.absolute().parents if place.exists())
+        # permissions alone do not tell: of a read-only file system, of root
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise SettingsError(
+            f"There can be no state file at {state_file}: {error.strerror}.",
+            untouched="Nothing was started.",
+            hint="Name a writable place in SYNC_DATA_DIR or DATABASE_URL.",
+        ) from error

@@ -69,9 +69,11 @@ def test_the_environment_of_each_deployment_gives_its_role(role: str) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_service_links_are_off_because_the_program_would_refuse_them(role: str) -> None:
-    """A service named `primary` cannot keep chromasync from starting."""
-    with pytest.raises(SettingsError, match="PRIMARY_SERVICE_HOST"):
-        settings_in(environment_of(role) | {"PRIMARY_SERVICE_HOST": "10.0.0.1"})
+    """A service named `sync` cannot keep us from starting, and one named `primary` never could."""
+    with pytest.raises(SettingsError, match="SYNC_SERVICE_HOST"):
+        settings_in(environment_of(role) | {"SYNC_SERVICE_HOST": "10.0.0.1"})
+    links = {"PRIMARY_SERVICE_HOST": "10.0.0.1", "PRIMARY_PORT": "tcp://10.0.0.1:8000"}
+    assert settings_in(environment_of(role) | links).role is ROLES[role]
     assert pod_of(role)["enableServiceLinks"] is False
 
 

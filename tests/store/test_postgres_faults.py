@@ -82,6 +82,42 @@ def test_a_url_that_cannot_be_read_is_a_setting_to_correct(
     assert "DATABASE_URL" in said(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        (f"postgresql://user:{SECRET}/{SECRET}@host/db", "%2F for /"),
+        (f"postgresql://user:12/{SECRET}@host:1/db", "%2F for /"),
+        (f"postgresql://user:{SECRET}@{SECRET}@host/db", "%40 for @"),
+        (f"postgresql://user:{SECRET}@host%2Fname/db", "unusable host"),
+        ("postgresql:///db?host=one@two", "unusable host"),
+        ("postgresql://user@host:99999/db", "unusable port"),
+        (f"postgresql+asyncpg://user:{SECRET}@host/db", "driver 'asyncpg'"),
+        (f"postgresql://user:{SECRET}@host/db?foo=bar", "unknown parameter, 'foo'"),
+        (f"postgresql://user:1/a?{SECRET}=b@host/db", "Percent-encode"),
+        ("postgres://user@host/db?connect_timeout=abc", "unusable connect_timeout"),
+        ("postgres://user@host/db?connect_timeout=9999999999", "unusable connect_timeout"),
+        ("postgres://user@host/db?keepalives_idle=abc", "unusable keepalives_idle"),
+        ("postgres://user@host/db?sslmode=on", "It takes disable, allow"),
+    ],
+)
+def test_what_is_wrong_with_a_url_is_named(url: str, words: str) -> None:
+    """The part to correct is told before anything is connected, and no password."""
+    with pytest.raises(SettingsError) as caught:
+        store_exists(url)
+    assert words in said(caught.value)
+
+
+def test_a_folder_of_sockets_and_several_hosts_are_hosts() -> None:
+    """What libpq takes beside names stays allowed."""
+    for url in (
+        "postgresql:///db?host=/run/postgresql&connect_timeout=-1",
+        "postgresql://%2Frun%2Fpostgresql/db",
+        "postgresql://u:p%40ss@one,two:5433/db?sslmode=verify-full&user=a@b",
+        "postgresql://one:1,two:2/db",
+    ):
+        PostgresBackend(url).close()
+
+
 def test_a_server_that_is_not_there_is_an_outage(database: str) -> None:
     """A refused connection may pass; the complaint names the place."""
     port = free_port()

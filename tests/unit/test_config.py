@@ -127,6 +127,49 @@ def test_an_unknown_variable_is_refused_with_the_likely_name(
     assert f"The environment variable {name} is unknown. Did you mean {meant}?" in text
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "PRIMARY_REGION",
+        "PRIMARY_PORT",
+        "PRIMARY_PORT_8000_TCP_ADDR",
+        "PRIMARY_SERVICE_HOST",
+        "PRIMARY_DATABASE_URL",
+        "PRIMARY_USER",
+        "REPLICA_SERVICE_PORT",
+        "REPLICA_KEY_FILE",
+        "REPLICA_COUNT",
+        "REPLICA_CLIENT_ID",
+    ],
+)
+def test_variables_of_the_platform_are_no_typing_errors(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """What a platform sets beside us is ignored, unless it looks like a misspelt setting."""
+    monkeypatch.setenv(name, "1")
+    assert load_settings().primary_url == ONE
+
+
+@pytest.mark.parametrize("prefix", ["PRIMARY", "REPLICA"])
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("TOKNE", "TOKEN"),
+        ("URI", "URL"),
+        ("HEADER", "HEADERS"),
+        ("CAFILE", "CA_FILE"),
+        ("TLS_VERFY", "TLS_VERIFY"),
+        ("CLIENT_CRET", "CLIENT_CERT"),
+    ],
+)
+def test_a_misspelt_setting_of_a_server_is_refused(
+    monkeypatch: pytest.MonkeyPatch, prefix: str, written: str, meant: str
+) -> None:
+    """One wrong, missing or exchanged letter is noticed in the settings of both servers."""
+    text = refusal(monkeypatch, f"{prefix}_{written}", "1")
+    assert f"{prefix}_{written} is unknown. Did you mean {prefix}_{meant}?" in text
+
+
 def test_an_unknown_flag_and_an_unknown_key_are_refused(tmp_path: Path) -> None:
     """The file and --set are held to the same names."""
     with pytest.raises(SettingsError, match=r"The setting SYNC_WRKERS is unknown\. Did you mean"):
@@ -169,7 +212,8 @@ def test_port_of_the_platform_is_the_port_of_the_page(monkeypatch: pytest.Monkey
         ("SYNC_INTERVAL", "inf", "a number of seconds above 0"),
         ("SYNC_INTERVAL", "nan", "a number of seconds above 0"),
         ("SYNC_HTTP_TIMEOUT", "-1", "a number of seconds above 0"),
-        ("SYNC_LEASE_SECONDS", "0.5", "a number of seconds from 1 up"),
+        ("SYNC_LEASE_SECONDS", "0.5", "a number of seconds from 1 to 2678400 (31 days)"),
+        ("SYNC_LEAD_SECONDS", "nan", "a number of seconds from 1 to 2678400 (31 days)"),
         ("SYNC_MAX_DELETE", "ten", "a count such as 500, or a percentage such as 10%"),
         ("SYNC_MAX_DELETE", "-5", "a count such as 500, or a percentage such as 10%"),
         ("SYNC_MAX_DELETE", "101%", "a count such as 500, or a percentage such as 10%"),
@@ -177,6 +221,7 @@ def test_port_of_the_platform_is_the_port_of_the_page(monkeypatch: pytest.Monkey
         ("SYNC_SCRUB_BUDGET", "101%", "a percentage from 0% to 100%"),
         ("SYNC_SCRUB_BUDGET", "25", "a percentage from 0% to 100%"),
         ("SYNC_SCRUB_BUDGET", "%", "a percentage from 0% to 100%"),
+        ("SYNC_SCRUB_BUDGET", "1", "a percentage from 0% to 100%, or a fraction below 1"),
         ("SYNC_MAX_MEMORY_MB", "63", "a whole number of at least 64"),
         ("SYNC_DISTRIBUTED", "perhaps", "true or false"),
         ("SYNC_HTTP_PORT", "65536", "a whole number from 1 to 65535"),
@@ -191,6 +236,8 @@ def test_port_of_the_platform_is_the_port_of_the_page(monkeypatch: pytest.Monkey
         ("PRIMARY_URL", "http://one:99999", "a URL that starts with http:// or https://"),
         ("PRIMARY_URL", "http://[::1", "a URL that starts with http:// or https://"),
         ("PRIMARY_URL", "http://one/?a=b", "a URL that starts with http:// or https://"),
+        ("PRIMARY_URL", "http://ex_ample..:1", "a URL that starts with http:// or https://"),
+        ("PRIMARY_URL", f"http://{'a' * 64}.b", "a URL that starts with http:// or https://"),
     ],
 )
 def test_a_bad_value_is_refused_with_name_value_and_what_is_allowed(
@@ -201,6 +248,26 @@ def test_a_bad_value_is_refused_with_name_value_and_what_is_allowed(
     assert f"{name} in the environment is {value!r}" in text
     assert f"allowed: {allowed}" in text
     assert "Nothing was started." in text
+
+
+@pytest.mark.parametrize(
+    "name", [i.name for i in Settings.table() if i.allowed.startswith("a number of seconds")]
+)
+@pytest.mark.parametrize("value", ["1e300", "2678401"])
+def test_no_duration_is_longer_than_a_month(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """Clocks, threads and sockets fail at durations that nobody means."""
+    text = refusal(monkeypatch, name, value)
+    assert f"{name} in the environment is {value!r}" in text
+    assert "2678400 (31 days)" in text
+    monkeypatch.setenv(name, "2678400")
+    assert getattr(load_settings(), name.lower()) == 31 * 86400
+
+
+def test_a_bare_one_says_how_to_write_what_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SYNC_SCRUB_BUDGET=1 may mean all or a hundredth, so it means neither."""
+    assert "write 100% or 1%" in refusal(monkeypatch, "SYNC_SCRUB_BUDGET", "1")
 
 
 def test_all_bad_values_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,12 +360,12 @@ def test_the_delete_limit_is_a_count_or_a_percentage_of_at_least_100(
 
 
 @pytest.mark.parametrize(
-    ("given", "fraction"), [("25%", 0.25), ("0%", 0), ("100 %", 1), ("0.5", 0.5)]
+    ("given", "fraction"), [("25%", 0.25), ("0%", 0), ("100 %", 1), ("0.5", 0.5), ("1.0", 1)]
 )
 def test_the_scrub_budget_is_a_fraction(
     monkeypatch: pytest.MonkeyPatch, given: str, fraction: float
 ) -> None:
-    """A percentage is kept as a number from 0 to 1."""
+    """A percentage is kept as a number from 0 to 1; processes hand it on to each other as one."""
     monkeypatch.setenv("SYNC_SCRUB_BUDGET", given)
     assert load_settings().sync_scrub_budget == fraction
 
@@ -355,12 +422,51 @@ def test_secrets_are_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = repr(settings) + str(settings) + settings.model_dump_json() + str(settings.effective())
     assert "hush" not in shown
     assert settings.store_url == "postgresql://me:hush4@db/state"
-    assert settings.shown_store_url == "postgresql://***@db/state"
+    assert settings.shown_store_url == "postgresql://db/state"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://db:5432/state?user=u&password=hush", "postgresql://db:5432/state"),
+        ("postgresql://db/state?sslmode=require&sslpassword=hush", "postgresql://db/state"),
+        ("postgresql+psycopg://u:hush@[::1]:5432/state", "postgresql://[::1]:5432/state"),
+        ("postgresql://u:hu?sh@one:1,two:2/state", "postgresql://one:1,two:2/state"),
+        (
+            "postgresql:///state?host=/run/pg&password=hush&port=5433",
+            "postgresql:///state?host=/run/pg&port=5433",
+        ),
+        ("postgresql://u:hush/hush@db/state", "postgresql://***"),
+        ("postgresql://u:12/hush@db:1/state", "postgresql://***"),
+        ("postgresql://u:hush@hush@db/state", "postgresql://***"),
+        ("postgresql://u:hush/state", "postgresql://***"),
+        ("postgresql://db/state?user=u@there&password=hu@sh", "postgresql://***"),
+    ],
+)
+def test_of_a_state_store_its_place_is_shown(
+    monkeypatch: pytest.MonkeyPatch, url: str, shown: str
+) -> None:
+    """Host, port and database; nothing when a password may be among them."""
+    monkeypatch.setenv("DATABASE_URL", url)
+    settings = load_settings()
+    assert settings.shown_store_url == shown
+    assert settings.store_url == url
+    assert "hush" not in str(settings.effective())
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("PRIMARY_URL", "http://user:hush/hush@127.0.0.1:9"),
+        ("PRIMARY_URL", "http://user:80/hush@127.0.0.1:9"),
+        ("PRIMARY_URL", "http://user:hush?hush@127.0.0.1:9"),
+        ("PRIMARY_URL", "http://user:hush#hush@127.0.0.1:9"),
+        ("PRIMARY_URL", "http://user:hush\u2100hush@127.0.0.1:9"),
+        ("PRIMARY_URL", "http://user:hush@127.0.0.1:port"),
+        ("PRIMARY_URL", "user:hush@127.0.0.1:9"),
+        ("PRIMARY_URL", "http://one/?api_token=hush"),
+        ("SYNC_CHUNK_SIZE", "http://user:hush@one"),
+        ("SYNC_WEBHOOK_URL", "http://user:hush/hush@one:port"),
         ("PRIMARY_URL", "ftp://user:hush@one"),
         ("REPLICA_HEADERS", '{"authorization": "hush"'),
         ("REPLICA_HEADERS", '["hush"]'),
@@ -378,6 +484,19 @@ def test_a_refusal_does_not_tell_secrets(
     assert "hush" not in text
 
 
+def test_a_refused_url_still_shows_where_it_leads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what stands before the last @ is masked, and how to write it is told."""
+    text = refusal(monkeypatch, "PRIMARY_URL", "http://user:80/hush@127.0.0.1:9")
+    assert "'http://***@127.0.0.1:9'" in text
+    assert "percent-encode" in text
+
+
+def test_a_password_of_any_bytes_is_sent_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that is not UTF-8 keeps its bytes."""
+    monkeypatch.setenv("PRIMARY_URL", "http://user:\udcff@one")
+    assert load_settings().server(Side.PRIMARY).headers == {"Authorization": "Basic dXNlcjr/"}
+
+
 def test_effective_settings_show_value_and_origin(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every setting is listed once, readable, with where it came from."""
     monkeypatch.setenv("SYNC_EXCLUDE", "a,b")
@@ -391,6 +510,15 @@ def test_effective_settings_show_value_and_origin(monkeypatch: pytest.MonkeyPatc
     assert lines["SYNC_REPLICA_CHECK_INTERVAL"].value == "86400"
     assert lines["SYNC_HTTP_PORT"].value == "off"
     assert lines["DATABASE_URL"].value == "sqlite:///chromasync-data/chromasync.db"
+
+
+@pytest.mark.parametrize(
+    ("limit", "shown"), [(None, "none (no container limit found)"), (512, "512")]
+)
+def test_a_memory_limit_that_was_not_found_is_not_claimed(limit: int | None, shown: str) -> None:
+    """Without a limit of the container, none is in effect, and that is what is shown."""
+    lines = {line.name: line for line in Settings(sync_max_memory_mb=limit).effective()}
+    assert lines["SYNC_MAX_MEMORY_MB"].value == shown
 
 
 def test_secret_types_hold_secrets() -> None:

@@ -52,6 +52,11 @@ _READ_PATH = re.compile(
 )
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
+_OURS_TO_SEND = {
+    "host", "content-length", "content-encoding", "transfer-encoding", "connection",
+    "proxy-connection", "keep-alive", "te", "trailer", "upgrade", "expect",
+}  # fmt: skip
+"""Headers about one message or one connection, which nobody else can know."""
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 _OUTCOMES: tuple[tuple[type[ServerError], str], ...] = (
@@ -349,6 +354,7 @@ def _check_url(connection: Connection) -> None:
         usable = parts.scheme in ("http", "https") and bool(parts.hostname)
         _ = parts.port
         _ = httpx2.URL(connection.url)  # knows better what a host may be named
+        _ = (parts.hostname or "").encode("idna")  # as its lookup will do
     except (ValueError, httpx2.InvalidURL):
         usable = False
     if not usable or parts.query or parts.fragment:
@@ -363,13 +369,23 @@ def _headers(connection: Connection) -> dict[str, str]:
     if connection.token is not None:
         headers["x-chroma-token"] = connection.token
     for name, value in headers.items():
-        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+        if problem := _header_problem(name, value):
             raise SettingsError(
-                f"The {connection.side}'s header {name!r} has a name or value that cannot be sent; "
-                "only printable ASCII can.",
+                f"The {connection.side}'s header {name!r} {problem}.",
                 hint=f"It comes from {side}_TOKEN or {side}_HEADERS.",
             )
     return headers
+
+
+def _header_problem(name: str, value: str) -> str:
+    """Why a header cannot be sent, without its value; empty when it can."""
+    if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+        return "has a name or value that cannot be sent; only printable ASCII can"
+    if value != value.strip():
+        return "has a value that begins or ends with a blank, which cannot be sent"
+    if name.lower() in _OURS_TO_SEND:
+        return "cannot be chosen: each request has its own"
+    return ""
 
 
 def _tls(connection: Connection) -> ssl.SSLContext | bool:

@@ -46,10 +46,13 @@ SETTINGS_INTRO = """\
 A setting comes from a flag (`--primary`, `--replica`, `--data-dir`, or `--set NAME=VALUE` for any),
 else from the environment variable of its name, else from `chromasync.toml` in the working folder
 (or the file that `--config` names), else from its default. An empty variable counts as not set.
-An unknown setting, or a variable that starts with `SYNC_`, `PRIMARY_` or `REPLICA_` and is none of
-these, is refused, so that a typing error cannot go unnoticed. `chromasync doctor` shows every
-setting in effect and where it came from. Tokens, header values and passwords are never shown; a
-`user:password@` in a server's URL is sent as an Authorization header and shown nowhere.
+An unknown setting is refused, so that a typing error cannot go unnoticed; so is a variable that
+starts with `SYNC_` and is none of these. Platforms set variables that start with `PRIMARY_` or
+`REPLICA_`, too (`PRIMARY_REGION`, `PRIMARY_PORT`): of those, the ones that look like a misspelt
+setting are refused, and the others ignored. `chromasync doctor` shows every setting in effect and
+where it came from. Tokens, header values and passwords are never shown; a `user:password@` in a
+server's URL is sent as an Authorization header and shown nowhere. Special characters of user and
+password are percent-encoded in any URL (`%40` for `@`, `%2F` for `/`).
 
 In `chromasync.toml` the names are the same, in either case, and lists may be real lists:
 

@@ -14,6 +14,7 @@ from pydantic import Field, PrivateAttr, SecretStr, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from chromasync.config.shown import as_text, shown_database
 from chromasync.config.values import (
     BaseUrl,
     DatabaseUrl,
@@ -29,7 +30,6 @@ from chromasync.config.values import (
     add_header,
     container_memory_mb,
     cut_userinfo,
-    hide_userinfo,
 )
 from chromasync.errors import SettingsError
 from chromasync.model import Side
@@ -123,9 +123,10 @@ HEADERS = 'a JSON object of texts, such as {"x-team": "search"}'
 TEXT = "any text"
 FILE = "the path of an existing file"
 LIST = "names, separated by commas"
-GLOBS = "patterns with * and ?, separated by commas"
+GLOBS = "case-sensitive patterns with * and ?, separated by commas"
 YES_NO = "true or false"
-SECONDS = "a number of seconds above 0"
+SECONDS = "a number of seconds above 0, at most 2678400 (31 days)"
+LEASE = "a number of seconds from 1 to 2678400 (31 days)"
 
 
 def _setting(
@@ -242,7 +243,7 @@ class Settings(BaseSettings):
     sync_scrub_budget: Fraction = _setting(
         0.25,
         GUARDS,
-        "a percentage from 0% to 100%",
+        "a percentage from 0% to 100%, or a fraction below 1 such as 0.25",
         "Share of the interval that may go into reading unchanged content again.",
     )
     sync_max_memory_mb: int | None = _setting(
@@ -261,21 +262,19 @@ class Settings(BaseSettings):
     sync_coordinator_works: bool = _setting(
         True, ROLES, YES_NO, "A coordinator works on tasks, too."
     )
-    sync_lease_seconds: float = _setting(
+    sync_lease_seconds: Seconds = _setting(
         120.0,
         ROLES,
-        "a number of seconds from 1 up",
+        LEASE,
         "Seconds after which the task of a silent worker goes to another.",
         ge=1,
-        allow_inf_nan=False,
     )
-    sync_lead_seconds: float = _setting(
+    sync_lead_seconds: Seconds = _setting(
         30.0,
         ROLES,
-        "a number of seconds from 1 up",
+        LEASE,
         "Seconds after which a silent coordinator is replaced by one that stands by.",
         ge=1,
-        allow_inf_nan=False,
     )
 
     sync_http_host: str = _setting("127.0.0.1", PAGE, TEXT, "Address the page listens on.")
@@ -327,7 +326,7 @@ class Settings(BaseSettings):
             userinfo, url = cut_userinfo(values.get(url_field))
             if userinfo:
                 headers_field = url_field.replace("_url", "_headers")
-                token = base64.b64encode(userinfo.encode()).decode()
+                token = base64.b64encode(userinfo.encode(errors="surrogateescape")).decode()
                 values[url_field] = url
                 values[headers_field] = add_header(
                     values.get(headers_field), "Authorization", f"Basic {token}"
@@ -366,9 +365,15 @@ class Settings(BaseSettings):
         return f"sqlite:///{self.sync_data_dir / DATABASE_FILE}"
 
     @property
+    def state_file(self) -> Path | None:
+        """The file of the state store; None when it is in PostgreSQL."""
+        scheme, _, path = self.store_url.partition(":///")
+        return Path(path) if scheme == "sqlite" else None
+
+    @property
     def shown_store_url(self) -> str:
-        """URL of the state store, fit to be shown."""
-        return hide_userinfo(self.store_url)
+        """Where the state store is: host, port and database, or the file."""
+        return shown_database(self.store_url)
 
     def server(self, side: Side) -> ServerSettings:
         """How to reach the server of `side`; raises SettingsError when its URL is not set."""
@@ -425,7 +430,7 @@ class Settings(BaseSettings):
         rows = []
         for name, field in cls.model_fields.items():
             extra = field_extra(field)
-            default = extra["shown"] or _as_text(name, field.default)
+            default = extra["shown"] or as_text(name, field.default)
             meaning = field.description or ""
             info = SettingInfo(name.upper(), extra["group"], default, extra["allowed"], meaning)
             rows.append(info)
@@ -435,9 +440,11 @@ class Settings(BaseSettings):
         value = getattr(self, name)
         if name == "database_url":
             return self.shown_store_url
+        if name == "sync_max_memory_mb" and value is None:
+            return "none (no container limit found)"
         if value in (None, "", (), {}):
             return field_extra(field)["shown"] or "none"
-        return _as_text(name, value)
+        return as_text(name, value)
 
 
 def field_extra(field: FieldInfo) -> dict[str, str]:
@@ -456,23 +463,3 @@ def missing_urls(fields: list[str]) -> SettingsError:
         hint="Set PRIMARY_URL and REPLICA_URL in the environment or in chromasync.toml, "
         "or give --primary and --replica.",
     )
-
-
-def _as_text(name: str, value: object) -> str:
-    """`value` as people read it, secrets hidden."""
-    match value:
-        case None:
-            text = "none"
-        case bool():
-            text = str(value).lower()
-        case float():
-            text = f"{value * 100:g}%" if name == "sync_scrub_budget" else f"{value:.12g}"
-        case SecretStr():
-            text = "(hidden)"
-        case dict():
-            text = ", ".join(f"{key}: (hidden)" for key in value)
-        case tuple():
-            text = ", ".join(value)
-        case _:
-            text = str(value)
-    return text

@@ -20,10 +20,14 @@ from chromasync.config.settings import (
     field_extra,
     missing_urls,
 )
-from chromasync.config.values import hide_userinfo
+from chromasync.config.shown import hide_secrets
 from chromasync.errors import SettingsError
 
-OWN_PREFIXES = ("SYNC_", "PRIMARY_", "REPLICA_")
+OWN_PREFIX = "SYNC_"
+SHARED_PREFIXES = ("PRIMARY_", "REPLICA_")
+"""Platforms and other programs have variables of these, too: PRIMARY_REGION, PRIMARY_PORT."""
+TYPING_ERROR = 0.9
+"""Names at least so similar differ by one letter, or by two that changed places."""
 WHERE = {
     Origin.FLAG: "given as a flag",
     Origin.ENVIRONMENT: "in the environment",
@@ -78,11 +82,18 @@ def _from_flags(flags: Mapping[str, object]) -> dict[str, Any]:
 
 
 def _from_environment() -> dict[str, Any]:
-    own = {name.lower() for name in os.environ if name.startswith(OWN_PREFIXES)}
-    _known(dict.fromkeys(own), "The environment variable")
+    names = {name.lower() for name in os.environ if _is_meant_for_us(name)}
+    _known(dict.fromkeys(names), "The environment variable")
     found = EnvSettingsSource(Settings)()
     port = os.environ.get("PORT")
     return {"sync_http_port": port, **found} if port else found
+
+
+def _is_meant_for_us(variable: str) -> bool:
+    if not variable.startswith(SHARED_PREFIXES):
+        return variable.startswith(OWN_PREFIX)
+    known = Settings.model_fields
+    return bool(difflib.get_close_matches(variable.lower(), known, n=1, cutoff=TYPING_ERROR))
 
 
 def _from_file(config_file: Path | None) -> dict[str, Any]:
@@ -134,4 +145,6 @@ def _explain(error: ValidationError, values: dict[str, Any], origins: dict[str, 
 def _quoted(name: str, value: object) -> str:
     if "SecretStr" in str(Settings.model_fields[name].annotation):
         return "not valid, its value stays hidden"
-    return hide_userinfo(repr(value))
+    if isinstance(value, str) and (name.endswith("_url") or "://" in value):
+        return repr(hide_secrets(value))
+    return hide_secrets(repr(value)) if "://" in repr(value) else repr(value)

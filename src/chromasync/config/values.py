@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Self
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from pydantic import BeforeValidator, Field, PlainSerializer, SecretStr
 from pydantic_settings import NoDecode
@@ -19,6 +19,8 @@ from pydantic_settings import NoDecode
 SMALLEST_PERCENTAGE_LIMIT = 100
 UNLIMITED_BYTES = 1 << 60
 MEGABYTE = 1 << 20
+LONGEST_SECONDS = 31 * 86400
+"""More than anyone waits for; clocks, sockets and threads fail at much larger numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,12 @@ def add_header(given: object, name: str, value: str) -> object:
 
 
 def read_fraction(given: object) -> object:
-    """Turn `"25%"` into 0.25; anything else is left as it is."""
+    """Turn `"25%"` into 0.25; anything else is left as it is, but a bare 1.
+
+    With its decimal point, as processes hand it on to each other, 1.0 is a fraction like 0.25.
+    """
+    if str(given).strip() == "1":
+        raise ValueError("a bare 1 can be read in two ways: write 100% or 1%")
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", str(given))
     return float(found[1]) / 100 if found else given
 
@@ -96,21 +103,38 @@ def read_base_url(given: object) -> object:
     if not isinstance(given, str) or not given:
         return given
     text = given.strip()
-    parts = urlsplit(f"http://{text}" if re.fullmatch(r"[\w.-]+:\d+", text) else text)
+    parts = _http_parts(f"http://{text}" if re.fullmatch(r"[\w.-]+:\d+", text) else text)
+    if parts.query or parts.fragment:
+        raise ValueError("a base URL has no ? or # part")
+    if "@" in parts.path:
+        # a password with a slash: what stands before it would be taken for the host, and shown
+        raise ValueError("there is an @ behind the host; percent-encode it, and any / before it")
+    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
+
+
+def _http_parts(url: str) -> SplitResult:
+    """The parts of a URL that can be asked; Python's own complaints may quote a password."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("its host or port cannot be read") from None
     if parts.scheme not in ("http", "https"):
         raise ValueError("it does not start with http:// or https://")
     if not parts.hostname:
         raise ValueError("the host is missing")
-    if parts.query or parts.fragment:
-        raise ValueError("a base URL has no ? or # part")
-    _ = parts.port  # raises ValueError by itself when it is no port
-    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
+    try:
+        # as the lookup of the host will do; it fails on empty and on very long parts
+        parts.hostname.encode("idna")
+    except UnicodeError:
+        raise ValueError("no host can have such a name") from None
+    return parts
 
 
 def read_webhook_url(given: object) -> object:
     """Check a URL whose path and query are secrets."""
-    if isinstance(given, str):
-        read_base_url(given.partition("?")[0])
+    if isinstance(given, str) and given:
+        _http_parts(given.strip().partition("?")[0])
     return given
 
 
@@ -143,11 +167,6 @@ def cut_userinfo(url: object) -> tuple[str, object]:
     return unquote(userinfo), parts._replace(netloc=host).geturl()
 
 
-def hide_userinfo(text: str) -> str:
-    """`text` with the `user:password@` of any URL in it masked."""
-    return re.sub(r"//[^/@\s]*@", "//***@", text)
-
-
 BaseUrl = Annotated[str, BeforeValidator(read_base_url)]
 WebhookUrl = Annotated[SecretStr | None, BeforeValidator(read_webhook_url)]
 DatabaseUrl = Annotated[SecretStr | None, BeforeValidator(read_database_url)]
@@ -156,7 +175,7 @@ OptionalNames = Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(read
 Headers = Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(read_json)]
 ExistingFile = Annotated[Path | None, BeforeValidator(read_existing_file)]
 Fraction = Annotated[float, BeforeValidator(read_fraction), Field(ge=0, le=1)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=LONGEST_SECONDS, allow_inf_nan=False)]
 Threshold = Annotated[
     MaxDelete,
     NoDecode,

@@ -8,8 +8,9 @@ why the driver commits by itself and the BEGIN is ours.
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +46,30 @@ class Limits:
 
 
 URGENT = Limits(connect=3, statement=5, long_statement=5, pool=5.0, patience=0.0)
+
+_WRITE = "Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE."
+_ENCODE = "Percent-encode special characters of user and password, such as %40 for @ and %2F for /."
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_COUNTS = (
+    "connect_timeout", "tcp_user_timeout", "keepalives", "keepalives_idle", "keepalives_interval",
+    "keepalives_count",
+)  # fmt: skip
+_Allowed = tuple[Callable[[str], bool], str]
+_COUNT: _Allowed = (
+    lambda part: re.fullmatch(r"-?[0-9]{1,9}", part) is not None,
+    "It takes a whole number.",
+)
+_ALLOWED: Mapping[str, _Allowed] = {
+    # a folder of sockets, or else a name
+    "host": (lambda part: part.startswith("/") or not set("@/") & set(part), f"{_WRITE} {_ENCODE}"),
+    "port": (
+        lambda part: re.fullmatch(r"[0-9]{1,5}", part) is not None and 0 < int(part) < 65536,
+        f"{_WRITE} {_ENCODE}",
+    ),
+    "sslmode": (_SSL_MODES.__contains__, f"It takes {', '.join(_SSL_MODES)}."),
+    **dict.fromkeys(_COUNTS, _COUNT),
+}
+"""What libpq checks only when it connects, where its complaint would look like an outage."""
 
 _BUDGET = text("""
 WITH sessions AS (
@@ -189,20 +214,39 @@ class PostgresBackend:
 
 def _parameters(url: str) -> dict[str, Any]:
     scheme, _, rest = url.partition("://")
-    # an unknown one is left for libpq to refuse
-    scheme = {"postgresql+psycopg": "postgresql"}.get(scheme, scheme)
+    _, plus, driver = scheme.partition("+")
+    if plus and driver != "psycopg":
+        raise _unreadable(f"names the driver {driver!r}", "Write postgresql:// alone.")
+    if "@" in _behind_the_host(rest):
+        raise _unreadable("has an @ where its host, port and database should be", _ENCODE)
     try:
-        parameters = dict(conninfo_to_dict(f"{scheme}://{rest}"))
-        [int(port) for port in str(parameters.get("port") or 5432).split(",")]
-    except (psycopg.Error, ValueError):
-        # what libpq says of a URL may quote the password
-        raise SettingsError(
-            "The PostgreSQL URL in DATABASE_URL cannot be read.",
-            untouched="Nothing was started.",
-            hint="Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with special characters"
-            " of the password percent-encoded.",
-        ) from None
+        parameters = dict(conninfo_to_dict(f"{scheme.partition('+')[0]}://{rest}"))
+    except psycopg.Error as error:
+        # what libpq says may quote the password, but for a parameter that it does not know
+        found = re.search(r'invalid URI query parameter: "(\w+)"', str(error))
+        if found and "@" not in rest.rpartition("?")[2]:
+            raise _unreadable(f"has an unknown parameter, {found[1]!r}", "Leave it out.") from None
+        raise _unreadable("cannot be read", f"{_WRITE} {_ENCODE}") from None
+    for name, (allowed, hint) in _ALLOWED.items():
+        given = str(parameters.get(name) or "").split(",")
+        if not all(allowed(part) for part in given if part):
+            raise _unreadable(f"has an unusable {name}", hint)
     return parameters
+
+
+def _behind_the_host(rest: str) -> str:
+    """What follows user, password and their @ in a URL, without its query.
+
+    libpq ends user and password at the first @, but looks for it before the first / only.
+    """
+    authority, slash, path = rest.partition("/")
+    return authority.partition("@")[2] + slash + path.partition("?")[0]
+
+
+def _unreadable(what: str, hint: str) -> SettingsError:
+    return SettingsError(
+        f"The PostgreSQL URL in DATABASE_URL {what}.", untouched="Nothing was started.", hint=hint
+    )
 
 
 def _place(parameters: Mapping[str, Any]) -> str:
