@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,17 +14,29 @@ import structlog
 from chromasync.chroma import ChromaReader, ChromaWriter, Connection
 from chromasync.config import Role, Settings
 from chromasync.doctor import examine
-from chromasync.errors import ChromasyncError, Stopped
-from chromasync.guard import refuse_equal_urls
-from chromasync.model import Hold, Side
+from chromasync.errors import SettingsError, Stopped
+from chromasync.guard import choose_holds, refuse_equal_urls
+from chromasync.model import Side
 from chromasync.ports import Progress, Store
 from chromasync.preview import Preview
 from chromasync.quiet import Quiet
-from chromasync.reports import CycleReport, DoctorReport, PlanReport, StatusSnapshot, VerifyReport
+from chromasync.reports import (
+    CycleReport,
+    DoctorReport,
+    PlacedHold,
+    PlanReport,
+    StatusSnapshot,
+    VerifyReport,
+)
 from chromasync.role import PATIENT_LEADS, Participant, refuse_to_plan
-from chromasync.status import take_snapshot
+from chromasync.status import active_workers, place_holds, take_snapshot
 from chromasync.store import open_store, store_exists
 from chromasync.verify import Verifier
+
+NOBODY_WORKS = (
+    "No worker is active, and this process has no worker threads of its own "
+    "(SYNC_COORDINATOR_WORKS=false): what there is to copy waits until a worker is started."
+)
 
 log = structlog.get_logger()
 
@@ -72,6 +85,8 @@ class Application:
     def sync(self, progress: Progress, *, full: bool = False) -> CycleReport:
         """One cycle; `full` reads everything on both sides whatever the budget."""
         refuse_to_plan(self.settings)
+        if not self.settings.worker_threads and not active_workers(self.store):
+            progress.note(NOBODY_WORKS)
         with self._participant() as participant:
             return participant.run_cycle(progress, full=full)
 
@@ -103,29 +118,28 @@ class Application:
         report = verifier.verify(progress, sample_percent)
         if not repair or not report.different:
             return report
-        self.sync(progress, full=True)
-        return verifier.verify(progress, sample_percent, repaired=True)
+        mended = self.sync(progress, full=True)
+        return replace(verifier.verify(progress, sample_percent, repaired=True), repair=mended)
 
     def status(self) -> StatusSnapshot:
         """What the store knows; no server is asked."""
         return take_snapshot(self._store_to_look_at(), self.settings)
 
-    def approve(self, names: Sequence[str], *, everything: bool) -> list[Hold]:
+    def approve(self, names: Sequence[str], *, everything: bool) -> list[PlacedHold]:
         """Let what is held in these collections (or everywhere) through, once.
 
         Raises:
             ChromasyncError: nothing is held under one of the names.
+            SettingsError: a name is that of several collections, or there is no state store.
         """
-        holds = self.store.holds()
-        held_names = {h.collection_name for h in holds} | {h.collection_id for h in holds}
-        for name in names:
-            if name not in held_names:
-                raise ChromasyncError(
-                    f"Nothing is held in a collection named {name!r}.",
-                    untouched="Nothing was approved.",
-                    hint="`chromasync status` lists what is held.",
-                )
-        chosen = [h for h in holds if everything or {h.collection_name, h.collection_id} & {*names}]
+        if not self._has_store():
+            raise SettingsError(
+                f"There is no state store at {self.settings.shown_store_url}.",
+                untouched="Nothing was approved.",
+                hint="Go to the service's folder, or set SYNC_DATA_DIR or DATABASE_URL.",
+            )
+        holds = place_holds(self.store.holds(), self.store.mirrors())
+        chosen = holds if everything else choose_holds(holds, names)
         for hold in chosen:
             self.store.approve(hold.collection_id, hold.kind)
         return chosen
@@ -134,9 +148,12 @@ class Application:
         """Settings, reachability, versions and abilities; reports trouble instead of raising it."""
         return examine(self.settings, self.connection)
 
+    def _has_store(self) -> bool:
+        return self._store is not None or store_exists(self.settings.store_url)
+
     def _store_to_look_at(self) -> Store:
         """The state store; before the first cycle, an empty one that leaves nothing behind."""
-        if self._store is not None or store_exists(self.settings.store_url):
+        if self._has_store():
             return self.store
         folder = self._stack.enter_context(TemporaryDirectory(prefix="chromasync-"))
         store = open_store(Path(folder) / "empty.db")

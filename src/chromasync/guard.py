@@ -10,18 +10,55 @@ cause: when the counted records come back to the primary, the hold is cleared un
 from __future__ import annotations
 
 from collections.abc import Collection as Container
+from collections.abc import Sequence
 
 from chromasync.config import MaxDelete
-from chromasync.errors import GuardRefusal
+from chromasync.errors import ChromasyncError, GuardRefusal, SettingsError
 from chromasync.model import Hold
+from chromasync.reports import PlacedHold
 
 CONFIRMING_CYCLES = 2
 """Successful listings in a row that must not name a collection before its mirror is dropped."""
+
+UNCONFIRMED = "it vanished from the primary in this cycle; the next one confirms it"
+"""The one reason to hold that passes by itself: nobody has to approve anything."""
 
 
 def is_approved(hold: Hold | None, count: int) -> bool:
     """Whether an earlier approval covers this many records."""
     return hold is not None and hold.approved_count is not None and count <= hold.approved_count
+
+
+def choose_holds(holds: Sequence[PlacedHold], names: Sequence[str]) -> list[PlacedHold]:
+    """What is held in the collections of these names: full ones, ids, or bare ones of one alone.
+
+    Raises:
+        ChromasyncError: nothing is held under one of the names.
+        SettingsError: one of them is that of several collections.
+    """
+    chosen: list[PlacedHold] = []
+    for name in names:
+        chosen += [hold for hold in _held_under(name, holds) if hold not in chosen]
+    return chosen
+
+
+def _held_under(name: str, holds: Sequence[PlacedHold]) -> list[PlacedHold]:
+    exact = [hold for hold in holds if name in (hold.collection_id, hold.full_name)]
+    found = exact or [hold for hold in holds if hold.collection_name == name]
+    if not found:
+        raise ChromasyncError(
+            f"Nothing is held in a collection named {name!r}.",
+            untouched="Nothing was approved.",
+            hint="`chromasync status` lists what is held.",
+        )
+    candidates = sorted({hold.full_name for hold in found})
+    if len(candidates) > 1:
+        raise SettingsError(
+            f"Something is held in {len(candidates)} collections named {name!r}.",
+            untouched="Nothing was approved.",
+            hint=f"Name the one that is meant: {', '.join(candidates)}.",
+        )
+    return found
 
 
 def judge_deletes(
@@ -52,7 +89,7 @@ def judge_drop(
     if vanished > max(1, known // 2):
         return f"{vanished:,} of {known:,} collections vanished at once"
     if missing_cycles < CONFIRMING_CYCLES:
-        return "it vanished from the primary in this cycle; the next one confirms it"
+        return UNCONFIRMED
     return None
 
 

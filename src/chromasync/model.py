@@ -460,6 +460,10 @@ class TaskCounts:
         return self.live + self.completed + self.failed
 
 
+SILENT_SECONDS = 60.0
+"""A worker without a beat for so long counts as dead; only leases decide about its tasks."""
+
+
 class WorkerStatus(StrEnum):
     """State of a worker, as published."""
 

@@ -15,6 +15,7 @@ from chromasync.config import SettingLine
 from chromasync.model import (
     Capabilities,
     Cycle,
+    CycleStatus,
     Hold,
     MirrorStatus,
     OpCounts,
@@ -22,6 +23,7 @@ from chromasync.model import (
     Side,
     TaskCounts,
     WorkerBeat,
+    WorkerStatus,
 )
 
 
@@ -40,6 +42,21 @@ def oldest(instants: Iterable[datetime | None]) -> datetime | None:
     given = list(instants)
     known = [instant for instant in given if instant is not None]
     return min(known) if known and len(known) == len(given) else None
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedHold(Hold):
+    """A hold with where its collection is; both are empty for one that the primary never had."""
+
+    tenant: str = ""
+    database: str = ""
+
+    @property
+    def full_name(self) -> str:
+        """The name that no other collection has; an id where the place is not known."""
+        if not self.tenant:
+            return self.collection_id
+        return f"{self.tenant}/{self.database}/{self.collection_name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +88,7 @@ class CycleReport:
     cycle: Cycle
     outcome: Outcome
     collections: tuple[CollectionReport, ...]
-    holds: tuple[Hold, ...]
+    holds: tuple[PlacedHold, ...]
     quarantined: tuple[Quarantined, ...]
     warnings: tuple[str, ...]
     tasks: TaskCounts
@@ -90,7 +107,8 @@ class StatusSnapshot:
     """Everything at one instant, from the store alone.
 
     `lag_seconds` is `taken_at` minus the oldest `identical_as_of`; None until every collection
-    has one. `reread_seconds` is the time within which every record is read again.
+    has one. `reread_seconds` is the time within which every record is read again. `store` is the
+    URL of the store, fit to be shown.
     """
 
     taken_at: datetime
@@ -100,17 +118,36 @@ class StatusSnapshot:
     workers: tuple[WorkerBeat, ...]
     tasks: TaskCounts
     cycles: tuple[Cycle, ...]
-    holds: tuple[Hold, ...]
+    holds: tuple[PlacedHold, ...]
     quarantined: tuple[Quarantined, ...]
+    store: str
     reread_seconds: float | None = None
 
     @property
     def exit_code(self) -> int:
-        """0 all collections identical; 4 something is held or failed; 1 otherwise."""
+        """0 all collections identical; 4 something is held or failed in one of them; 1 otherwise.
+
+        Nothing is known to be identical when the last cycle failed, or before there was one.
+        """
         states = {c.status for c in self.collections}
         if self.holds or states & {MirrorStatus.HELD, MirrorStatus.ERROR}:
             return 4
-        return 0 if states <= {MirrorStatus.IDENTICAL} else 1
+        last = self.last_ended
+        sound = last is not None and last.status is CycleStatus.COMPLETED
+        return 0 if sound and states <= {MirrorStatus.IDENTICAL} else 1
+
+    @property
+    def last_ended(self) -> Cycle | None:
+        """The newest cycle that came to an end of its own: one that was broken off says nothing."""
+        ended = (CycleStatus.COMPLETED, CycleStatus.FAILED)
+        return next((cycle for cycle in self.cycles if cycle.status in ended), None)
+
+    @property
+    def is_deserted(self) -> bool:
+        """Whether the newest cycle is open and no process is left that could be at work on it."""
+        alive = {WorkerStatus.ACTIVE, WorkerStatus.DRAINING} & {w.status for w in self.workers}
+        running = any(cycle.status is CycleStatus.RUNNING for cycle in self.cycles[:1])
+        return running and not alive
 
 
 class PlannedAction(StrEnum):
@@ -205,6 +242,7 @@ class VerifyReport:
     """Outcome of comparing both sides record by record.
 
     `findings` is cut off at a limit; the counts are complete. `sample_percent` is 100 for all.
+    `repair` is the cycle that mended what a first comparison found, as far as it was let.
     """
 
     collections: tuple[VerifiedCollection, ...]
@@ -212,6 +250,8 @@ class VerifyReport:
     sample_percent: float
     duration_seconds: float
     repaired: bool = False
+    warnings: tuple[str, ...] = ()
+    repair: CycleReport | None = None
 
     @property
     def different(self) -> int:
@@ -227,7 +267,9 @@ class VerifyReport:
 
     @property
     def exit_code(self) -> int:
-        """0 same; 1 different, or nothing different but some inconclusive."""
+        """0 same; 1 different or some inconclusive; 4 the repair was held or set records aside."""
+        if self.repair is not None and (self.repair.holds or self.repair.quarantined):
+            return 4
         return 1 if self.different or self.inconclusive else 0
 
 

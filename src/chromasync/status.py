@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
 
 from chromasync.config import Role, Settings
 from chromasync.ledger.plan import reread_cycles
 from chromasync.model import (
+    SILENT_SECONDS,
     Hold,
     Mirror,
     OpCounts,
     Quarantined,
     TaskCounts,
+    WorkerBeat,
     WorkerStatus,
 )
 from chromasync.ports import Store
-from chromasync.reports import CollectionReport, StatusSnapshot, oldest
+from chromasync.reports import CollectionReport, PlacedHold, StatusSnapshot, oldest
 
 CYCLES_SHOWN = 10
 
@@ -26,7 +29,7 @@ class Mirrored:
     """What the store knows of the collections that the settings name."""
 
     mirrors: tuple[Mirror, ...]
-    holds: tuple[Hold, ...]
+    holds: tuple[PlacedHold, ...]
     quarantined: tuple[Quarantined, ...]
 
 
@@ -46,11 +49,18 @@ def look_at_mirrored(store: Store, settings: Settings) -> Mirrored:
         tuple(m for m in every if m.collection_id not in left),
         tuple(
             hold
-            for hold in store.holds()
+            for hold in place_holds(store.holds(), every)
             if hold.collection_id not in left and settings.wants_collection(hold.collection_name)
         ),
         tuple(q for q in store.quarantined() if q.collection_id not in left),
     )
+
+
+def place_holds(holds: Iterable[Hold], mirrors: Iterable[Mirror]) -> list[PlacedHold]:
+    """Holds with tenant and database, as far as a mirror knows them."""
+    places = {m.collection_id: (m.tenant, m.database) for m in mirrors}
+    placed = [(hold, *places.get(hold.collection_id, ("", ""))) for hold in holds]
+    return [PlacedHold(**asdict(h), tenant=tenant, database=name) for h, tenant, name in placed]
 
 
 def report_mirror(
@@ -104,13 +114,32 @@ def take_snapshot(store: Store, settings: Settings) -> StatusSnapshot:
         identical_as_of=as_of,
         lag_seconds=None if as_of is None else (taken_at - as_of).total_seconds(),
         collections=collections,
-        workers=tuple(store.workers()),
+        workers=tuple(look_at_workers(store, taken_at)),
         tasks=store.task_counts(cycles[0].id) if cycles else TaskCounts(),
         cycles=cycles,
         holds=known.holds,
         quarantined=known.quarantined,
+        store=settings.shown_store_url,
         reread_seconds=reread_seconds(store, settings, known.mirrors),
     )
+
+
+def look_at_workers(store: Store, now: datetime) -> list[WorkerBeat]:
+    """All known workers; silent ones are dead, though the last of all left nobody to say so."""
+    alive = (WorkerStatus.ACTIVE, WorkerStatus.DRAINING)
+    since = now - timedelta(seconds=SILENT_SECONDS)
+    return [
+        replace(worker, status=WorkerStatus.DEAD)
+        if worker.status in alive and (worker.last_heartbeat_at or now) < since
+        else worker
+        for worker in store.workers()
+    ]
+
+
+def active_workers(store: Store) -> int:
+    """How many processes are at work now."""
+    workers = look_at_workers(store, store.now())
+    return sum(worker.status is WorkerStatus.ACTIVE for worker in workers)
 
 
 def reread_seconds(store: Store, settings: Settings, mirrors: Iterable[Mirror]) -> float | None:
@@ -132,6 +161,5 @@ def scrub_budget_seconds(store: Store, settings: Settings) -> float:
 def _processes_at_work(store: Store, settings: Settings) -> int:
     if settings.role is Role.SINGLE:
         return 1
-    active = sum(worker.status is WorkerStatus.ACTIVE for worker in store.workers())
     planners = 0 if settings.sync_coordinator_works else 1
-    return max(1, active - planners)
+    return max(1, active_workers(store) - planners)

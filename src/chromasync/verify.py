@@ -18,7 +18,7 @@ import numpy as np
 
 from chromasync.config import Settings
 from chromasync.cycle.census import pages
-from chromasync.cycle.collections import why_incompatible
+from chromasync.cycle.collections import warn_of_filters, why_incompatible
 from chromasync.cycle.listing import list_primary, list_replica, place_of
 from chromasync.definition import configuration_change, creatable, effective, not_held
 from chromasync.guard import refuse_same_server
@@ -109,6 +109,7 @@ class Verifier:
             sample_percent=sample_percent,
             duration_seconds=time.monotonic() - began,
             repaired=repaired,
+            warnings=warn_of_filters(primary, self._settings),
         )
 
     def _extra(self, replica: Collection) -> _Tally:

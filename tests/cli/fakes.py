@@ -14,7 +14,6 @@ from chromasync.model import (
     Capabilities,
     Cycle,
     CycleStatus,
-    Hold,
     HoldKind,
     MirrorStatus,
     OpCounts,
@@ -33,6 +32,7 @@ from chromasync.reports import (
     ExaminedServer,
     Finding,
     Outcome,
+    PlacedHold,
     PlannedAction,
     PlannedCollection,
     PlanReport,
@@ -60,7 +60,17 @@ def collection(name: str = "docs", **changes: object) -> CollectionReport:
     return CollectionReport(**(values | changes))  # type: ignore[arg-type]
 
 
-HOLD = Hold("id-old", "old", HoldKind.DELETES, 500, "500 of 600 records are gone", NOON)
+HOLD = PlacedHold(
+    "id-old",
+    "old",
+    HoldKind.DELETES,
+    500,
+    "500 of 600 records are gone",
+    NOON,
+    tenant="default_tenant",
+    database="archive",
+)
+STORE = "sqlite:///chromasync-data/chromasync.db"
 ASIDE = Quarantined("id-old", "bad\n\x1b[31mid", "The replica refuses it.", absent=True)
 
 
@@ -123,13 +133,14 @@ def snapshot() -> StatusSnapshot:
         ),
         holds=(),
         quarantined=(),
+        store=STORE,
         reread_seconds=4 * 3600.0,
     )
 
 
 def empty_snapshot() -> StatusSnapshot:
     """A status before the first cycle."""
-    return StatusSnapshot(NOON, None, None, (), (), TaskCounts(), (), (), ())
+    return StatusSnapshot(NOON, None, None, (), (), TaskCounts(), (), (), (), STORE)
 
 
 def doctor_report() -> DoctorReport:
@@ -144,7 +155,7 @@ def doctor_report() -> DoctorReport:
             ExaminedServer(Side.PRIMARY, "http://one:8000", able),
             ExaminedServer(Side.REPLICA, "http://two:8000", None),
         ),
-        store="sqlite:///chromasync-data/chromasync.db",
+        store=STORE,
         schema_version=1,
         settings=(SettingLine("SYNC_INTERVAL", "300", Origin.DEFAULT),),
     )
@@ -160,7 +171,7 @@ class FakeProgram:
     cycle: CycleReport = field(default_factory=cycle_report)
     shown_status: StatusSnapshot = field(default_factory=snapshot)
     verified: VerifyReport = field(default_factory=verify_report)
-    approved: list[Hold] = field(default_factory=lambda: [HOLD])
+    approved: list[PlacedHold] = field(default_factory=lambda: [HOLD])
     run_code: int = 0
     trouble: BaseException | None = None
     asked: list[tuple[object, ...]] = field(default_factory=list)
@@ -216,7 +227,7 @@ class FakeProgram:
         self._note("status")
         return self.shown_status
 
-    def approve(self, names: Sequence[str], *, everything: bool) -> list[Hold]:
+    def approve(self, names: Sequence[str], *, everything: bool) -> list[PlacedHold]:
         """Answer `approved`."""
         self._note("approve", tuple(names), everything)
         return self.approved

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,14 @@ from chromasync.errors import (
 )
 from chromasync.reports import Outcome
 from tests.cli.conftest import Invoke
-from tests.cli.fakes import FakeProgram, cycle_report, empty_snapshot, snapshot, verify_report
+from tests.cli.fakes import (
+    STORE,
+    FakeProgram,
+    cycle_report,
+    empty_snapshot,
+    snapshot,
+    verify_report,
+)
 
 OPEN_PROGRAM = composition.open_program
 """The real one, before a fixture replaces it."""
@@ -65,6 +73,16 @@ def test_verify_passes_its_options_on_and_ends_with_one_on_differences(
     assert fake.asked == [("verify", 5.0, True)]
 
 
+def test_a_repair_that_was_held_ends_with_four(invoke: Invoke, fake: FakeProgram) -> None:
+    """Someone has to decide: that is more than a difference. A repair that was not held is not."""
+    fake.verified = replace(fake.verified, repaired=True, repair=cycle_report(Outcome.HELD))
+    result = invoke("verify", "--repair", "--json")
+    assert result.exit_code == 4
+    assert json.loads(result.stdout)["repair"]["holds"][0]["count"] == 500
+    fake.verified = replace(fake.verified, repair=cycle_report())
+    assert invoke("verify", "--repair").exit_code == 1
+
+
 def test_verify_of_identical_sides_ends_with_zero(invoke: Invoke, fake: FakeProgram) -> None:
     """No difference and nothing inconclusive is exit code 0."""
     fake.verified = verify_report(different=False)
@@ -96,8 +114,8 @@ def test_status_needs_no_server_urls(invoke: Invoke, fake: FakeProgram) -> None:
     """The state store alone answers `status`."""
     fake.shown_status = empty_snapshot()
     result = invoke("status", env={"PRIMARY_URL": "", "REPLICA_URL": ""})
-    assert result.exit_code == 0
-    assert result.stdout == "No cycle has run yet. Start one with: chromasync sync\n"
+    assert result.exit_code == 1
+    assert result.stdout == (f"No cycle has run yet on {STORE}. Start one with: chromasync sync\n")
 
 
 def test_status_watch_repeats_until_it_is_interrupted(
@@ -123,7 +141,7 @@ def test_approve_passes_the_names_on(invoke: Invoke, fake: FakeProgram) -> None:
     result = invoke("approve", "old", "older")
     assert result.exit_code == 0
     assert fake.asked == [("approve", ("old", "older"), False)]
-    assert "Approved for old: deleting 500 records" in result.stdout
+    assert "Approved for default_tenant/archive/old: deleting 500 records" in result.stdout
 
 
 def test_approve_all_approves_everything(invoke: Invoke, fake: FakeProgram) -> None:
@@ -134,10 +152,20 @@ def test_approve_all_approves_everything(invoke: Invoke, fake: FakeProgram) -> N
     assert result.stdout == "Nothing is held; there was nothing to approve.\n"
 
 
-@pytest.mark.parametrize("args", [["approve"], ["approve", "old", "--all"]])
-def test_approve_wants_names_or_all(invoke: Invoke, fake: FakeProgram, args: list[str]) -> None:
-    """Approving nothing, or names and everything, is a usage error that approves nothing."""
-    assert invoke(*args).exit_code == 2
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["approve"], "Name the collections to approve, or give --all."),
+        (["approve", "old", "--all"], "Give either the names of collections or --all, not both."),
+    ],
+)
+def test_approve_wants_names_or_all(
+    invoke: Invoke, fake: FakeProgram, args: list[str], words: str
+) -> None:
+    """Approving nothing, or names and everything, is a usage error that says which it was."""
+    result = invoke(*args)
+    assert result.exit_code == 2
+    assert words in result.stderr
     assert fake.asked == []
 
 
@@ -224,6 +252,25 @@ def test_json_errors_are_documents_on_stdout(invoke: Invoke, fake: FakeProgram) 
         },
     }
     assert "No answer." in result.stderr
+
+
+def test_an_interrupted_command_prints_a_document_too(invoke: Invoke, fake: FakeProgram) -> None:
+    """With --json, Ctrl-C is an error like any other to whoever reads stdout."""
+    fake.trouble = KeyboardInterrupt()
+    result = invoke("plan", "--json")
+    assert json.loads(result.stdout) == {
+        "command": "plan",
+        "version": __version__,
+        "exit_code": 130,
+        "error": {
+            "kind": "Stopped",
+            "what": "Interrupted.",
+            "untouched": "What was finished is kept; the next cycle goes on from there.",
+            "hint": "",
+        },
+    }
+    assert result.exit_code == 130
+    assert "Interrupted." in result.stderr
 
 
 @pytest.mark.parametrize("args", [["--debug"], ["--set", "SYNC_LOG_LEVEL=debug"]])

@@ -23,7 +23,7 @@ ENVIRONMENT = {
 def waiting(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
     """A command that has begun and waits for a signal; ended when the test is over."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.cli.fake_main", request.param],
+        [sys.executable, "-m", "tests.cli.fake_main", *request.param.split()],
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -57,6 +57,20 @@ def test_a_signal_ends_in_order(
     assert waiting.returncode == code
     assert out == ""
     assert err.startswith("put down\n")
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("waiting", ["sync --json"], indirect=True)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_one_document(
+    waiting: subprocess.Popen[str], number: signal.Signals
+) -> None:
+    """Whoever parses stdout learns of the end there, as from any command that fails."""
+    waiting.send_signal(number)
+    out, err = waiting.communicate()
+    document = json.loads(out)
+    assert (waiting.returncode, document["exit_code"]) == (130, 130)
+    assert document["error"]["what"] == "Interrupted."
     assert "Traceback" not in err
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from io import StringIO
 
 import pytest
@@ -8,9 +10,12 @@ from rich.console import Console
 
 from chromasync.cli.jsonout import Report
 from chromasync.cli.render import Page, show, show_approval
-from chromasync.reports import Outcome
+from chromasync.guard import UNCONFIRMED
+from chromasync.model import Cycle, CycleStatus, HoldKind, WorkerStatus
+from chromasync.reports import CycleReport, Outcome, PlacedHold, StatusSnapshot
 from tests.cli.fakes import (
     HOLD,
+    NOON,
     cycle_report,
     doctor_report,
     plan_report,
@@ -38,9 +43,9 @@ Identical as of 2030-01-02 12:00:00 UTC: 1,234 records in 1 collection.
 
 HELD = """\
 default_tenant/archive/old: Look at it.
-Held for old: deleting 500 records that the primary no longer has, \
+Held for default_tenant/archive/old: deleting 500 records that the primary no longer has, \
 because 500 of 600 records are gone. \
-To let it through once: chromasync approve old
+To let it through once: chromasync approve default_tenant/archive/old
 Set aside in default_tenant/archive/old: record "bad\\n\\x1b[31mid", not on the replica. \
 The replica refuses it.
 Note: The replica cannot carry array metadata.
@@ -125,6 +130,95 @@ def test_a_held_cycle_lists_all_that_needs_attention() -> None:
     assert text.endswith("Held: a guard stopped deletes, everything else was written.\n")
 
 
+HERE = replace(HOLD, database="default_database")
+DROP = replace(HOLD, kind=HoldKind.DROP, reason=UNCONFIRMED)
+FOREIGN = replace(HOLD, collection_id="id-foreign", tenant="", database="")
+
+
+@pytest.mark.parametrize(
+    ("holds", "name", "ways"),
+    [
+        ([HERE], "old", ["old"]),
+        ([FOREIGN], "old", ["old"]),
+        ([HOLD], "default_tenant/archive/old", ["default_tenant/archive/old"]),
+        (
+            [HERE, HOLD, FOREIGN],
+            "old",
+            [
+                "default_tenant/default_database/old",
+                "default_tenant/archive/old",
+                "id-foreign",
+            ],
+        ),
+        ([replace(HOLD, database="a b")], "default_tenant/a b/old", ["'default_tenant/a b/old'"]),
+    ],
+    ids=["default place", "no place", "other place", "all three", "space"],
+)
+def test_what_is_printed_to_approve_by_is_one_collection_alone(
+    holds: list[PlacedHold], name: str, ways: list[str]
+) -> None:
+    """The name, with its place where it needs one; an id where there is no other difference."""
+    text = printed(lambda page: show(page, replace(snapshot(), holds=tuple(holds))))
+    assert f"Held for {name}: deleting 500 records" in text
+    found = [line.rpartition("chromasync approve ")[2] for line in text.splitlines()]
+    assert [way for way in found if way in ways] == ways
+    assert text.count("chromasync approve") == len(ways)
+
+
+@pytest.mark.parametrize("report", [cycle_report(Outcome.HELD), snapshot()])
+def test_a_vanished_collection_waits_for_no_approval(report: CycleReport | StatusSnapshot) -> None:
+    """The next cycle drops it by itself, and a setting keeps it; for other reasons it is asked."""
+    text = printed(lambda page: show(page, replace(report, holds=(DROP,))))
+    assert (
+        f"because {UNCONFIRMED}. No approval is waited for: the next cycle that misses it, too, "
+        "drops it. SYNC_EXCLUDE=old keeps it.\n"
+    ) in text
+    assert "chromasync approve" not in text
+    many = replace(DROP, reason="3 of 4 collections vanished at once")
+    text = printed(lambda page: show(page, replace(report, holds=(many,))))
+    assert "To let it through once: chromasync approve default_tenant/archive/old\n" in text
+    assert "SYNC_EXCLUDE" not in text
+
+
+DIED = Cycle(8, NOON, CycleStatus.FAILED, NOON + timedelta(seconds=2), error="It is\x07 away.")
+OPEN = Cycle(9, NOON + timedelta(seconds=5), CycleStatus.RUNNING)
+FAILURE = "Cycle 8 is failed after 2 s, started 12 s ago: nothing written. It is\\x07 away.\n"
+
+
+def test_the_status_says_why_the_last_cycle_failed() -> None:
+    """Its reason stands with it, also when the next one is under way already."""
+    text = printed(lambda page: show(page, replace(snapshot(), cycles=(DIED,))))
+    assert FAILURE in text
+    text = printed(lambda page: show(page, replace(snapshot(), cycles=(OPEN, DIED))))
+    assert f"Cycle 9 is running, started 7 s ago: nothing written.\n{FAILURE}" in text
+    ended = replace(DIED, id=9, status=CycleStatus.COMPLETED, error=None)
+    text = printed(lambda page: show(page, replace(snapshot(), cycles=(ended, DIED))))
+    assert "Cycle 8" not in text
+
+
+def test_a_cycle_that_nobody_is_at_work_on_is_not_running() -> None:
+    """A process that was killed leaves its cycle open; with no other there, it was not finished."""
+    (worker,) = snapshot().workers
+    dead = replace(worker, status=WorkerStatus.DEAD)
+    text = printed(lambda page: show(page, replace(snapshot(), cycles=(OPEN,), workers=(dead,))))
+    assert (
+        "Cycle 9 was not finished, and nobody is at work on it, started 7 s ago: nothing written.\n"
+    ) in text
+    assert "is running" not in text
+    assert "Worker w-1 is dead" in text
+
+
+def test_a_comparison_tells_what_its_repair_left_and_why() -> None:
+    """Holds with the way out, records that were set aside, and warnings, as `sync` prints them."""
+    report = replace(
+        verify_report(), repaired=True, repair=cycle_report(Outcome.HELD), warnings=("Look out.",)
+    )
+    text = printed(lambda page: show(page, report))
+    assert HELD in text
+    assert "Note: Look out.\n" in text
+    assert text.splitlines()[-1].startswith("Still different after the repair: 4 differences")
+
+
 def test_data_cannot_drive_the_terminal() -> None:
     """Control characters of record ids come out escaped."""
     assert "\x1b" not in printed(lambda page: show(page, cycle_report(Outcome.LIMITED)))
@@ -133,6 +227,7 @@ def test_data_cannot_drive_the_terminal() -> None:
 def test_approval_names_what_goes_through() -> None:
     """An approval says what was let through and when it happens."""
     assert printed(lambda page: show_approval(page, [HOLD])) == (
-        "Approved for old: deleting 500 records that the primary no longer has.\n"
+        "Approved for default_tenant/archive/old: "
+        "deleting 500 records that the primary no longer has.\n"
         "It goes through once, in the next cycle.\n"
     )

@@ -236,6 +236,20 @@ def test_the_self_test_says_what_the_guide_expects(tmp_path: Path) -> None:
         follow(terminal, blocks_in(SELFTEST))
 
 
+def test_where_nothing_ever_ran_no_criterion_is_met(tmp_path: Path) -> None:
+    """Each of the commands that vouch for a deployment fails in a folder without any."""
+    urls = {"PRIMARY_URL": "http://127.0.0.1:9", "REPLICA_URL": "http://127.0.0.1:8"}
+    environment = tools(tmp_path, PYTHONPATH=str(ROOT / "src"), **urls)
+    steps = [step for block in blocks_in(["Success criteria"]) for step in steps_of(block)]
+    asked = [step for step in steps if "chromasync status" in step.command]
+    assert len(asked) == 5
+    with shell(tmp_path, environment) as terminal:
+        for step in asked:
+            said, _ = terminal.run(step.command)
+            assert first_unsaid(step.output, said) is not None, step.command
+    assert not (tmp_path / "chromasync-data").exists()
+
+
 @pytest.fixture
 def deployment(servers: Servers, tmp_path: Path) -> Iterator[Deployment]:
     """Two servers with a collection on the primary, a PostgreSQL, and no process yet."""

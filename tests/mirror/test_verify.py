@@ -14,7 +14,7 @@ from chromasync.ledger.digest import payload_digests
 from chromasync.model import Records
 from chromasync.reports import Outcome, Sigil, VerifiedCollection, VerifyReport
 from chromasync.testing.proxy import Fault, RecordingProxy, Request
-from tests.support.stage import Stage, fill, vectors
+from tests.support.stage import TENANT, Stage, fill, vectors
 
 
 @pytest.fixture
@@ -198,8 +198,14 @@ def test_a_repair_goes_through_the_guards(stage: Stage, docs: Any) -> None:
     fill(stage.on_replica(), 2, start=900)
     report = stage.verify(repair=True)
     assert report.repaired
-    assert (report.different, report.exit_code) == (2, 1)
+    assert (report.different, report.exit_code) == (2, 4)
+    assert report.repair is not None
+    assert [(h.collection_name, h.count) for h in report.repair.holds] == [("docs", 2)]
     assert [h.count for h in stage.status().holds] == [2]
+    told = stage.command("verify", "--repair")
+    assert told.returncode == 4
+    assert "deleting 2 records that the primary never had" in told.stdout
+    assert f"chromasync approve {TENANT}/{stage.database}/docs" in told.stdout
     stage.approve()
     stage.sync()
     assert stage.verify().different == 0

@@ -22,9 +22,15 @@ from chromasync.config import Settings, load_settings
 from chromasync.config.settings import DATABASE_FILE
 from chromasync.demo.judge import judge
 from chromasync.localserver import ChromaServer
-from chromasync.model import Hold
 from chromasync.quiet import Quiet
-from chromasync.reports import CycleReport, Outcome, PlanReport, StatusSnapshot, VerifyReport
+from chromasync.reports import (
+    CycleReport,
+    Outcome,
+    PlacedHold,
+    PlanReport,
+    StatusSnapshot,
+    VerifyReport,
+)
 from chromasync.testing.proxy import RecordingProxy, Request
 
 if TYPE_CHECKING:
@@ -151,7 +157,7 @@ class Stage:
         with self.app() as app:
             return app.status()
 
-    def approve(self, *names: str) -> list[Hold]:
+    def approve(self, *names: str) -> list[PlacedHold]:
         """Approve what is held in these collections, or everything when none are named."""
         with self.app() as app:
             return app.approve(names, everything=not names)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from chromasync.config import MaxDelete
-from chromasync.errors import GuardRefusal
+from chromasync.errors import ChromasyncError, GuardRefusal, SettingsError
 from chromasync.guard import (
+    choose_holds,
     is_approved,
     judge_deletes,
     judge_drop,
@@ -16,6 +17,7 @@ from chromasync.guard import (
     refuse_swapped,
 )
 from chromasync.model import Hold, HoldKind
+from chromasync.reports import PlacedHold
 
 
 def hold(approved: int | None) -> Hold:
@@ -39,6 +41,65 @@ def test_an_approval_covers_what_was_counted(
 ) -> None:
     """Up to the approved count passes; more than that, or no approval, does not."""
     assert is_approved(earlier, count) is expected
+
+
+def held(key: str, name: str, database: str = "", kind: HoldKind = HoldKind.DELETES) -> PlacedHold:
+    tenant = "t" if database else ""
+    return PlacedHold(key, name, kind, 7, "why", tenant=tenant, database=database)
+
+
+HELD = [
+    held("1", "docs", "prod"),
+    held("1", "docs", "prod", HoldKind.SURPLUS),
+    held("2", "docs", "test"),
+    held("3", "users", "prod"),
+    held("4", "odd"),
+    held("5", "twin", "prod"),
+    held("6", "twin"),
+]
+
+
+@pytest.mark.parametrize(
+    ("names", "keys"),
+    [
+        ([], ""),
+        (["users"], "3"),
+        (["t/prod/users"], "3"),
+        (["t/prod/docs"], "11"),
+        (["2"], "2"),
+        (["t/test/docs", "2", "odd"], "24"),
+        (["t/prod/twin"], "5"),
+        (["6"], "6"),
+    ],
+)
+def test_an_approval_chooses_by_name_full_name_or_id(names: list[str], keys: str) -> None:
+    """Every hold of the collections that are meant, once each."""
+    assert "".join(hold.collection_id for hold in choose_holds(HELD, names)) == keys
+
+
+@pytest.mark.parametrize(
+    ("name", "candidates"), [("docs", "t/prod/docs, t/test/docs"), ("twin", "6, t/prod/twin")]
+)
+def test_a_name_of_several_collections_chooses_none(name: str, candidates: str) -> None:
+    """It is a usage error that lists what each of them can be called instead."""
+    with pytest.raises(SettingsError, match="in 2 collections named") as caught:
+        choose_holds(HELD, ["users", name])
+    assert caught.value.exit_code == 2
+    assert caught.value.hint == f"Name the one that is meant: {candidates}."
+
+
+@pytest.mark.parametrize("name", ["user", "t/test/users", "t/prod/odd", "prod/users", ""])
+def test_a_name_under_which_nothing_is_held_chooses_none(name: str) -> None:
+    """A misspelt one approves nothing else, either."""
+    with pytest.raises(ChromasyncError, match="Nothing is held") as caught:
+        choose_holds(HELD, ["users", name])
+    assert caught.value.exit_code == 4
+
+
+def test_a_collection_that_was_made_anew_has_one_name_with_the_old_one() -> None:
+    """Two ids in one place are one collection to whoever names it."""
+    both = [held("1", "docs", "prod"), held("2", "docs", "prod", HoldKind.REPLACE)]
+    assert choose_holds(both, ["docs"]) == choose_holds(both, ["t/prod/docs"]) == both
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from pydantic import SecretStr
+from sqlalchemy import update
 
 from chromasync.config import Settings
 from chromasync.model import (
@@ -17,22 +19,35 @@ from chromasync.model import (
     OpCounts,
     Quarantined,
     TaskCounts,
+    WorkerBeat,
     WorkerStatus,
 )
 from chromasync.reports import StatusSnapshot, oldest
 from chromasync.status import (
     CYCLES_SHOWN,
+    active_workers,
     report_mirror,
     reread_seconds,
     scrub_budget_seconds,
     take_snapshot,
 )
 from chromasync.store import SqlStore
-from tests.store.samples import COLLECTION, OTHER, beat_of, claim_one, planned, result_for
+from chromasync.store.schema import Later, workers
+from tests.store.samples import (
+    COLLECTION,
+    OTHER,
+    arrange,
+    beat_of,
+    claim_one,
+    planned,
+    result_for,
+)
 from tests.support.ledgers import chunk_of
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 EARLIER = NOON - timedelta(hours=1)
+DONE, FAILED = CycleStatus.COMPLETED, CycleStatus.FAILED
+RUNNING, ABANDONED = CycleStatus.RUNNING, CycleStatus.ABANDONED
 
 
 def mirror(
@@ -43,6 +58,21 @@ def mirror(
 ) -> Mirror:
     name = "books" if identity == COLLECTION else "films"
     return Mirror(identity, "t", "d", name, status=status, identical_as_of=as_of)
+
+
+def ran(store: SqlStore, *states: CycleStatus) -> None:
+    """One cycle after the other, that ended so."""
+    for status in states:
+        cycle = store.open_cycle()
+        if status is not CycleStatus.RUNNING:
+            store.close_cycle(cycle.id, status, 0)
+
+
+def silent_for(store: SqlStore, seconds: float, *beats: WorkerBeat) -> None:
+    """Workers that have given their last proof of life so long ago."""
+    for beat in beats:
+        store.beat(beat)
+    arrange(store, update(workers).values(last_heartbeat=Later(-seconds)))
 
 
 @pytest.mark.parametrize(
@@ -93,12 +123,13 @@ def test_an_empty_store_has_an_empty_status(store: SqlStore, settings: Settings)
     assert (snapshot.identical_as_of, snapshot.lag_seconds) == (None, None)
     assert snapshot.tasks == TaskCounts()
     assert snapshot.reread_seconds == settings.sync_interval
-    assert snapshot.exit_code == 0
+    assert snapshot.exit_code == 1
 
 
 def test_the_lag_is_that_of_the_oldest_collection(store: SqlStore, settings: Settings) -> None:
     """Identical as of the oldest instant; the lag is counted from it to now."""
     now = store.now()
+    ran(store, CycleStatus.COMPLETED)
     store.save_mirror(mirror(as_of=now - timedelta(seconds=100)))
     store.save_mirror(mirror(OTHER, as_of=now - timedelta(seconds=300)))
     snapshot = take_snapshot(store, settings)
@@ -141,10 +172,91 @@ def test_the_exit_code_follows_the_states(
     status: MirrorStatus, store: SqlStore, settings: Settings
 ) -> None:
     """Held and failed are 4, identical 0, anything unfinished 1."""
+    ran(store, CycleStatus.COMPLETED)
     store.save_mirror(mirror(OTHER))
     store.save_mirror(mirror(status=status))
     expected = {MirrorStatus.IDENTICAL: 0, MirrorStatus.HELD: 4, MirrorStatus.ERROR: 4}
     assert take_snapshot(store, settings).exit_code == expected.get(status, 1)
+
+
+@pytest.mark.parametrize(
+    ("cycles", "code"),
+    [
+        ((DONE,), 0),
+        ((FAILED,), 1),
+        ((FAILED, DONE), 0),
+        ((DONE, FAILED), 1),
+        ((DONE, FAILED, RUNNING), 1),
+        ((DONE, FAILED, ABANDONED), 1),
+        ((DONE, RUNNING), 0),
+        ((DONE, ABANDONED), 0),
+        ((RUNNING,), 1),
+        ((ABANDONED,), 1),
+        ((), 1),
+    ],
+)
+def test_the_last_cycle_that_ended_must_not_have_failed(
+    cycles: tuple[CycleStatus, ...], code: int, store: SqlStore, settings: Settings
+) -> None:
+    """Identical collections vouch for nothing while no cycle has ended, or the last one failed."""
+    store.save_mirror(mirror())
+    ran(store, *cycles)
+    assert take_snapshot(store, settings).exit_code == code
+
+
+@pytest.mark.parametrize("status", [WorkerStatus.ACTIVE, WorkerStatus.DRAINING])
+@pytest.mark.parametrize(("seconds", "dead"), [(50, False), (61, True)])
+def test_a_silent_worker_is_dead_though_nobody_is_left_to_say_so(
+    status: WorkerStatus, seconds: float, dead: bool, store: SqlStore, settings: Settings
+) -> None:
+    """Whoever gave no proof of life for a minute is shown as dead, and counted as gone."""
+    silent_for(store, seconds, beat_of("w1", status=status))
+    (worker,) = take_snapshot(store, settings).workers
+    assert worker.status is (WorkerStatus.DEAD if dead else status)
+    assert active_workers(store) == (status is WorkerStatus.ACTIVE and not dead)
+    store.rescue_tasks(max_retries=1)  # by whoever is alive: the same minute
+    assert store.workers() == [worker]
+
+
+def test_a_worker_that_stopped_in_order_stays_stopped(store: SqlStore, settings: Settings) -> None:
+    """It is silent because it has ended, not because it died."""
+    silent_for(store, 999, beat_of("w1", status=WorkerStatus.STOPPED))
+    (worker,) = take_snapshot(store, settings).workers
+    assert worker.status is WorkerStatus.STOPPED
+
+
+def test_a_cycle_that_nobody_is_left_to_finish_is_deserted(
+    store: SqlStore, settings: Settings
+) -> None:
+    """It is open, and every process that could be at work on it has ended or fallen silent."""
+    assert not take_snapshot(store, settings).is_deserted
+    ran(store, DONE, RUNNING)
+    assert take_snapshot(store, settings).is_deserted
+    store.beat(beat_of("w1"))
+    assert not take_snapshot(store, settings).is_deserted
+    silent_for(store, 61)
+    assert take_snapshot(store, settings).is_deserted
+    ran(store, DONE)
+    assert not take_snapshot(store, settings).is_deserted
+
+
+def test_the_status_names_its_store_without_secrets(store: SqlStore, settings: Settings) -> None:
+    """Whoever looks at the wrong store can see that; its password stays hidden."""
+    url = SecretStr("postgresql://sync:geheim@db/sync")
+    snapshot = take_snapshot(store, settings.model_copy(update={"database_url": url}))
+    assert snapshot.store.endswith("db/sync")
+    assert "geheim" not in snapshot.store
+
+
+def test_holds_know_the_place_of_their_collection(store: SqlStore, settings: Settings) -> None:
+    """As its mirror tells; what the primary never had is known by its id alone."""
+    store.save_mirror(mirror())
+    store.save_hold(Hold(COLLECTION, "books", HoldKind.DELETES, 5, "why"))
+    store.save_hold(Hold("stranger", "odd", HoldKind.SURPLUS_COLLECTION, 5, "why"))
+    holds = take_snapshot(store, settings).holds
+    assert {h.full_name for h in holds} == {"t/d/books", "stranger"}
+    assert {(h.tenant, h.database) for h in holds} == {("t", "d"), ("", "")}
+    assert all(h.held_at is not None for h in holds)
 
 
 def test_a_hold_outweighs_identical_collections(store: SqlStore, settings: Settings) -> None:

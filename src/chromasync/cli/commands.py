@@ -14,7 +14,7 @@ import click
 
 from chromasync import __version__
 from chromasync.cli import composition
-from chromasync.cli.exits import INTERRUPTED, MEANINGS, ExitCode, explain_failure, silence
+from chromasync.cli.exits import INTERRUPTED, KEPT, MEANINGS, ExitCode, explain_failure, silence
 from chromasync.cli.options import (
     FiniteRange,
     GroupedHelp,
@@ -24,6 +24,7 @@ from chromasync.cli.options import (
     output_options,
 )
 from chromasync.cli.signals import first_signal
+from chromasync.errors import Stopped
 
 if TYPE_CHECKING:
     from chromasync.cli.composition import Program
@@ -74,8 +75,7 @@ def _exit_code(work: Callable[[], Any], invocation: Invocation) -> int:
     except click.exceptions.Exit as leaving:
         code = leaving.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo(f"\n{INTERRUPTED}", err=True)
-        code = ExitCode.INTERRUPTED
+        code = _interrupted(invocation)
     except BrokenPipeError:
         silence(1)
         code = CLOSED_PIPE
@@ -84,13 +84,25 @@ def _exit_code(work: Callable[[], Any], invocation: Invocation) -> int:
     return code
 
 
+def _interrupted(invocation: Invocation) -> int:
+    click.echo(f"\n{INTERRUPTED}", err=True)
+    # one snapshot after the other is meant to be ended so: that is no failure, and no document
+    if not invocation.endless:
+        _write_error(Stopped("Interrupted.", untouched=KEPT), ExitCode.INTERRUPTED, invocation)
+    return ExitCode.INTERRUPTED
+
+
 def _failed(error: Exception, invocation: Invocation) -> int:
     code = explain_failure(error, debug=invocation.debug)
+    _write_error(error, code, invocation)
+    return code
+
+
+def _write_error(error: Exception, code: ExitCode, invocation: Invocation) -> None:
     if invocation.as_json:
         from chromasync.cli.jsonout import encode, error_document
 
         _write(lambda: sys.stdout.write(encode(error_document(invocation.command, error, code))))
-    return code
 
 
 # ---- output ----------------------------------------------------------------------------------
@@ -275,10 +287,12 @@ def verify(invocation: Invocation, *, sample_percent: float, repair: bool) -> in
 def status(invocation: Invocation, *, watch: bool, every: float) -> int:
     """Show collections, lag, workers, tasks and holds.
 
-    It asks the state store alone, so it answers while a server is away. With --watch --json,
-    each line is one document.
+    It asks the state store alone, so it answers while a server is away. It ends with 0 only if the
+    last cycle was completed and every collection is identical. With --watch --json, each line is
+    one document.
     """
     settings = _prepare(invocation, servers=False)
+    invocation.endless = watch
     with composition.open_program(settings) as application:
         if not watch:
             return _show(invocation, application.status())
@@ -310,9 +324,12 @@ def _show_again(invocation: Invocation, report: StatusSnapshot) -> None:
 def approve(invocation: Invocation, *, collections: Sequence[str], everything: bool) -> int:
     """Let what a guard holds through, once.
 
-    `chromasync status` shows what is held, how much it is and why.
+    `chromasync status` shows what is held, how much it is and why. A collection may be named as
+    TENANT/DATABASE/NAME or by its id, and must be where several have its name.
     """
-    if bool(collections) == everything:
+    if collections and everything:
+        raise click.UsageError("Give either the names of collections or --all, not both.")
+    if not collections and not everything:
         raise click.UsageError("Name the collections to approve, or give --all.")
     settings = _prepare(invocation, servers=False)
     with composition.open_program(settings) as application:

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from chromasync.config import Settings
-    from chromasync.model import Hold
     from chromasync.ports import Progress
     from chromasync.reports import (
         CycleReport,
         DoctorReport,
+        PlacedHold,
         PlanReport,
         StatusSnapshot,
         VerifyReport,
@@ -35,7 +35,7 @@ class Program(Protocol):
         self, progress: Progress, *, sample_percent: float = 100.0, repair: bool = False
     ) -> VerifyReport: ...
     def status(self) -> StatusSnapshot: ...
-    def approve(self, names: Sequence[str], *, everything: bool) -> list[Hold]: ...
+    def approve(self, names: Sequence[str], *, everything: bool) -> list[PlacedHold]: ...
     def run(self, stop: Event) -> int: ...
     def doctor(self) -> DoctorReport: ...
 

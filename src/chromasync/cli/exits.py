@@ -40,7 +40,8 @@ MEANINGS = {
     ExitCode.INTERRUPTED: "Interrupted from the keyboard or by a signal.",
 }
 
-INTERRUPTED = "Interrupted. What was finished is kept; the next cycle goes on from there."
+KEPT = "What was finished is kept; the next cycle goes on from there."
+INTERRUPTED = f"Interrupted. {KEPT}"
 REPORT_IT = "This is a defect in chromasync; please report it, with the output of --debug."
 
 

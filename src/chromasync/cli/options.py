@@ -28,12 +28,16 @@ OPTION_GROUPS = {
 
 @dataclass
 class Invocation:
-    """What the options of one invocation say; `command` is the name of the command."""
+    """What the options of one invocation say; `command` is the name of the command.
+
+    An `endless` command goes on until it is interrupted.
+    """
 
     command: str = ""
     as_json: bool = False
     quiet: bool = False
     debug: bool = False
+    endless: bool = False
     config_file: Path | None = None
     flags: dict[str, object] = field(default_factory=dict)
 

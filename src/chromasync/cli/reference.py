@@ -21,8 +21,14 @@ from chromasync.cli.commands import CLOSED_PIPE, program
 from chromasync.cli.exits import MEANINGS
 from chromasync.cli.jsonout import COMPUTED
 from chromasync.config import Settings
-from chromasync.model import Hold
-from chromasync.reports import CycleReport, DoctorReport, PlanReport, StatusSnapshot, VerifyReport
+from chromasync.reports import (
+    CycleReport,
+    DoctorReport,
+    PlacedHold,
+    PlanReport,
+    StatusSnapshot,
+    VerifyReport,
+)
 
 GENERATED = "<!-- Written by `make docs` from the program itself. -->"
 WIDTH = 96
@@ -94,7 +100,8 @@ are seconds, sizes are bytes. Fields may be added; none is renamed or removed.
 
 Common to all documents: `command` (text), `version` (text), `exit_code` (whole number). A command
 that fails prints `error` instead of its report: `kind`, `what` happened, what was left
-`untouched`, and a `hint` (all text). A wrong command line prints no document.
+`untouched`, and a `hint` (all text); so does one that is interrupted, but for `status --watch`. A
+wrong command line prints no document.
 """
 
 
@@ -143,7 +150,7 @@ def _document_sections() -> Iterator[str]:
         yield from ("| field | holds |", "|---|---|")
         if name == "approve":
             yield "| `approved[]` | list |"
-            rows = _rows("approved[].", Hold)
+            rows = _rows("approved[].", PlacedHold)
         else:
             rows = _report_rows(REPORTS[name])
         yield from (f"| `{path}` | {what} |" for path, what in rows)
@@ -168,7 +175,7 @@ def _rows(prefix: str, kind: type) -> Iterator[tuple[str, str]]:
             path += "[]"
         yield path, "list" if item is not None and _is_record(item) else _words(hint)
         inner = _without_none(item if item is not None else hint)
-        if _is_record(inner):
+        if _is_record(inner) and inner not in REPORTS.values():
             yield from _rows(f"{path}.", inner)
 
 
@@ -180,7 +187,10 @@ def _words(hint: Any) -> str:
     if hint is datetime:
         return "instant"
     if _is_record(hint):
-        return "object"
+        same = [
+            f", the fields of `chromasync {n} --json`," for n, r in REPORTS.items() if r is hint
+        ]
+        return f"object{''.join(same)}"
     if issubclass(hint, StrEnum):
         return "one of " + ", ".join(f"`{member.value}`" for member in hint)
     return SIMPLE[hint]

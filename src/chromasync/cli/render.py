@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -13,9 +14,10 @@ from rich.table import Table
 
 from chromasync.cli.jsonout import Report
 from chromasync.cli.words import ago, duration, full_name, moment, number, plain, plural, size
+from chromasync.guard import UNCONFIRMED
 from chromasync.model import (
     Cycle,
-    Hold,
+    CycleStatus,
     HoldKind,
     MirrorStatus,
     OpCounts,
@@ -29,6 +31,7 @@ from chromasync.reports import (
     DoctorReport,
     ExaminedServer,
     Outcome,
+    PlacedHold,
     PlannedAction,
     PlannedCollection,
     PlanReport,
@@ -195,7 +198,8 @@ def show_status(page: Page, snapshot: StatusSnapshot) -> None:
 
 def _headline(snapshot: StatusSnapshot) -> str:
     if not snapshot.cycles:
-        return "No cycle has run yet. Start one with: chromasync sync"
+        store = plain(snapshot.store)
+        return f"No cycle has run yet on {store}. Start one with: chromasync sync"
     if snapshot.identical_as_of is None:
         return "Not identical yet: no cycle has ended with all collections identical."
     as_of = snapshot.identical_as_of
@@ -215,8 +219,11 @@ def _status_row(collection: CollectionReport, now: datetime) -> tuple[str, ...]:
 
 def _show_work(page: Page, snapshot: StatusSnapshot) -> None:
     now = snapshot.taken_at
-    if snapshot.cycles:
-        page.say(_newest_sentence(snapshot.cycles[0], now))
+    for cycle in snapshot.cycles[:1]:
+        page.say(_cycle_state(cycle, now, deserted=snapshot.is_deserted))
+    last = snapshot.last_ended
+    if last is not None and last != snapshot.cycles[0] and last.status is CycleStatus.FAILED:
+        page.say(_cycle_state(last, now))
     tasks = snapshot.tasks
     if tasks.total:
         page.say(
@@ -230,13 +237,13 @@ def _show_work(page: Page, snapshot: StatusSnapshot) -> None:
         page.say(f"Every record is read again within {duration(snapshot.reread_seconds)}.")
 
 
-def _newest_sentence(cycle: Cycle, now: datetime) -> str:
+def _cycle_state(cycle: Cycle, now: datetime, *, deserted: bool = False) -> str:
     done = _ops_words(cycle.counts) or "nothing written"
-    took = ""
+    state = "was not finished, and nobody is at work on it" if deserted else f"is {cycle.status}"
     if cycle.finished_at is not None:
-        took = f" after {duration((cycle.finished_at - cycle.started_at).total_seconds())}"
-    started = ago(cycle.started_at, now)
-    return f"Cycle {cycle.id} is {cycle.status}{took}, started {started}: {done}."
+        state += f" after {duration((cycle.finished_at - cycle.started_at).total_seconds())}"
+    why = f" {plain(cycle.error)}" if cycle.error else ""
+    return f"Cycle {cycle.id} {state}, started {ago(cycle.started_at, now)}: {done}.{why}"
 
 
 def _worker_sentence(worker: WorkerBeat, now: datetime) -> str:
@@ -255,7 +262,7 @@ def _worker_sentence(worker: WorkerBeat, now: datetime) -> str:
 def _show_concerns(
     page: Page,
     collections: Sequence[CollectionReport],
-    holds: Sequence[Hold],
+    holds: Sequence[PlacedHold],
     quarantined: Sequence[Quarantined],
     warnings: Sequence[str],
 ) -> None:
@@ -263,7 +270,7 @@ def _show_concerns(
         if collection.message:
             page.say(f"{_name(collection)}: {plain(collection.message)}")
     for hold in holds:
-        page.say(*_hold_sentences(hold))
+        page.say(*_hold_sentences(hold, holds))
     names = {collection.collection_id: _name(collection) for collection in collections}
     for record in quarantined[:SHOWN_QUARANTINED]:
         page.say(_quarantine_sentence(record, names.get(record.collection_id, "?")))
@@ -274,15 +281,32 @@ def _show_concerns(
         page.say(f"Note: {plain(warning)}")
 
 
-def _hold_sentences(hold: Hold) -> tuple[str, str]:
-    name = plain(hold.collection_name)
+def _hold_sentences(hold: PlacedHold, holds: Sequence[PlacedHold]) -> tuple[str, str]:
+    name = _hold_name(hold)
     what = HELD_WORDS[hold.kind].format(records=plural(hold.count, "record"))
     if hold.approved_count is not None:
         return f"Approved for {name}: {what}.", "It goes through in the next cycle."
     return (
         f"Held for {name}: {what}, because {plain(hold.reason)}.",
-        f"To let it through once: chromasync approve {name}",
+        _way_out(hold, holds),
     )
+
+
+def _way_out(hold: PlacedHold, holds: Sequence[PlacedHold]) -> str:
+    if hold.reason == UNCONFIRMED:
+        return (
+            "No approval is waited for: the next cycle that misses it, too, drops it. "
+            f"SYNC_EXCLUDE={plain(hold.collection_name)} keeps it."
+        )
+    same = {other.full_name for other in holds if other.collection_name == hold.collection_name}
+    name = _hold_name(hold) if len(same) == 1 else plain(hold.full_name)
+    return f"To let it through once: chromasync approve {shlex.quote(name)}"
+
+
+def _hold_name(hold: PlacedHold) -> str:
+    if not hold.tenant:
+        return plain(hold.collection_name)
+    return full_name(hold.tenant, hold.database, hold.collection_name)
 
 
 def _quarantine_sentence(record: Quarantined, name: str) -> str:
@@ -291,13 +315,13 @@ def _quarantine_sentence(record: Quarantined, name: str) -> str:
     return f'Set aside in {name}: record "{record_id}", {state}. {reason}'
 
 
-def show_approval(page: Page, approved: Sequence[Hold]) -> None:
+def show_approval(page: Page, approved: Sequence[PlacedHold]) -> None:
     """Print what was approved."""
     if not approved:
         page.say("Nothing is held; there was nothing to approve.")
     for hold in approved:
         what = HELD_WORDS[hold.kind].format(records=plural(hold.count, "record"))
-        page.say(f"Approved for {plain(hold.collection_name)}: {what}.")
+        page.say(f"Approved for {_hold_name(hold)}: {what}.")
     if approved:
         page.say("It goes through once, in the next cycle.")
 
@@ -363,6 +387,16 @@ def show_verify(page: Page, report: VerifyReport) -> None:
             for c in report.collections
         ],
     )
+    _show_findings(page, report)
+    if report.repair is not None:
+        repair = report.repair
+        _show_concerns(page, repair.collections, repair.holds, repair.quarantined, repair.warnings)
+    for warning in report.warnings:
+        page.say(f"Note: {plain(warning)}")
+    page.say(_verify_sentence(report))
+
+
+def _show_findings(page: Page, report: VerifyReport) -> None:
     for finding in report.findings:
         name = full_name(finding.tenant, finding.database, finding.collection)
         record = "" if finding.record_id is None else f' "{plain(finding.record_id)}"'
@@ -371,7 +405,6 @@ def show_verify(page: Page, report: VerifyReport) -> None:
     found = sum(c.missing + c.extra + c.changed + c.inconclusive for c in report.collections)
     if found > listed:
         page.say(f"... and {number(found - listed)} more; the counts above are complete.")
-    page.say(_verify_sentence(report))
 
 
 def _verify_sentence(report: VerifyReport) -> str:

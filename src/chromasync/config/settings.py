@@ -238,7 +238,9 @@ class Settings(BaseSettings):
         GUARDS,
         "a count such as 500, or a percentage such as 10%",
         "More deletes than this in one collection are held until approved; a percentage never "
-        "means less than 100 records.",
+        "means less than 100 records. A collection that the primary lists no more is dropped, "
+        "however large, by the second successful cycle that misses it, unless SYNC_EXCLUDE names "
+        "it; only when most of them are gone at once, that is held, too.",
     )
     sync_scrub_budget: Fraction = _setting(
         0.25,

@@ -7,6 +7,8 @@ the next cycle, which finds the collection by its name and adopts it.
 from __future__ import annotations
 
 from chromasync import faultpoints
+from chromasync.config import Settings
+from chromasync.cycle.listing import Listing
 from chromasync.cycle.names import settle_names
 from chromasync.cycle.pairing import Match, Pairing, Pairings, final_name
 from chromasync.cycle.work import REFUSALS, CollectionWork, CycleWork
@@ -29,8 +31,18 @@ def why_incompatible(primary: Collection, replica: Collection, server: Capabilit
     return " ".join(immutable_differences(primary, replica, server))
 
 
+def warn_of_filters(primary: Listing, settings: Settings) -> tuple[str, ...]:
+    """A warning when SYNC_INCLUDE and SYNC_EXCLUDE leave nothing to mirror: a name is misspelt."""
+    names = [collection.name for collection in primary.collections.values()]
+    if not names or any(map(settings.wants_collection, names)):
+        return ()
+    which = "the only collection" if len(names) == 1 else f"all {len(names):,} collections"
+    return (f"SYNC_INCLUDE and SYNC_EXCLUDE leave out {which} of the primary.",)
+
+
 def settle_collections(cycle: CycleWork, pairings: Pairings) -> None:
     """Create, adopt, redefine and rename, so that `cycle.collections` is ready for the census."""
+    cycle.warnings += warn_of_filters(cycle.primary_listing, cycle.settings)
     for tenant, database in cycle.primary_listing.databases:
         if (tenant, database) not in cycle.replica_listing.databases:
             cycle.replica.ensure_database(tenant, database)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 
 from chromasync.config import Settings
-from chromasync.cycle.collections import why_incompatible
+from chromasync.cycle.collections import warn_of_filters, why_incompatible
 from chromasync.cycle.drops import UNKNOWN_ORIGIN
 from chromasync.cycle.listing import Listing, Place, list_primary, list_replica, place_of
 from chromasync.cycle.pairing import Pairings, final_name, pair_collections
@@ -47,6 +47,7 @@ class Preview:
         self._settings = settings
         self._holds: list[Hold] = []
         self._replicas = Listing()
+        self._warnings: tuple[str, ...] = ()
 
     def make(self, progress: Progress) -> PlanReport:
         """What a cycle would create, update and delete.
@@ -71,10 +72,12 @@ class Preview:
             collections=tuple(planned),
             expected_seconds=writes / rate,
             bytes=sum(p.bytes for p in planned),
+            warnings=self._warnings,
         )
 
     def _match(self) -> tuple[Pairings, int]:
         primary = list_primary(self._primary, self._settings)
+        self._warnings = warn_of_filters(primary, self._settings)
         self._replicas = list_replica(self._replica, self._settings, primary)
         mirrors = [m for m in self._store.mirrors() if self._settings.covers(m.tenant, m.database)]
         known_ids = {m.replica_id for m in mirrors if m.replica_id}
