@@ -461,7 +461,7 @@ class TaskCounts:
 
 
 SILENT_SECONDS = 60.0
-"""A worker without a beat for so long counts as dead; only leases decide about its tasks."""
+"""A worker without a beat for so long counts as dead; who has its tasks, only leases decide."""
 
 
 class WorkerStatus(StrEnum):

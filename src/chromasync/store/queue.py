@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 
 from chromasync.model import (
+    SILENT_SECONDS,
     ChunkResult,
     NewTask,
     Task,
@@ -48,9 +49,6 @@ from chromasync.store.schema import (
     tasks,
     workers,
 )
-
-SILENT_SECONDS = 60.0
-"""A worker without a beat for so long is shown as dead; who has its tasks, only leases decide."""
 
 _NO_COUNTS = dict.fromkeys(COUNT_COLUMNS.values(), 0)
 _IS_HELD = tasks.c.lease_expires_at.is_not(None)
