@@ -153,6 +153,8 @@ class Participant:
         try:
             report = self.run_cycle(progress)
             log.info("cycle closed", outcome=report.outcome, cycle=report.cycle.id)
+            for warning in report.warnings:
+                log.warning(warning)
             pause = rhythm.after_success()
         except LeaseLost as error:
             log.warning("the lead is lost", reason=str(error))

@@ -27,6 +27,7 @@ from chromasync.model import (
     Task,
     TaskStatus,
 )
+from chromasync.ports import Progress
 from chromasync.quiet import Quiet
 from chromasync.reconcile.chunk import ChunkReconciler, pair_of
 from chromasync.reports import Outcome
@@ -70,11 +71,11 @@ class House:
         """More records on the primary."""
         self.primary.put(self.home, joined(*[record(i) for i in names(count, prefix)]))
 
-    def sync(self, **options: Any) -> Any:
+    def sync(self, progress: Progress | None = None, **options: Any) -> Any:
         """One cycle of a coordinator that is new, as each cycle's is."""
         parts = (self.primary, self.replica, self.store, self.settings)
         led = Coordinator(*parts, lead=self.lead, pool=self.pool, stop=self.stop)
-        return led.run_cycle(Quiet(), **options)
+        return led.run_cycle(progress or Quiet(), **options)
 
     def copy(self) -> Collection:
         """The replica's collection."""
@@ -333,3 +334,50 @@ def test_cycles_that_end_early_prune_history_too(
     with pytest.raises(ServerUnreachable):
         house.sync()
     assert house.store.cycles(1)[0].status is CycleStatus.FAILED
+
+
+def test_a_cycle_that_cannot_list_is_counted_for_every_collection(house: House) -> None:
+    """Each says why its copy stays as it is, and forgets that with the next cycle."""
+    house.fill(5)
+    assert house.sync().outcome is Outcome.IDENTICAL
+    house.primary.on_request(refuse_listing)
+    for failures in (1, 2):
+        with pytest.raises(ServerUnreachable):
+            house.sync()
+        (mirror,) = house.store.mirrors()
+        assert mirror.consecutive_errors == failures
+        assert "away" in str(mirror.last_error)
+    house.primary.on_request(None)
+    house.sync()
+    (mirror,) = house.store.mirrors()
+    assert (mirror.consecutive_errors, mirror.last_error) == (0, None)
+
+
+def refuse_listing(call: Call) -> None:
+    if call.name == "list_databases":
+        raise ServerUnreachable("The primary is away.", side=Side.PRIMARY)
+
+
+class Noted(Quiet):
+    """Keeps what people are told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.told: Callable[[], None] = lambda: None
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+        self.told()
+
+
+def test_tasks_that_nobody_does_are_told(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a worker a cycle waits, and says what for."""
+    monkeypatch.setattr(coordinating, "STALL_SECONDS", 0.0)
+    progress = Noted()
+    with house_of(store, threads=0) as house:
+        house.fill(5)
+        monkeypatch.setattr(coordinating, "active_workers", lambda _: 0)
+        progress.told = house.stop.set
+        with pytest.raises(Stopped):
+            house.sync(progress=progress)
+    assert progress.notes[0] == "No worker is active. Tasks that wait for one: 1."

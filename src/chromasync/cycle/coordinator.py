@@ -44,11 +44,10 @@ from chromasync.model import (
     NewTask,
     Records,
     TaskCounts,
-    WorkerStatus,
 )
 from chromasync.ports import Progress, Reader, Store, Writer
 from chromasync.reports import CycleReport
-from chromasync.status import scrub_budget_seconds
+from chromasync.status import active_workers, look_at_mirrored, scrub_budget_seconds
 from chromasync.worker.pool import WorkerPool
 
 WAIT_SECONDS = 0.25
@@ -205,7 +204,7 @@ class Coordinator:
             self._check_stop()
             self._check_workers()
             if watch.is_stalled(counts):
-                self._look_why_nothing_happens(counts)
+                self._look_why_nothing_happens(cycle, counts)
             seen = self._show(cycle, seen)
             watch.wait(self._pool.progressed)
         self._show(cycle, seen)
@@ -221,9 +220,11 @@ class Coordinator:
         if not self._pool.alive and not self._stop.is_set():
             raise ChromasyncError("A worker thread of this process ended unexpectedly.")
 
-    def _look_why_nothing_happens(self, counts: TaskCounts) -> None:
+    def _look_why_nothing_happens(self, cycle: CycleWork, counts: TaskCounts) -> None:
         """Say what is waited for; raises ServerUnreachable when a server is away."""
-        workers = sum(w.status is WorkerStatus.ACTIVE for w in self._store.workers())
+        workers = active_workers(self._store)
+        if not workers:
+            cycle.progress.note(f"No worker is active. Tasks that wait for one: {counts.live:,}.")
         log.warning(
             "no task ended for a while",
             pending=counts.pending,
@@ -281,17 +282,20 @@ class Coordinator:
                 self._store.cancel_tasks(str(error))
             if isinstance(error, DamagedChunk):
                 self._store.forget_chunks(error.collection_id)
-            for work in [] if stopped else cycle.collections:
-                work.update(
-                    consecutive_errors=work.mirror.consecutive_errors + 1, last_error=str(error)
-                )
-                self._store.save_mirror(work.mirror)
+            for mirror in [] if stopped else self._concerned(cycle):
+                self._store.save_mirror(_failed(cycle, mirror, error))
             self._store.close_cycle(cycle.cycle.id, status, cycle.deleted, str(error))
         except ChromasyncError as second:
             # what is left running, its tasks included, ends when the next cycle is opened
             log.warning("the aborted cycle could not be recorded", reason=str(second))
         else:
             self._prune_history()
+
+    def _concerned(self, cycle: CycleWork) -> list[Mirror]:
+        """The mirrors of a cycle; of one that ended before it had matched any, all of them."""
+        if cycle.collections:
+            return [work.mirror for work in cycle.collections]
+        return list(look_at_mirrored(self._store, self._settings).mirrors)
 
     def _prune_history(self) -> None:
         """Forget what is old; where the store refuses, the cycle that has ended stays as it is."""
@@ -383,9 +387,12 @@ def _is_read_in(cycle: CycleWork, head: ChunkHead) -> bool:
 
 
 def _refused(cycle: CycleWork, mirror: Mirror, error: ChromasyncError) -> Mirror:
+    return replace(_failed(cycle, mirror, error), status=MirrorStatus.ERROR)
+
+
+def _failed(cycle: CycleWork, mirror: Mirror, error: ChromasyncError) -> Mirror:
     return replace(
         mirror,
-        status=MirrorStatus.ERROR,
         last_attempt_at=cycle.cycle.started_at,
         consecutive_errors=mirror.consecutive_errors + 1,
         last_error=str(error),
