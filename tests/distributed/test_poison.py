@@ -91,7 +91,7 @@ def test_a_chunk_that_kills_whoever_plans_fails_alone(
     """Started again each time, the process closes a cycle in the end; the rest is done by then."""
     url = f"sqlite:///{stage.folder}.db" if role.endswith("SQLite") else database_url
     # leases so long that nobody rescues: it is the new leader who calls back
-    fleet = make_fleet(url, SYNC_LEASE_SECONDS="60", SYNC_CHUNK_SIZE="10")
+    fleet = make_fleet(url, SYNC_LEASE_SECONDS="25", SYNC_CHUNK_SIZE="10")
     docs = stage.create("docs", space="l2", count=100)
     docs.add(ids=["poison"], embeddings=vectors(1), documents=["a heavy one"])
     stage.create("books", count=50)
