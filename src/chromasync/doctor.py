@@ -15,7 +15,7 @@ from chromasync.errors import ChromasyncError, SettingsError
 from chromasync.guard import refuse_equal_urls, refuse_same_server
 from chromasync.model import Capabilities, Side
 from chromasync.reports import Check, DoctorReport, ExaminedServer
-from chromasync.store import open_store, store_exists
+from chromasync.store import no_place, open_store, store_exists
 
 Connect = Callable[[Side], Connection]
 
@@ -120,8 +120,4 @@ def _refuse_unwritable(state_file: Path | None) -> None:
         # permissions alone do not tell: of a read-only file system, of root
         TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise SettingsError(
-            f"There can be no state file at {state_file}: {error.strerror}.",
-            untouched="Nothing was started.",
-            hint="Name a writable place in SYNC_DATA_DIR or DATABASE_URL.",
-        ) from error
+        raise no_place(state_file, str(error.strerror)) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from chromasync.config import Settings, load_settings
 from chromasync.store import SqlStore, open_store
 from chromasync.worker import attempt as attempting
 from chromasync.worker import pool as working
+from tests.unit import configs
 
 
 @pytest.fixture
@@ -38,3 +40,14 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Idle threads look again soon, so that nothing here waits for long."""
     monkeypatch.setattr(working, "IDLE_SECONDS", 0.02)
     monkeypatch.setattr(attempting, "INSIST_SECONDS", 0.02)
+
+
+@pytest.fixture
+def two_servers_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Only the two URLs in the environment, and no settings file."""
+    for name in list(os.environ):
+        if name.startswith(("SYNC_", "PRIMARY_", "REPLICA_")) or name in {"DATABASE_URL", "PORT"}:
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PRIMARY_URL", configs.ONE)
+    monkeypatch.setenv("REPLICA_URL", configs.TWO)
+    monkeypatch.chdir(tmp_path)

@@ -21,9 +21,9 @@ from chromasync.store.patience import outlast, patient
 from chromasync.store.postgres import PostgresBackend
 from chromasync.store.queue import QueuePart
 from chromasync.store.schema import schema_versions
-from chromasync.store.sqlite import SqliteBackend
+from chromasync.store.sqlite import SqliteBackend, no_place
 
-__all__ = ["SqlStore", "open_store", "store_exists"]
+__all__ = ["SqlStore", "no_place", "open_store", "store_exists"]
 
 
 class SqlStore(LedgerPart, QueuePart, HistoryPart):

@@ -241,11 +241,16 @@ def _check_path(path: Path) -> None:
     except OSError as error:
         problem = error.strerror or str(error)
     if problem:
-        raise SettingsError(
-            f"There can be no state file at {path}: {problem}.",
-            untouched="Nothing was started.",
-            hint="Name a writable place in SYNC_DATA_DIR or DATABASE_URL.",
-        )
+        raise no_place(path, problem)
+
+
+def no_place(path: Path, problem: str) -> SettingsError:
+    """The error for a place where no state file can be made."""
+    return SettingsError(
+        f"There can be no state file at {path}: {problem}.",
+        untouched="Nothing was started.",
+        hint="Name a writable place in SYNC_DATA_DIR or DATABASE_URL.",
+    )
 
 
 def _runs(pid: int, created: float) -> bool:
