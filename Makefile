@@ -11,7 +11,7 @@ PYTHON ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-wheel chaos lint bench bench-scaling bench-memory servers docs clean
+.PHONY: help setup demo test-quick test test-rest test-all test-wheel chaos lint bench bench-scaling bench-memory servers docs clean
 
 help: ## print this list
 	@echo "usage: make TARGET [ARGS=...]"
@@ -46,14 +46,26 @@ demo: $(READY) ## two real Chroma servers with real text become and stay identic
 	$(BIN)/chromasync demo $(ARGS)
 
 # One worker more than there are processors: many tests wait for leases and servers.
-test: $(READY) $(SERVERS_READY) ## run all tests
-	$(BIN)/python -m pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --dist worksteal $(ARGS)
+PYTEST := $(BIN)/python -m pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --dist worksteal
+QUICK := tests/unit tests/property tests/cli tests/docs/test_project.py tests/docs/test_reference.py
+
+test-quick: $(READY) ## the tests that need no server, in less than a minute
+	$(PYTEST) $(QUICK) -m "not long" $(ARGS)
+
+test: $(READY) $(SERVERS_READY) ## all tests but the long ones, in some minutes
+	$(PYTEST) -m "not long" $(ARGS)
+
+test-rest: $(READY) $(SERVERS_READY) ## the long tests that `make test` leaves out
+	$(PYTEST) -m long $(ARGS)
+
+test-all: $(READY) $(SERVERS_READY) ## every test
+	$(PYTEST) $(ARGS)
 
 test-wheel: $(READY) ## install the wheel in an empty environment and use it there
 	$(BIN)/python -m pytest tests/deploy/test_wheel.py $(ARGS)
 
-chaos: $(READY) ## kills, faults and random writes for about an hour, other ones each time
-	CHROMASYNC_CHAOS=nightly $(BIN)/python -m pytest tests/chaos tests/distributed $(ARGS)
+chaos: $(READY) ## kills, faults and random writes for over an hour, other ones each time
+	CHROMASYNC_CHAOS=nightly $(BIN)/python -m pytest tests/chaos tests/distributed tests/store $(ARGS)
 
 lint: $(READY) ## style, format, types and import contracts
 	$(BIN)/python -m ruff check

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 import pytest
 
+from chromasync.localpostgres import LocalPostgres
 from chromasync.localserver import ChromaServer
 from chromasync.testing.proxy import RecordingProxy
 from tests.compat_servers import INSTALLED, command
@@ -16,6 +18,8 @@ from tests.support.stage import Servers, running_servers
 
 if TYPE_CHECKING:
     from chromadb.api import ClientAPI
+
+_numbers = count(1)
 
 
 class ServerMaker(Protocol):
@@ -32,6 +36,23 @@ def servers() -> Iterator[Servers]:
     with running_servers() as servers:
         yield servers
         assert servers.primary_proxy.writes() == []
+
+
+@pytest.fixture(scope="session")
+def shared_postgres() -> Iterator[LocalPostgres]:
+    """A PostgreSQL server for all tests that leave it alone."""
+    with LocalPostgres(durable=False) as server:
+        yield server
+
+
+@pytest.fixture
+def make_database(shared_postgres: LocalPostgres) -> Callable[..., str]:
+    """Makes empty databases for state stores, or copies of the one whose name is given."""
+
+    def make(template: str = "template1") -> str:
+        return shared_postgres.database(f"state{next(_numbers)}", template)
+
+    return make
 
 
 @pytest.fixture

@@ -14,22 +14,21 @@ import structlog
 from chromasync.chroma import ChromaReader, ChromaWriter, Connection
 from chromasync.config import Role, Settings
 from chromasync.doctor import examine
-from chromasync.errors import SettingsError, Stopped
-from chromasync.guard import choose_holds, refuse_equal_urls
-from chromasync.model import Side
+from chromasync.errors import ChromasyncError, SettingsError, Stopped
+from chromasync.guard import choose_holds, refuse_equal_urls, refuse_unseen
+from chromasync.model import Hold, Side
 from chromasync.ports import Progress, Store
 from chromasync.preview import Preview
 from chromasync.quiet import Quiet
 from chromasync.reports import (
     CycleReport,
     DoctorReport,
-    PlacedHold,
     PlanReport,
     StatusSnapshot,
     VerifyReport,
 )
 from chromasync.role import PATIENT_LEADS, Participant, refuse_to_plan
-from chromasync.status import active_workers, place_holds, take_snapshot
+from chromasync.status import active_workers, take_snapshot
 from chromasync.store import open_store, store_exists
 from chromasync.verify import Verifier
 
@@ -82,13 +81,26 @@ class Application:
 
     # ---- commands ---------------------------------------------------------------------------
 
-    def sync(self, progress: Progress, *, full: bool = False) -> CycleReport:
-        """One cycle; `full` reads everything on both sides whatever the budget."""
+    def sync(
+        self,
+        progress: Progress,
+        *,
+        full: bool = False,
+        adopt: bool = False,
+        rebuild: Sequence[str] = (),
+    ) -> CycleReport:
+        """One cycle.
+
+        Args:
+            full: read everything on both sides, whatever the budget.
+            adopt: take over collections of the replica that are not mostly the same.
+            rebuild: names of collections to build anew beside those that the replica has.
+        """
         refuse_to_plan(self.settings)
         if not self.settings.worker_threads and not active_workers(self.store):
             progress.note(NOBODY_WORKS)
         with self._participant() as participant:
-            return participant.run_cycle(progress, full=full)
+            return participant.run_cycle(progress, full=full, adopt=adopt, rebuild=rebuild)
 
     def run(self, stop: threading.Event) -> int:
         """The service in its role, until `stop` is set; gives the exit code."""
@@ -101,20 +113,26 @@ class Application:
             log.info("ended", reason=stopped.what)
         return 0
 
-    def plan(self, progress: Progress) -> PlanReport:
+    def plan(self, progress: Progress, *, rebuild: Sequence[str] = ()) -> PlanReport:
         """What a cycle would do; writes nothing, neither to a server nor to the store."""
         primary, replica = self.servers
-        return Preview(primary, replica, self._store_to_look_at(), self.settings).make(progress)
+        preview = Preview(primary, replica, self._store_to_look_at(), self.settings, rebuild)
+        return preview.make(progress)
 
     def verify(
-        self, progress: Progress, *, sample_percent: float = 100.0, repair: bool = False
+        self,
+        progress: Progress,
+        *,
+        sample_percent: float = 100.0,
+        repair: bool = False,
+        queries: int = 0,
     ) -> VerifyReport:
         """Compare both sides; with `repair`, mend what differs by a full cycle, and compare again.
 
         The full cycle goes through every guard, so surplus records may be held instead.
         """
         primary, replica = self.servers
-        verifier = Verifier(primary, replica, self.settings)
+        verifier = Verifier(primary, replica, self.settings, self._kept_ids, queries)
         report = verifier.verify(progress, sample_percent)
         if not repair or not report.different:
             return report
@@ -125,11 +143,17 @@ class Application:
         """What the store knows; no server is asked."""
         return take_snapshot(self._store_to_look_at(), self.settings)
 
-    def approve(self, names: Sequence[str], *, everything: bool) -> list[PlacedHold]:
-        """Let what is held in these collections (or everywhere) through, once.
+    def approve(
+        self, names: Sequence[str], *, everything: bool, expected: int | None = None
+    ) -> list[Hold]:
+        """Let exactly what is held in these collections (or everywhere) through, once.
+
+        Args:
+            names: of collections, perhaps with a digest (`docs@3f9a`).
+            expected: how many records are meant; without it, as many as were shown last.
 
         Raises:
-            ChromasyncError: nothing is held under one of the names.
+            ChromasyncError: nothing is held under one of the names, or something else by now.
             SettingsError: a name is that of several collections, or there is no state store.
         """
         if not self._has_store():
@@ -138,15 +162,41 @@ class Application:
                 untouched="Nothing was approved.",
                 hint="Go to the service's folder, or set SYNC_DATA_DIR or DATABASE_URL.",
             )
-        holds = place_holds(self.store.holds(), self.store.mirrors())
-        chosen = holds if everything else choose_holds(holds, names)
-        for hold in chosen:
-            self.store.approve(hold.collection_id, hold.kind)
-        return chosen
+        holds = self.store.holds()
+        if everything:
+            refuse_unseen(holds, expected)
+        chosen = holds if everything else choose_holds(holds, names, expected)
+        approved = [hold for hold in chosen if self.store.approve(hold)]
+        if len(approved) < len(chosen):
+            raise ChromasyncError(
+                "A cycle changed what is held at this moment.",
+                untouched=f"Approved were {len(approved):,} of {len(chosen):,} holds.",
+                hint="Look at `chromasync status`, and approve again.",
+            )
+        return approved
+
+    def note_shown(self, report: CycleReport | StatusSnapshot, *, watched: bool = True) -> None:
+        """Remember how much a person was told to be held: that is what `approve` lets through.
+
+        Args:
+            watched: whether someone surely looks; what a timer prints replaces nothing that was
+                shown before.
+        """
+        shown = [
+            hold
+            for hold in report.holds
+            if hold.shown_count != hold.count and (watched or hold.shown_count is None)
+        ]
+        if shown:
+            self.store.note_shown(shown)
 
     def doctor(self) -> DoctorReport:
         """Settings, reachability, versions and abilities; reports trouble instead of raising it."""
-        return examine(self.settings, self.connection)
+        return examine(self.settings, self.connection, self._store_to_look_at)
+
+    def _kept_ids(self) -> list[str]:
+        """Collections that only stay on the replica for a while."""
+        return [one.replica_id for one in self.store.kept()] if self._has_store() else []
 
     def _has_store(self) -> bool:
         return self._store is not None or store_exists(self.settings.store_url)

@@ -67,10 +67,17 @@ class Effective:
 def effective(collection: Collection) -> Effective:
     """Read a collection's behaviour from its metadata, configuration and schema.
 
-    The distance is that of metadata `hnsw:space` where it is set, because that is what a live
-    index of an upgraded database uses while its configuration claims the default. For the other
-    settings a configuration that differs from the default is the newer word.
+    The distance is that of the index where it was asked (see `plan.distance`). Else it is that of
+    metadata `hnsw:space` where it is set, because that is what a live index of an upgraded database
+    uses while its configuration claims the default. For the other settings a configuration that
+    differs from the default is the newer word.
     """
+    said = described(collection)
+    return said if collection.live is None else replace(said, space=collection.live)
+
+
+def described(collection: Collection) -> Effective:
+    """The same by its words alone."""
     return _effective(collection, collection.metadata)
 
 
@@ -130,11 +137,26 @@ def not_held(
 
     What a server takes, and what of it it keeps, is not told before a collection is there.
     """
+    return (*_words_not_held(primary, replica), *_indexes_not_held(primary, replica, capabilities))
+
+
+def _words_not_held(primary: Collection, replica: Collection) -> Iterator[str]:
+    """Where both indexes have one distance, and the words of one side name another."""
+    mine, theirs = described(primary).space, described(replica).space
+    if mine is not theirs and primary.live is not None and primary.live is replica.live:
+        yield (
+            f"Its description names the distance {theirs}, where the primary's names {mine}; both "
+            f"indexes answer with {primary.live}."
+        )
+
+
+def _indexes_not_held(
+    primary: Collection, replica: Collection, capabilities: Capabilities
+) -> Iterator[str]:
     missing = _never_held(effective(primary), effective(replica), replica)
-    if not capabilities.schema or not missing:
-        return ()
-    listed = ", ".join(sorted(missing))
-    return (f"The replica's server does not keep these indexes: {listed}.",)
+    if capabilities.schema and missing:
+        listed = ", ".join(sorted(missing))
+        yield f"The replica's server does not keep these indexes: {listed}."
 
 
 def same_effect(wanted: Collection, found: Collection) -> bool:

@@ -4,29 +4,45 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
-from pathlib import Path
-from tempfile import TemporaryFile
 
 from chromasync import __version__
 from chromasync.chroma import ChromaReader, Connection
 from chromasync.config import Settings
-from chromasync.cycle.listing import Listing, list_primary, list_replica
 from chromasync.errors import ChromasyncError, SettingsError
 from chromasync.guard import refuse_equal_urls, refuse_same_server
+from chromasync.marks import Knowledge, Marks, look_at_replica, refuse_if_marked, say_refused
 from chromasync.model import Capabilities, Side
-from chromasync.reports import Check, DoctorReport, ExaminedServer
-from chromasync.store import no_place, open_store, store_exists
+from chromasync.plan.listing import Listing, list_primary, list_replica, warn_of_leftovers
+from chromasync.plan.pairing import what_is_unmatched
+from chromasync.ports import Reader, Store
+from chromasync.preview import Preview
+from chromasync.quiet import Quiet
+from chromasync.reports import DECIDE, Check, DoctorReport, ExaminedServer
+from chromasync.store import Rehearsed, rehearse_store
 
 Connect = Callable[[Side], Connection]
+OpenStore = Callable[[], Store]
 
 
-def examine(settings: Settings, connect: Connect) -> DoctorReport:
-    """Look at everything that a cycle needs."""
+def examine(settings: Settings, connect: Connect, open_store: OpenStore) -> DoctorReport:
+    """Look at everything that a cycle needs.
+
+    Args:
+        connect: how to reach a server.
+        open_store: the state store, or an empty one that stands for it; not called for one that
+            cannot be used, or whose schema is older.
+    """
     checks: list[Check] = []
     servers = tuple(_examine_server(side, connect, checks) for side in Side)
-    _examine_collections(settings, connect, checks)
+    answer = all(check.ok for check in checks)
+    later: list[Check] = []
+    rehearsed = _examine_store(settings, later)
+    if answer:
+        usable = rehearsed is not None and (rehearsed.is_current or not rehearsed.schema_version)
+        _examine_collections(settings, connect, open_store if usable else None, checks)
     _examine_role(settings, checks)
-    schema_version = _examine_store(settings, checks)
+    checks += later
+    schema_version = rehearsed.schema_version if rehearsed is not None else 0
     return DoctorReport(
         version=__version__,
         python_version=platform.python_version(),
@@ -34,7 +50,7 @@ def examine(settings: Settings, connect: Connect) -> DoctorReport:
         checks=tuple(checks),
         servers=servers,
         store=settings.shown_store_url,
-        schema_version=schema_version,
+        schema_version=schema_version or None,
         settings=tuple(settings.effective()),
     )
 
@@ -47,27 +63,79 @@ def _examine_server(side: Side, connect: Connect, checks: list[Check]) -> Examin
         url = connection.url
         with ChromaReader(connection) as reader:
             capabilities = reader.capabilities()
-        checks.append(Check(side.value, f"answers, and calls itself {capabilities.version}"))
+            way = f", through the {reader.proxy}" if reader.proxy else ""
+        found = f"answers, and calls itself {capabilities.version}{way}"
+        checks.append(Check(side.value, found))
     except ChromasyncError as error:
         checks.append(Check(side.value, str(error), error.exit_code))
     return ExaminedServer(side, url, capabilities)
 
 
-def _examine_collections(settings: Settings, connect: Connect, checks: list[Check]) -> None:
-    """List both sides as a cycle would; skipped when one of them does not answer."""
-    if any(not check.ok for check in checks):
-        return
+def _examine_collections(
+    settings: Settings, connect: Connect, open_store: OpenStore | None, checks: list[Check]
+) -> None:
+    """List both sides as a cycle would, and say what it would not dare to do."""
     try:
         refuse_equal_urls(settings.primary_url, settings.replica_url)
-        with ChromaReader(connect(Side.PRIMARY)) as reader:
-            primary = list_primary(reader, settings)
-        with ChromaReader(connect(Side.REPLICA)) as reader:
-            replica = list_replica(reader, settings, primary)
-        refuse_same_server(primary.collections, replica.collections)
+        with (
+            ChromaReader(connect(Side.PRIMARY)) as left,
+            ChromaReader(connect(Side.REPLICA)) as right,
+        ):
+            primary = list_primary(left, settings)
+            replica = list_replica(right, settings, primary)
+            refuse_same_server(primary.collections, replica.collections)
+            errors = [gone.error for gone in primary.missing]
+            checks += [Check("collections", str(error), error.exit_code) for error in errors]
+            checks.append(_counted(primary, replica, settings))
+            checks += _misspelt(primary, settings)
+            if open_store is None:
+                checks.append(Check("guards", "cannot be tried without an up-to-date state store"))
+                return
+            store = open_store()
+            if settings.sync_mark:
+                checks.append(_examine_marks(settings, store, (left, primary), (right, replica)))
+            checks += _examine_guards(settings, store, left, right)
     except ChromasyncError as error:
         checks.append(Check("collections", str(error), error.exit_code))
-        return
-    checks.append(_counted(primary, replica, settings))
+
+
+def _examine_marks(
+    settings: Settings,
+    store: Store,
+    primary: tuple[Reader, Listing],
+    replica: tuple[Reader, Listing],
+) -> Check:
+    """What a cycle would make of the marks on both sides."""
+    try:
+        known = Knowledge.of(store)
+        reader, listing = primary
+        refuse_if_marked(Marks(reader), listing, known.deployment, settings.primary_url)
+        look = look_at_replica(Marks(replica[0]), replica[1], listing.databases, known)
+    except ChromasyncError as error:
+        return Check("mark", str(error), error.exit_code)
+    if look.refusal is not None:
+        return Check("mark", say_refused(look.refusal))
+    for verdict in look.verdicts.values():
+        if verdict.error is not None:
+            return Check("mark", str(verdict.error), verdict.error.exit_code)
+    doubts = [verdict.why for verdict in look.verdicts.values() if verdict.why]
+    if doubts:
+        return Check("mark", f"{' '.join(doubts)} The next cycle compares every record there.")
+    there = any(verdict.found is not None for verdict in look.verdicts.values())
+    return Check("mark", "is the one that was left" if there else "none yet, and none was left")
+
+
+def _examine_guards(
+    settings: Settings, store: Store, primary: Reader, replica: Reader
+) -> list[Check]:
+    """Which server is which, and what someone must decide before anything is written there."""
+    try:
+        undecided = Preview(primary, replica, store, settings).undecided(Quiet())
+    except ChromasyncError as error:
+        return [Check("guards", str(error), error.exit_code)]
+    if not undecided:
+        return [Check("guards", "nothing waits for a decision")]
+    return [Check("guards", f"{one.name}: {one.reason}.", DECIDE) for one in undecided]
 
 
 def _counted(primary: Listing, replica: Listing, settings: Settings) -> Check:
@@ -77,10 +145,19 @@ def _counted(primary: Listing, replica: Listing, settings: Settings) -> Check:
     chosen = bool(settings.sync_include or settings.sync_exclude)
     share = f", {wanted:,} of them wanted by SYNC_INCLUDE and SYNC_EXCLUDE" if chosen else ""
     detail = f"{total:,} on the primary{share}, {len(replica.collections):,} on the replica"
+    detail += "".join(f"; {sentence}" for sentence in warn_of_leftovers(primary, replica))
     if total and not wanted:
         hint = "Nothing would be mirrored; mind that patterns are case-sensitive."
         return Check("collections", f"{detail}. {hint}", SettingsError.exit_code)
     return Check("collections", detail)
+
+
+def _misspelt(primary: Listing, settings: Settings) -> list[Check]:
+    """Each name in SYNC_INCLUDE that matches nothing, unless there is nothing yet to match."""
+    names = [collection.name for collection in primary.collections.values()]
+    unmatched = settings.unmatched(names) if names else []
+    code = SettingsError.exit_code
+    return [Check("SYNC_INCLUDE", what_is_unmatched(pattern), code) for pattern in unmatched]
 
 
 def _examine_role(settings: Settings, checks: list[Check]) -> None:
@@ -91,33 +168,20 @@ def _examine_role(settings: Settings, checks: list[Check]) -> None:
         checks.append(Check("role", str(error), error.exit_code))
 
 
-def _examine_store(settings: Settings, checks: list[Check]) -> int | None:
+def _examine_store(settings: Settings, checks: list[Check]) -> Rehearsed | None:
+    """Do to the store all that a cycle may do, and undo it; None when that is not possible."""
     try:
-        if not store_exists(settings.store_url):
-            _refuse_unwritable(settings.state_file)
-            checks.append(Check("state store", "is not there yet; the first cycle makes it"))
-            return None
-        store = open_store(settings.store_url)
+        found = rehearse_store(settings.store_url)
     except ChromasyncError as error:
         checks.append(Check("state store", str(error), error.exit_code))
         return None
-    try:
-        version = store.schema_version()
-        connections = store.connections()
-        more = f", {connections}" if connections else ""
-        checks.append(Check("state store", f"opens, schema version {version}{more}"))
-        return version
-    finally:
-        store.close()
+    checks.append(Check("state store", _described(found)))
+    return found
 
 
-def _refuse_unwritable(state_file: Path | None) -> None:
-    """Raise SettingsError when no state file can be made where none is yet."""
-    if state_file is None:
-        return
-    try:
-        folder = next(place for place in state_file.absolute().parents if place.exists())
-        # permissions alone do not tell: of a read-only file system, of root
-        TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise no_place(state_file, str(error.strerror)) from error
+def _described(found: Rehearsed) -> str:
+    if not found.schema_version:
+        return "is not there yet; the first cycle makes it"
+    more = f", {found.connections}" if found.connections else ""
+    later = "" if found.is_current else "; the next cycle brings it up to date"
+    return f"opens, schema version {found.schema_version}{more}{later}"

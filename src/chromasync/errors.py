@@ -6,6 +6,8 @@
     │   ├── ServerUnreachable    no usable answer after retries        transient   exit 3
     │   ├── ServerBusy           429 or 503, with Retry-After          transient   exit 3
     │   ├── NotChroma            something answers, but not Chroma                 exit 4
+    │   ├── ServerTooOld         Chroma, but older than 0.6.3                      exit 4
+    │   ├── UntrustedCertificate its name, authority or date is wrong              exit 4
     │   ├── AccessRefused        401 or 403                                        exit 4
     │   ├── NotFound             404                                               exit 4
     │   ├── Conflict             the name is taken                                 exit 4
@@ -13,14 +15,17 @@
     │   │   ├── TooLarge         413, or the connection closed on a large body     exit 4
     │   │   └── QuotaExceeded    422 with a quota message                          exit 4
     │   ├── ServerFault          500 that repeats: the server cannot do this       exit 4
+    │   ├── WritesRefused        no write at all is taken, whatever it is  trans.  exit 4
     │   └── ReadOnlyViolation    our own code tried to write to the primary        exit 4
     ├── StoreError               the state store
     │   ├── StoreUnavailable     unreachable, locked, disk full        transient   exit 3
     │   └── StoreUnusable        corrupted, newer schema, not ours                 exit 4
-    │       └── DamagedChunk     one chunk of the ledger; it can be adopted again  exit 4
+    │       ├── DamagedChunk     one chunk of the ledger; it can be adopted again  exit 4
+    │       └── StoreSettingsError   a SettingsError too: the way to it is wrong   exit 2
     ├── GuardRefusal             a guard refuses to run at all                     exit 4
     ├── LeaseLost                this process may no longer write      lease-lost  exit 3
     ├── AnotherInstance          another process leads on this store               exit 5
+    ├── AnotherStore             another store keeps this replica      transient   exit 5
     └── Stopped                  asked to stop in the middle of a cycle            exit 130
 
 `retry` tells the caller what a repetition can bring: `transient` (may succeed later), `permanent`
@@ -77,6 +82,7 @@ class ServerError(ChromasyncError):
     Args:
         side: `primary` or `replica`.
         status: the HTTP status, when there was an answer.
+        said: the server's own words, when it had any.
     """
 
     def __init__(
@@ -85,12 +91,14 @@ class ServerError(ChromasyncError):
         *,
         side: str,
         status: int | None = None,
+        said: str = "",
         untouched: str = "",
         hint: str = "",
     ) -> None:
         super().__init__(what, untouched=untouched, hint=hint)
         self.side = side
         self.status = status
+        self.said = said
 
 
 class ServerUnreachable(ServerError):
@@ -116,9 +124,10 @@ class ServerBusy(ServerUnreachable):
         *,
         side: str,
         status: int | None = None,
+        said: str = "",
         retry_after_seconds: float | None = None,
     ) -> None:
-        super().__init__(what, side=side, status=status)
+        super().__init__(what, side=side, status=status, said=said)
         self.retry_after_seconds = retry_after_seconds
 
 
@@ -126,6 +135,16 @@ class NotChroma(ServerError):
     """Something answers at the URL, but it does not speak Chroma's v2 API."""
 
     default_hint = "Check the URL, its path prefix and any proxy in front of the server."
+
+
+class ServerTooOld(ServerError):
+    """A Chroma server of a version that cannot be mirrored."""
+
+    default_hint = "Upgrade it to 0.6.3 or newer."
+
+
+class UntrustedCertificate(ServerError):
+    """The server's certificate has another name, an unknown authority, or is out of date."""
 
 
 class AccessRefused(ServerError):
@@ -162,6 +181,24 @@ class ServerFault(ServerError):
     """The server answers 500 each time it is asked this."""
 
     default_hint = "The server's own log says why; the next cycle asks again."
+
+
+class WritesRefused(ServerError):
+    """The server takes no write at all, whatever it is: its disk is full, or we may not write."""
+
+    retry = Retry.TRANSIENT
+    default_hint = (
+        "Give its disk room, or our token the right to write; work resumes by itself then."
+    )
+
+    def __init__(self, what: str, *, side: str, status: int | None = None, said: str = "") -> None:
+        super().__init__(
+            what,
+            side=side,
+            status=status,
+            said=said,
+            untouched="No record was set aside for it.",
+        )
 
 
 class ReadOnlyViolation(ServerError):
@@ -201,6 +238,10 @@ class DamagedChunk(StoreUnusable):
         self.chunk_id = chunk_id
 
 
+class StoreSettingsError(SettingsError, StoreUnusable):
+    """The way to the state store is described in a way that leads to no connection."""
+
+
 class GuardRefusal(ChromasyncError):
     """A guard refuses to run, because running could destroy data."""
 
@@ -215,6 +256,13 @@ class LeaseLost(ChromasyncError):
 class AnotherInstance(ChromasyncError):
     """Another process already leads on this state store."""
 
+    exit_code = 5
+
+
+class AnotherStore(ChromasyncError):
+    """Another state store keeps the same place on the same replica, and its process is alive."""
+
+    retry = Retry.TRANSIENT
     exit_code = 5
 
 

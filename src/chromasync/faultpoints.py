@@ -14,7 +14,9 @@ from contextlib import contextmanager
 
 AFTER_OPEN = "after-open-cycle"
 AFTER_COLLECTION_CREATED = "after-collection-created"
+BETWEEN_LEDGERS = "between-ledgers"
 BETWEEN_RENAMES = "between-renames"
+BEFORE_KEEP = "before-keep"
 AFTER_WALK = "after-walk"
 AFTER_PLAN = "after-plan"
 AFTER_CLAIM = "after-claim"
@@ -31,7 +33,9 @@ BEFORE_CLOSE = "before-close"
 ALL = (
     AFTER_OPEN,
     AFTER_COLLECTION_CREATED,
+    BETWEEN_LEDGERS,
     BETWEEN_RENAMES,
+    BEFORE_KEEP,
     AFTER_WALK,
     AFTER_PLAN,
     AFTER_CLAIM,

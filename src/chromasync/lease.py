@@ -58,6 +58,7 @@ class Lease:
         self.task = task
         self._seconds = lease_seconds
         self._lost = False
+        self._wrote = False
         self._expires_at = asked_at + lease_seconds
         self._progress_at = monotonic()
 
@@ -68,6 +69,15 @@ class Lease:
     def lose(self) -> None:
         """Someone else owns the task now, or it must be put down."""
         self._lost = True
+
+    def note_write(self) -> None:
+        """A write is going to be asked for; called before `check`, so that none goes unnoticed."""
+        self._wrote = True
+
+    @property
+    def wrote(self) -> bool:
+        """Whether the replica may hold something of this task that the ledger does not know."""
+        return self._wrote
 
     @property
     def stalled(self) -> bool:
@@ -92,7 +102,7 @@ class Lease:
         return left
 
 
-class _Renewing:
+class Renewing:
     """A daemon thread that calls `renew` a few times per `seconds`, and sooner after a failure."""
 
     def __init__(self, name: str, seconds: float, renew: Callable[[], bool]) -> None:
@@ -102,9 +112,11 @@ class _Renewing:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
+        """Begin; the first call comes after a third of the time."""
         self._thread.start()
 
     def stop(self) -> None:
+        """Call it no more."""
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join()
@@ -129,7 +141,7 @@ class LeaseKeeper:
         self._lease_seconds = lease_seconds
         self._held: dict[int, Lease] = {}
         self._lock = threading.Lock()
-        self._renewing = _Renewing("lease-keeper", lease_seconds, self.renew)
+        self._renewing = Renewing("lease-keeper", lease_seconds, self.renew)
 
     def start(self) -> None:
         """Begin to renew."""
@@ -200,7 +212,7 @@ class Lead:
             )
         self.term = term
         self._expires_at = asked_at + ttl_seconds
-        self._renewing = _Renewing("lead-keeper", ttl_seconds, self._renew)
+        self._renewing = Renewing("lead-keeper", ttl_seconds, self._renew)
 
     def start(self) -> Self:
         """Begin to renew."""

@@ -18,11 +18,13 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 import structlog
 
 from chromasync.config import Role, Settings
+from chromasync.cycle.clock import CycleClock
 from chromasync.cycle.coordinator import Coordinator
 from chromasync.errors import (
     AnotherInstance,
@@ -35,6 +37,8 @@ from chromasync.errors import (
     StoreError,
 )
 from chromasync.lease import Lead
+from chromasync.marks import MarkKeeper
+from chromasync.model import Hold, HoldKind
 from chromasync.ports import Progress, Reader, Store, Writer
 from chromasync.reconcile.chunk import ChunkReconciler
 from chromasync.reports import CycleReport
@@ -86,6 +90,9 @@ class Participant:
         self._patience_seconds = patience_seconds
         self._name = process_name()
         self._lead: Lead | None = None
+        self._marks = MarkKeeper(replica)
+        self._clock = CycleClock()
+        self._told: dict[tuple[str, HoldKind], str] = {}
         self._pool = WorkerPool(
             store,
             ChunkReconciler(primary, replica),
@@ -93,6 +100,7 @@ class Participant:
             threads=settings.worker_threads,
             lease_seconds=settings.sync_lease_seconds,
             memory_mb=settings.sync_max_memory_mb,
+            marks=self._marks if settings.sync_mark else None,
         )
 
     def __enter__(self) -> Self:
@@ -103,9 +111,17 @@ class Participant:
 
     def __exit__(self, *_: object) -> None:
         self._pool.drain()
+        self._marks.release(self._name)
         self._give_up_lead()
 
-    def run_cycle(self, progress: Progress, *, full: bool = False) -> CycleReport:
+    def run_cycle(
+        self,
+        progress: Progress,
+        *,
+        full: bool = False,
+        adopt: bool = False,
+        rebuild: Sequence[str] = (),
+    ) -> CycleReport:
         """One cycle; see `Coordinator.run_cycle`.
 
         Raises:
@@ -120,8 +136,10 @@ class Participant:
             lead=lead,
             pool=self._pool,
             stop=self._stop,
+            marks=self._marks,
+            clock=self._clock,
         )
-        return coordinator.run_cycle(progress, full=full)
+        return coordinator.run_cycle(progress, full=full, adopt=adopt, rebuild=rebuild)
 
     def serve(self, progress: Progress) -> None:
         """Work until `stop` is set; in the roles that plan, run a cycle each SYNC_INTERVAL.
@@ -155,6 +173,7 @@ class Participant:
             log.info("cycle closed", outcome=report.outcome, cycle=report.cycle.id)
             for warning in report.warnings:
                 log.warning(warning)
+            self._log_holds(report.holds)
             pause = rhythm.after_success()
         except LeaseLost as error:
             log.warning("the lead is lost", reason=str(error))
@@ -166,6 +185,20 @@ class Participant:
             pause = rhythm.after_failure()
             log.warning("cycle failed", reason=str(error), retry_in_seconds=pause)
         self._stop.wait(max(0.0, began + pause - time.monotonic()))
+
+    def _log_holds(self, holds: Iterable[Hold]) -> None:
+        """Say what is held when it is held first, and again when the set is another one."""
+        told, self._told = self._told, {(h.collection_id, h.kind): h.set_digest for h in holds}
+        for hold in holds:
+            if told.get((hold.collection_id, hold.kind)) != hold.set_digest:
+                log.warning(
+                    "held",
+                    name=hold.full_name,
+                    kind=hold.kind.value,
+                    records=hold.count,
+                    digest=hold.set_digest,
+                    reason=hold.reason,
+                )
 
     def _wait_for_lead(self) -> None:
         deadline = time.monotonic() + self._patience_seconds

@@ -1,9 +1,12 @@
-"""Durations: a stopwatch that adds up, on the monotonic clock."""
+"""Durations on the monotonic clock, and how far a wall clock may be off them."""
 
 from __future__ import annotations
 
 import time
 from typing import Self
+
+STEP_SECONDS = 1.0
+"""A wall clock that is off by less has not jumped; "as of" is not more exact than that."""
 
 
 class Stopwatch:

@@ -8,23 +8,27 @@ Memory stays at about 24 bytes an id and one batch of records.
 
 from __future__ import annotations
 
+import random
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
 import numpy as np
 
+from chromasync.answers import AnswerCheck
 from chromasync.config import Settings
-from chromasync.cycle.census import pages
-from chromasync.cycle.collections import warn_of_filters, why_incompatible
-from chromasync.cycle.listing import list_primary, list_replica, place_of
 from chromasync.definition import configuration_change, creatable, effective, not_held
+from chromasync.errors import RequestRefused, ServerFault
 from chromasync.guard import refuse_same_server
 from chromasync.ledger.digest import embedding_digests, id_digests, payload_digests
 from chromasync.ledger.idset import IdSet
+from chromasync.ledger.paging import pages
 from chromasync.model import DIGEST_BYTES, Capabilities, Collection, Records
+from chromasync.plan.distance import Distances
+from chromasync.plan.listing import list_primary, list_replica, place_of, warn_of_leftovers
+from chromasync.plan.pairing import warn_of_filters, why_incompatible
 from chromasync.ports import Progress, Reader
 from chromasync.reconcile.diff import Differ, Whole, carried, describe, metadata_delta
 from chromasync.reconcile.read import ReadBatch, RecordReader
@@ -46,7 +50,11 @@ class _Tally:
     extra: int = 0
     changed: int = 0
     inconclusive: int = 0
+    unreadable: int = 0
     definition_differs: bool = False
+    queries: int = 0
+    overlap: float | None = None
+    answers_differ: bool = False
     findings: list[Finding] = field(default_factory=list)
 
     def find(self, sigil: Sigil, record_id: str | None, what: str) -> None:
@@ -66,6 +74,10 @@ class _Tally:
             self.changed,
             self.inconclusive,
             self.definition_differs,
+            self.queries,
+            self.overlap,
+            self.answers_differ,
+            self.unreadable,
         )
 
 
@@ -73,9 +85,26 @@ class Verifier:
     """Compares a primary and a replica; writes nothing.
 
     Samples are other ones with each verifier, and the same with each comparison of one.
+
+    Args:
+        hidden: asked for collections of the replica that mirror nothing (those that are kept).
+        queries: how many queries both sides answer for each collection; none unless said.
+        trials: self-tests whose collections are compared, too.
     """
 
-    def __init__(self, primary: Reader, replica: Reader, settings: Settings) -> None:
+    def __init__(
+        self,
+        primary: Reader,
+        replica: Reader,
+        settings: Settings,
+        hidden: Callable[[], Iterable[str]] = tuple,
+        queries: int = 0,
+        *,
+        trials: Container[str] = (),
+    ) -> None:
+        self._hidden = hidden
+        self._queries = queries
+        self._trials = trials
         self._primary = primary
         self._replica = replica
         self._settings = settings
@@ -91,10 +120,14 @@ class Verifier:
             ServerError: one side could not be read.
         """
         began = time.monotonic()
-        primary = list_primary(self._primary, self._settings)
+        primary = list_primary(self._primary, self._settings, self._trials)
         replica = list_replica(self._replica, self._settings, primary)
         refuse_same_server(primary.collections.keys(), replica.collections.keys())
+        replica.hide(self._hidden())
         wants = self._settings.wants_collection
+        distances = Distances()
+        distances.tell(primary, self._primary, wants)
+        distances.tell(replica, self._replica, wants)
         lefts = {k: c for k, c in primary.by_place().items() if wants(c.name)}
         rights = {k: c for k, c in replica.by_place().items() if wants(c.name)}
         tallies = [
@@ -109,7 +142,8 @@ class Verifier:
             sample_percent=sample_percent,
             duration_seconds=time.monotonic() - began,
             repaired=repaired,
-            warnings=warn_of_filters(primary, self._settings),
+            warnings=warn_of_filters(primary, self._settings) + warn_of_leftovers(primary, replica),
+            failures=tuple(str(gone.error) for gone in primary.missing),
         )
 
     def _extra(self, replica: Collection) -> _Tally:
@@ -129,16 +163,22 @@ class Verifier:
             return tally
         self._compare_definitions(tally, right)
         comparison = _Comparison(
-            RecordReader(self._primary),
-            RecordReader(self._replica),
+            RecordReader(self._primary, MOST_LOST),
+            RecordReader(self._replica, MOST_LOST),
             (left, right),
             self._replica.capabilities(),
             tally,
         )
-        for ids in self._shared_ids(tally, left, right, count):
-            chosen = ids if percent >= 100 else self._sample(left, ids, percent)
-            comparison.run(chosen)
-            progress.advance(len(ids))
+        try:
+            for ids in self._shared_ids(tally, left, right, count):
+                chosen = ids if percent >= 100 else self._sample(left, ids, percent)
+                comparison.run(chosen)
+                progress.advance(len(ids))
+            self._compare_answers(tally, left, right, count)
+        except (RequestRefused, ServerFault) as error:
+            # the others are compared all the same
+            tally.answers_differ = True
+            tally.find(Sigil.CHANGED, None, f"it could not be compared to its end: {error.what}")
         return tally
 
     def _sample(self, left: Collection, ids: list[str], percent: float) -> list[str]:
@@ -161,6 +201,20 @@ class Verifier:
         found += [f"{name} differs." for name in configuration_change(left, right, server)]
         for what in filter(None, found):
             tally.definition_differs = True
+            tally.find(Sigil.CHANGED, None, what)
+
+    def _compare_answers(
+        self, tally: _Tally, left: Collection, right: Collection, count: int
+    ) -> None:
+        """Ask both sides the same questions, and tally what they answer."""
+        if not self._queries or not count:
+            return
+        key = int.from_bytes(self._sample_key)
+        check = AnswerCheck(self._primary, self._replica, left, right)
+        check.run(self._queries, count, random.Random(key))  # noqa: S311 (no secret)
+        tally.queries, tally.overlap = check.asked, check.overlap
+        for what in check.findings:
+            tally.answers_differ = True
             tally.find(Sigil.CHANGED, None, what)
 
     def _shared_ids(
@@ -198,6 +252,12 @@ def _number(start: blake2b, record_id: str) -> int:
     hashing.update(record_id.encode())
     return int.from_bytes(hashing.digest())
 
+
+MOST_LOST = 16
+"""Beyond so many records of one read that cannot be given, it is not about records: the index,
+which holds the vectors, is dead or behind, and the comparison of the collection ends."""
+
+UNREADABLE = "the primary cannot give it"
 
 _Sides = tuple[Collection, Collection]
 
@@ -241,13 +301,14 @@ class _Comparison:
             again = second.get(record_id)
             if again is None or again.digests != found.digests:
                 again = _Found(Sigil.INCONCLUSIVE, "it changed during the comparison", b"")
-            self._count(again.sigil)
+            self._count(again)
             self._tally.find(again.sigil, record_id, again.what)
 
-    def _count(self, sigil: Sigil) -> None:
-        self._tally.missing += sigil is Sigil.MISSING
-        self._tally.changed += sigil is Sigil.CHANGED
-        self._tally.inconclusive += sigil is Sigil.INCONCLUSIVE
+    def _count(self, found: _Found) -> None:
+        self._tally.missing += found.sigil is Sigil.MISSING
+        self._tally.changed += found.sigil is Sigil.CHANGED
+        self._tally.inconclusive += found.sigil is Sigil.INCONCLUSIVE
+        self._tally.unreadable += found.what == UNREADABLE
 
     def _look(self, ids: Sequence[str]) -> dict[str, _Found]:
         found: dict[str, _Found] = {}
@@ -273,7 +334,7 @@ class _Comparison:
         other: ReadBatch,
     ) -> tuple[Sigil, str] | None:
         if record_id in batch.unreadable:
-            return Sigil.INCONCLUSIVE, "the primary cannot give it"
+            return Sigil.INCONCLUSIVE, UNREADABLE
         if record_id in other.unreadable:
             return Sigil.CHANGED, "the replica cannot give it"
         if record_id not in lefts:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
+from sqlalchemy import MetaData
 
-from chromasync.reports import Check, DoctorReport
+from chromasync.config.settings import DATABASE_FILE
+from chromasync.errors import ChromasyncError
+from chromasync.localpostgres import LocalPostgres
+from chromasync.reports import Check, DoctorReport, Outcome
+from chromasync.store import migrations, open_store
+from chromasync.store.migrations import STEPS
 from tests.support.stage import Stage, run_command
 
 NOBODY = "127.0.0.1:1"
@@ -105,9 +113,81 @@ def test_patterns_that_leave_all_out_are_told(
     assert ("case-sensitive" in check.detail) == (code != 0)
 
 
+# ---- the state store ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[LocalPostgres]:
+    """A PostgreSQL server for the tests of this module."""
+    with LocalPostgres(durable=False) as server:
+        yield server
+
+
+STOPPING = {
+    "read_only": ("ALTER DATABASE {} SET default_transaction_read_only = on", 3),
+    "no_schema": ("ALTER DATABASE {} SET search_path = nowhere", 4),
+    "no_rights": ("ALTER ROLE nobody_special LOGIN PASSWORD 'SEKRET'", 4),
+}
+"""What would stop a cycle on an empty database, and with which exit code."""
+
+
+@pytest.mark.parametrize("name", STOPPING)
+def test_what_would_stop_a_cycle_on_an_empty_database_is_told(
+    stage: Stage, postgres: LocalPostgres, name: str
+) -> None:
+    """As `sync` would: the same words and exit code, before anything was written."""
+    statement, code = STOPPING[name]
+    url = postgres.database(name)
+    with psycopg.connect(postgres.url, autocommit=True) as admin:
+        if name == "no_rights":
+            admin.execute("CREATE ROLE nobody_special")
+            place = url.rpartition("@")[2]
+            url = f"postgresql://nobody_special:SEKRET@{place}"
+        admin.execute(statement.format(name).encode())
+    report = examined(stage, DATABASE_URL=url)
+    assert report.exit_code == code
+    assert trouble(report).name == "state store"
+    assert "defect" not in trouble(report).detail
+    with pytest.raises(ChromasyncError) as caught:
+        stage.sync(DATABASE_URL=url)
+    assert str(caught.value) == trouble(report).detail
+    assert caught.value.exit_code == code
+
+
+def test_how_a_database_writes_its_dates_stops_nothing(
+    stage: Stage, postgres: LocalPostgres
+) -> None:
+    """Well before and after the first cycle, and so is all that reads the store."""
+    url = postgres.database("german")
+    with psycopg.connect(postgres.url, autocommit=True) as admin:
+        admin.execute("ALTER DATABASE german SET DateStyle = 'German'")
+    for known in (None, len(STEPS)):
+        report = examined(stage, DATABASE_URL=url)
+        assert (report.exit_code, report.schema_version) == (0, known)
+        assert stage.sync(DATABASE_URL=url).outcome is Outcome.IDENTICAL
+    with stage.app(DATABASE_URL=url) as app:
+        assert app.status().exit_code == 0
+
+
+def test_an_older_store_is_told_and_left_as_it_is(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking at it must not lock out the programs that still run on it."""
+    with monkeypatch.context() as older:
+        older.setattr(migrations, "STEPS", STEPS[:1])
+        older.setattr(migrations, "metadata", MetaData())
+        open_store(stage.folder / DATABASE_FILE).close()
+    for _ in range(2):
+        report = examined(stage)
+        assert (report.exit_code, report.schema_version) == (0, 1)
+        (check,) = (check for check in report.checks if check.name == "state store")
+        assert check.detail == "opens, schema version 1; the next cycle brings it up to date"
+
+
 # ---- secrets ---------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", [(), ("--json",), ("--debug",)], ids=str)
 @pytest.mark.parametrize(
     ("name", "value"),

@@ -63,6 +63,7 @@ def test_a_newer_state_file(stage: Stage) -> None:
     refused(stage, 4, "has version 99", "It was left as it is.", "Run the newer chromasync")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", ["run", "plan", "status", "approve --all", "doctor"])
 def test_no_command_uses_a_state_file_that_is_not_to_be_trusted(stage: Stage, command: str) -> None:
     """Whoever opens it ends with 4 and the reason, and leaves file and servers as they are."""
@@ -84,6 +85,7 @@ def test_missing_tables(stage: Stage) -> None:
     refused(stage, 4, "Tables are missing", "sync_holds", "Move it away")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("part", ["head", "all pages"])
 def test_a_corrupted_state_file(stage: Stage, part: str) -> None:
     """Damage to the file itself is told apart from an empty ledger; moving it away is the way."""
@@ -173,6 +175,7 @@ def run_python(
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pages", [1, 40])
 def test_a_state_file_that_cannot_grow(stage: Stage, pages: int) -> None:
     """Early or late in the first cycle: exit code 3, and the next cycle with space completes it."""
@@ -248,6 +251,7 @@ def _succeeds(*command: str) -> bool:
         return False
 
 
+@pytest.mark.long
 def test_a_full_disk(stage: Stage, small_disk: SmallDisk) -> None:
     """The disk of the state file is full: exit code 3 says so; with space the copy completes."""
     fill(stage.primary.get_collection("docs", embedding_function=None), 3000, start=100)

@@ -27,6 +27,7 @@ def run_bench(module: str, folder: Path, *options: str) -> tuple[str, dict[str, 
     return done.stdout, orjson.loads(file.read_bytes())
 
 
+@pytest.mark.long
 def test_the_race_is_run_and_judged(tmp_path: Path) -> None:
     """All contenders finish, ours is identical each time and writes nothing without need."""
     options = ("--records", "200", "--rounds", "1", "--markdown")
@@ -48,6 +49,7 @@ def test_the_race_is_run_and_judged(tmp_path: Path) -> None:
     assert told.startswith("|  | raw requests | naive loop | chromasync |")
 
 
+@pytest.mark.long
 def test_the_memory_of_many_ids_is_measured(tmp_path: Path) -> None:
     """Every phase ends identical and under the limit, in a process of its own."""
     told, results = run_bench("bench.memory", tmp_path, "--records", "6000")

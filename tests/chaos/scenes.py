@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tests.support.exports import import_again
 from tests.support.stage import Stage, drop, fill, vectors
 
 SETTINGS = {"SYNC_CHUNK_SIZE": "25"}
@@ -20,7 +21,7 @@ def arrange_changes(stage: Stage) -> None:
 
     One collection vanished a cycle ago, so that the next one may drop it.
     """
-    for name in ("docs", "remade", "smaller", "left", "right", "old-name", "gone"):
+    for name in ("docs", "remade", "again", "measured", "left", "right", "old-name", "gone"):
         stage.create(name, count=60)
     stage.sync(**SETTINGS)
     drop(stage.primary, "gone")
@@ -35,7 +36,8 @@ def arrange_changes(stage: Stage) -> None:
     docs.delete(ids=["r21"])
     fill(docs, 1, start=21, seed=9)
     remake(stage, "remade", 60, dimension=5)
-    remake(stage, "smaller", 55, space="ip")
+    remake(stage, "measured", 60, space="ip")
+    import_again(stage, "again")
     swap_names(stage, "left", "right")
     stage.primary.get_collection("old-name", embedding_function=None).modify(name="new-name")
 
@@ -43,9 +45,9 @@ def arrange_changes(stage: Stage) -> None:
 def remake(
     stage: Stage, name: str, count: int, *, space: str = "cosine", dimension: int = 8
 ) -> None:
-    """Drop a collection of the primary and create another one of that name."""
+    """Drop a collection of the primary and create another one of that name, with the same ids."""
     drop(stage.primary, name)
-    fill(stage.create(name, space=space), count, start=1000, dimension=dimension)
+    fill(stage.create(name, space=space), count, dimension=dimension)
 
 
 def swap_names(stage: Stage, one: str, other: str) -> None:

@@ -35,6 +35,7 @@ NO_RECORDS = empty(
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cycles", [1, 4])
 @pytest.mark.parametrize("fault", [NOTHING_LISTED, NO_RECORDS], ids=["collections", "records"])
 def test_nothing_is_deleted_while_the_primary_answers_with_nothing(

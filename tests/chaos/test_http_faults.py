@@ -17,6 +17,7 @@ from tests.chaos.faults import GATEWAY, MAKERS, RandomFaults, calm
 from tests.chaos.profile import NIGHTLY
 from tests.support.rest import Rest
 from tests.support.stage import Stage, fill, vectors
+from tests.support.writes import writes_records
 
 if TYPE_CHECKING:
     from chromadb import Collection
@@ -83,6 +84,7 @@ def assert_clean_afterwards(stage: Stage) -> None:
     stage.assert_quiet()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", MAKERS)
 def test_one_kind_of_fault_again_and_again(stage: Stage, kind: str) -> None:
     """A third of the requests to one side, then to the other, fails in one way."""
@@ -96,6 +98,7 @@ def test_one_kind_of_fault_again_and_again(stage: Stage, kind: str) -> None:
     assert_clean_afterwards(stage)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(40 if NIGHTLY else 2))
 def test_a_mix_of_faults_on_both_sides(stage: Stage, seed: int) -> None:
     """Several cycles among all kinds of faults, the primary changing in between."""
@@ -114,6 +117,7 @@ def test_a_mix_of_faults_on_both_sides(stage: Stage, seed: int) -> None:
     assert_clean_afterwards(stage)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("side", "ending"),
     [
@@ -135,6 +139,7 @@ def test_a_server_that_fails_one_kind_of_request_for_a_whole_cycle(
     assert_clean_afterwards(stage)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ending", ["/upsert", "/update", "/delete", "/get"])
 def test_a_server_that_was_broken_is_not_blamed_on_the_records(stage: Stage, ending: str) -> None:
     """Few records, none of which got through: as soon as the server takes them, they are sent."""
@@ -153,6 +158,7 @@ def test_a_server_that_was_broken_is_not_blamed_on_the_records(stage: Stage, end
     assert_clean_afterwards(stage)
 
 
+@pytest.mark.long
 def test_what_a_broken_off_chunk_had_written_is_not_forgotten(stage: Stage) -> None:
     """A record that was written, and deleted on the primary before it was recorded, goes too."""
     stage.overrides = {"SYNC_CHUNK_SIZE": "5000"}
@@ -180,7 +186,7 @@ class AfterFirstWrite:
 
     def __call__(self, request: Request) -> Fault | None:
         """What shall go wrong with this request."""
-        if not request.path.endswith("/upsert"):
+        if not writes_records(request):
             return None
         with self._lock:
             self.failed = self._through

@@ -31,6 +31,7 @@ class FirstWrite:
         return Hang(self.release)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("command", "number", "code"),
     [
@@ -60,6 +61,7 @@ def test_a_signal_in_the_middle_of_a_cycle_ends_the_process_in_order(
         assert {worker.status for worker in app.store.workers()} == {WorkerStatus.STOPPED}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", ["sync", "run"])
 def test_a_second_signal_ends_it_although_a_request_hangs(stage: Stage, command: str) -> None:
     """A server that does not answer cannot keep the process from leaving."""

@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 
 SETTINGS = {"SYNC_CHUNK_SIZE": "3"}
 NAMES = ["one", "two", "three"]
-MOST_CYCLES = 4
+MOST_CYCLES = 8
 """Until quiet: two to see that a collection vanished, one more for each kind of approval."""
 
 PROFILE = settings(
-    max_examples=400 if NIGHTLY else 25,
+    max_examples=400 if NIGHTLY else 15,
     stateful_step_count=40 if NIGHTLY else 14,
     derandomize=not NIGHTLY,
     database=None,
@@ -124,6 +124,30 @@ class ReplicationMachine(RuleBasedStateMachine):
             self.stage.primary.delete_collection(name)
             self.vanished = True
 
+    @rule(name=names, left_out=st.sets(numbers, max_size=6))
+    def import_again(self, name: str, left_out: set[int]) -> None:
+        """The same collection with another id, and with most or few of its records."""
+        if name not in self.known:
+            return
+        entry, records = self.primary_rest.collections()[name], self.primary_rest.records(name)
+        kept = {i: r for i, r in records.items() if i not in {f"r{n}" for n in left_out}}
+        self.stage.primary.delete_collection(name)
+        described = {"metadata": entry["metadata"]} if entry["metadata"] else {}
+        self.primary_rest.create(name, configuration=entry["configuration_json"], **described)
+        self.vanished = True
+        if kept:
+            self.primary_rest.write(
+                "add",
+                name,
+                ids=list(kept),
+                embeddings=[record.embedding for record in kept.values()],
+                documents=[record.document for record in kept.values()],
+                metadatas=[record.metadata or None for record in kept.values()],
+                uris=[record.uri for record in kept.values()],
+            )
+        for record_id in records.keys() - kept.keys():
+            self.known[name].metadata.pop(record_id, None)
+
     @precondition(lambda self: len(self.known) > 1)
     @rule(pair=st.permutations(NAMES))
     def swap_names(self, pair: list[str]) -> None:
@@ -181,6 +205,7 @@ class ReplicationMachine(RuleBasedStateMachine):
         if name in self.known:
             ids = [f"r{n}" for n in some]
             self.on_primary(name).delete(ids=ids)
+            self.vanished = True
             for record_id in ids:
                 self.known[name].metadata.pop(record_id, None)
 
@@ -294,6 +319,7 @@ class ReplicationMachine(RuleBasedStateMachine):
                 break
             if report.holds:
                 with self.stage.app() as app:
+                    app.note_shown(app.status())
                     app.approve([], everything=True)
         assert report.outcome is Outcome.IDENTICAL, report
         self.stage.assert_identical()
@@ -309,6 +335,7 @@ class ReplicationMachine(RuleBasedStateMachine):
         assert self.servers.primary_proxy.writes() == []
 
 
+@pytest.mark.long
 @pytest.mark.timeout(0 if NIGHTLY else 600)
 def test_whatever_happens_the_replica_becomes_identical() -> None:
     """Random steps of all three, and after each quiet: identical, and nothing left to do.

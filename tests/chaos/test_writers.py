@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from chromasync import faultpoints
-from chromasync.cycle import census
+from chromasync.ledger import paging
 from chromasync.reports import CycleReport, Outcome
 from tests.chaos.profile import NIGHTLY
 from tests.chaos.writers import BusyWriter
@@ -50,12 +50,13 @@ def assert_no_writes(stage: Stage) -> CycleReport:
     return report
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page_ids", [7, 64, 100_000] if NIGHTLY else [7, 100_000])
 def test_one_cycle_after_the_writers_stop_is_enough(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, page_ids: int
 ) -> None:
     """Adds, updates, deletes and re-adds race cycles; small pages let survivors shift unseen."""
-    monkeypatch.setattr(census, "PAGE_IDS", page_ids)
+    monkeypatch.setattr(paging, "PAGE_IDS", page_ids)
     arrange(stage)
     stage.sync(full=False, **SMALL)
     with ExitStack() as stack:
@@ -87,7 +88,7 @@ def test_a_chunk_is_not_handed_out_while_the_walk_may_still_take_records_from_it
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A record that moved to the end leaves its chunk for good, however slow the workers are."""
-    monkeypatch.setattr(census, "PAGE_IDS", 10)
+    monkeypatch.setattr(paging, "PAGE_IDS", 10)
     collection = stage.create(count=15)
     stage.sync(SYNC_CHUNK_SIZE="10")
     collection.delete(ids=["r12"])

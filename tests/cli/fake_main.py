@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from threading import Event
 
 import click
@@ -16,7 +17,14 @@ from tests.cli.fakes import FakeProgram
 class WaitingProgram(FakeProgram):
     """Says on stderr when it has begun, and goes on until a signal comes."""
 
-    def sync(self, progress: Progress, *, full: bool = False) -> CycleReport:
+    def sync(
+        self,
+        progress: Progress,
+        *,
+        full: bool = False,
+        adopt: bool = False,
+        rebuild: Sequence[str] = (),
+    ) -> CycleReport:
         """Wait for ever."""
         try:
             click.echo("began", err=True)

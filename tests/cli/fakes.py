@@ -14,6 +14,7 @@ from chromasync.model import (
     Capabilities,
     Cycle,
     CycleStatus,
+    Hold,
     HoldKind,
     MirrorStatus,
     OpCounts,
@@ -32,7 +33,6 @@ from chromasync.reports import (
     ExaminedServer,
     Finding,
     Outcome,
-    PlacedHold,
     PlannedAction,
     PlannedCollection,
     PlanReport,
@@ -60,7 +60,7 @@ def collection(name: str = "docs", **changes: object) -> CollectionReport:
     return CollectionReport(**(values | changes))  # type: ignore[arg-type]
 
 
-HOLD = PlacedHold(
+HOLD = Hold(
     "id-old",
     "old",
     HoldKind.DELETES,
@@ -69,6 +69,7 @@ HOLD = PlacedHold(
     NOON,
     tenant="default_tenant",
     database="archive",
+    set_digest="3f9a1b2c4d5e",
 )
 STORE = "sqlite:///chromasync-data/chromasync.db"
 ASIDE = Quarantined("id-old", "bad\n\x1b[31mid", "The replica refuses it.", absent=True)
@@ -135,6 +136,8 @@ def snapshot() -> StatusSnapshot:
         quarantined=(),
         store=STORE,
         reread_seconds=4 * 3600.0,
+        clean_at=NOON,
+        alert_lag_seconds=900.0,
     )
 
 
@@ -171,12 +174,13 @@ class FakeProgram:
     cycle: CycleReport = field(default_factory=cycle_report)
     shown_status: StatusSnapshot = field(default_factory=snapshot)
     verified: VerifyReport = field(default_factory=verify_report)
-    approved: list[PlacedHold] = field(default_factory=lambda: [HOLD])
+    approved: list[Hold] = field(default_factory=lambda: [HOLD])
     run_code: int = 0
     trouble: BaseException | None = None
     asked: list[tuple[object, ...]] = field(default_factory=list)
     settings: Settings | None = None
     closed: bool = False
+    shown: list[CycleReport | StatusSnapshot] = field(default_factory=list)
 
     def open(self, settings: Settings) -> Self:
         """Stand in for the composition root."""
@@ -205,21 +209,33 @@ class FakeProgram:
         progress.note("docs is done")
         self._note(*call)
 
-    def sync(self, progress: Progress, *, full: bool = False) -> CycleReport:
+    def sync(
+        self,
+        progress: Progress,
+        *,
+        full: bool = False,
+        adopt: bool = False,
+        rebuild: Sequence[str] = (),
+    ) -> CycleReport:
         """Answer `cycle`."""
-        self._work(progress, "sync", full)
+        self._work(progress, "sync", full, *["adopt"] * adopt, *rebuild)
         return self.cycle
 
-    def plan(self, progress: Progress) -> PlanReport:
+    def plan(self, progress: Progress, *, rebuild: Sequence[str] = ()) -> PlanReport:
         """Answer a fixed plan."""
-        self._work(progress, "plan")
+        self._work(progress, "plan", *rebuild)
         return plan_report()
 
     def verify(
-        self, progress: Progress, *, sample_percent: float = 100.0, repair: bool = False
+        self,
+        progress: Progress,
+        *,
+        sample_percent: float = 100.0,
+        repair: bool = False,
+        queries: int = 0,
     ) -> VerifyReport:
         """Answer `verified`."""
-        self._work(progress, "verify", sample_percent, repair)
+        self._work(progress, "verify", sample_percent, repair, *[queries] * (queries > 0))
         return self.verified
 
     def status(self) -> StatusSnapshot:
@@ -227,10 +243,16 @@ class FakeProgram:
         self._note("status")
         return self.shown_status
 
-    def approve(self, names: Sequence[str], *, everything: bool) -> list[PlacedHold]:
+    def approve(
+        self, names: Sequence[str], *, everything: bool, expected: int | None = None
+    ) -> list[Hold]:
         """Answer `approved`."""
-        self._note("approve", tuple(names), everything)
+        self._note("approve", tuple(names), everything, *([] if expected is None else [expected]))
         return self.approved
+
+    def note_shown(self, report: CycleReport | StatusSnapshot, *, watched: bool = True) -> None:
+        """Remember that a report was shown."""
+        self.shown.append(report)
 
     def run(self, stop: Event) -> int:
         """Answer `run_code` at once."""

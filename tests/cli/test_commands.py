@@ -43,6 +43,13 @@ def test_sync_asks_for_one_cycle_and_ends_with_zero_when_identical(
     assert "Identical as of 2030-01-02 12:00:00 UTC" in result.stdout
 
 
+def test_sync_adopt_passes_the_wish_on(invoke: Invoke, fake: FakeProgram) -> None:
+    """`sync --adopt` takes over what the replica had, and nothing else does so."""
+    assert invoke("sync", "--adopt").exit_code == 0
+    assert invoke("sync").exit_code == 0
+    assert [call[-1] == "adopt" for call in fake.asked] == [True, False]
+
+
 def test_sync_full_reads_everything_again(invoke: Invoke, fake: FakeProgram) -> None:
     """`sync --full` passes the wish on."""
     assert invoke("sync", "--full").exit_code == 0
@@ -303,7 +310,9 @@ def test_missing_urls_are_named_with_the_way_out(invoke: Invoke, fake: FakeProgr
     assert fake.asked == []
 
 
-@pytest.mark.parametrize("name", ["PRIMARY_TOKEN", "REPLICA_TOKEN"])
+@pytest.mark.parametrize(
+    "name", ["PRIMARY_TOKEN", "REPLICA_TOKEN", "PRIMARY_BEARER", "REPLICA_BEARER"]
+)
 def test_a_token_that_cannot_be_sent_is_a_settings_error(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

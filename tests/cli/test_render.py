@@ -6,13 +6,15 @@ from datetime import timedelta
 from io import StringIO
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from chromasync.cli.jsonout import Report
-from chromasync.cli.render import Page, show, show_approval
-from chromasync.guard import UNCONFIRMED
-from chromasync.model import Cycle, CycleStatus, HoldKind, WorkerStatus
-from chromasync.reports import CycleReport, Outcome, PlacedHold, StatusSnapshot
+from chromasync.cli.page import LONGEST_CELL, Page, shortened
+from chromasync.cli.render import show, show_approval
+from chromasync.model import Cycle, CycleStatus, Hold, HoldKind, WorkerStatus
+from chromasync.plan.removals import PRIMARY_EMPTY, UNCONFIRMED
+from chromasync.reports import CycleReport, Outcome, StatusSnapshot
 from tests.cli.fakes import (
     HOLD,
     NOON,
@@ -45,7 +47,7 @@ HELD = """\
 default_tenant/archive/old: Look at it.
 Held for default_tenant/archive/old: deleting 500 records that the primary no longer has, \
 because 500 of 600 records are gone. \
-To let it through once: chromasync approve default_tenant/archive/old
+To let it through once: chromasync approve default_tenant/archive/old@3f9a1b2c
 Set aside in default_tenant/archive/old: record "bad\\n\\x1b[31mid", not on the replica. \
 The replica refuses it.
 Note: The replica cannot carry array metadata.
@@ -131,31 +133,35 @@ def test_a_held_cycle_lists_all_that_needs_attention() -> None:
 
 
 HERE = replace(HOLD, database="default_database")
-DROP = replace(HOLD, kind=HoldKind.DROP, reason=UNCONFIRMED)
+DROP = replace(HOLD, kind=HoldKind.DROP, reason=UNCONFIRMED[HoldKind.DROP], unconfirmed=True)
 FOREIGN = replace(HOLD, collection_id="id-foreign", tenant="", database="")
 
 
 @pytest.mark.parametrize(
     ("holds", "name", "ways"),
     [
-        ([HERE], "old", ["old"]),
-        ([FOREIGN], "old", ["old"]),
-        ([HOLD], "default_tenant/archive/old", ["default_tenant/archive/old"]),
+        ([HERE], "old", ["old@3f9a1b2c"]),
+        ([FOREIGN], "old", ["old@3f9a1b2c"]),
+        ([HOLD], "default_tenant/archive/old", ["default_tenant/archive/old@3f9a1b2c"]),
         (
             [HERE, HOLD, FOREIGN],
             "old",
             [
-                "default_tenant/default_database/old",
-                "default_tenant/archive/old",
-                "id-foreign",
+                "default_tenant/default_database/old@3f9a1b2c",
+                "default_tenant/archive/old@3f9a1b2c",
+                "id-foreign@3f9a1b2c",
             ],
         ),
-        ([replace(HOLD, database="a b")], "default_tenant/a b/old", ["'default_tenant/a b/old'"]),
+        (
+            [replace(HOLD, database="a b")],
+            "default_tenant/a b/old",
+            ["'default_tenant/a b/old@3f9a1b2c'"],
+        ),
     ],
     ids=["default place", "no place", "other place", "all three", "space"],
 )
 def test_what_is_printed_to_approve_by_is_one_collection_alone(
-    holds: list[PlacedHold], name: str, ways: list[str]
+    holds: list[Hold], name: str, ways: list[str]
 ) -> None:
     """The name, with its place where it needs one; an id where there is no other difference."""
     text = printed(lambda page: show(page, replace(snapshot(), holds=tuple(holds))))
@@ -170,13 +176,15 @@ def test_a_vanished_collection_waits_for_no_approval(report: CycleReport | Statu
     """The next cycle drops it by itself, and a setting keeps it; for other reasons it is asked."""
     text = printed(lambda page: show(page, replace(report, holds=(DROP,))))
     assert (
-        f"because {UNCONFIRMED}. No approval is waited for: the next cycle that misses it, too, "
-        "drops it. SYNC_EXCLUDE=old keeps it.\n"
+        f"because {UNCONFIRMED[HoldKind.DROP]}. No approval is waited for: the next successful "
+        "cycle that sees the same does it. SYNC_EXCLUDE=old keeps it.\n"
     ) in text
     assert "chromasync approve" not in text
-    many = replace(DROP, reason="3 of 4 collections vanished at once")
+    many = replace(DROP, reason="3 of 4 collections are gone at once", unconfirmed=False)
     text = printed(lambda page: show(page, replace(report, holds=(many,))))
-    assert "To let it through once: chromasync approve default_tenant/archive/old\n" in text
+    assert (
+        "To let it through once: chromasync approve default_tenant/archive/old@3f9a1b2c\n" in text
+    )
     assert "SYNC_EXCLUDE" not in text
 
 
@@ -231,3 +239,48 @@ def test_approval_names_what_goes_through() -> None:
         "deleting 500 records that the primary no longer has.\n"
         "It goes through once, in the next cycle.\n"
     )
+
+
+def test_an_adoption_that_is_held_names_both_ways_out() -> None:
+    """Approving one, or taking over all; the last line does not say that all was written."""
+    held = replace(HOLD, kind=HoldKind.ADOPTION, reason="it is another one")
+    report = replace(cycle_report(Outcome.HELD), holds=(held,))
+    text = printed(lambda page: show(page, report))
+    assert "writing to a collection that the replica had already, with 500 records" in text
+    assert "approve default_tenant/archive/old@3f9a1b2c, or chromasync sync --adopt" in text
+    assert "everything else was written" not in text
+
+
+@pytest.mark.parametrize("name", ["n" * 512, "n" * 61, "\u4e2d" * 80, "\u4e2da" * 40])
+def test_long_names_are_shortened_in_tables(name: str) -> None:
+    """By the columns that they take; the beginning and the end stay."""
+    short = shortened(name, LONGEST_CELL)
+    assert LONGEST_CELL - 2 <= cell_len(short) <= LONGEST_CELL
+    assert (short[:5], short[-5:]) == (name[:5], name[-5:])
+    assert "\u2026" in short
+    report = cycle_report()
+    long = replace(report, collections=(replace(report.collections[0], name=name),))
+    assert short in printed(lambda page: show(page, long))
+
+
+def test_what_fits_is_not_shortened() -> None:
+    """Sixty columns are enough for most names."""
+    assert shortened("n" * LONGEST_CELL, LONGEST_CELL) == "n" * LONGEST_CELL
+
+
+def test_the_hold_of_an_empty_primary_says_that_the_replica_may_be_the_only_copy() -> None:
+    """That, and how to go on, stands before the command that approves."""
+    hold = replace(HOLD, reason=PRIMARY_EMPTY)
+    held = replace(cycle_report(), outcome=Outcome.HELD, holds=(hold,))
+    said = printed(lambda page: show(page, held))
+    assert said.index("may be the only copy left") < said.index("restore the primary")
+    assert said.index("restore the primary") < said.index("chromasync approve")
+
+
+def test_what_cannot_be_read_is_told_from_what_changed_meanwhile() -> None:
+    """Both leave a comparison without a result, for reasons of their own."""
+    report = verify_report()
+    one = replace(report.collections[0], missing=0, extra=0, changed=0, definition_differs=False)
+    unread = replace(one, inconclusive=3, unreadable=2)
+    said = printed(lambda page: show(page, replace(report, collections=(unread,), findings=())))
+    assert "1 record changed meanwhile. 2 records cannot be read on the primary." in said

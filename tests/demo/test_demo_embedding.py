@@ -44,6 +44,7 @@ def test_another_process_gives_the_same_vectors(embed: TextEmbedding) -> None:
     assert done.stdout == here.tobytes()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("question", "module"),
     [

@@ -72,6 +72,7 @@ def left_behind(folder: Path) -> list[str]:
     return [*processes, *(path.name for path in folder.iterdir())]
 
 
+@pytest.mark.long
 def test_the_demo_ends_identical_and_leaves_nothing(tmp_path: Path) -> None:
     """Every act is seen on the replica, both verdicts are identical, and all is cleaned up."""
     with playing(PLAIN, tmp_path) as process:
@@ -85,6 +86,7 @@ def test_the_demo_ends_identical_and_leaves_nothing(tmp_path: Path) -> None:
     assert left_behind(tmp_path) == []
 
 
+@pytest.mark.long
 def test_keep_shows_how_to_look_until_interrupted(tmp_path: Path) -> None:
     """With keep, the printed commands work in any shell while it waits; Ctrl-C ends it well."""
     folder = tmp_path / "with a space"
@@ -112,6 +114,7 @@ def test_keep_shows_how_to_look_until_interrupted(tmp_path: Path) -> None:
     assert left_behind(folder) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demo_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
     """Ctrl-C or SIGTERM in the middle stops both servers and removes their folders."""
@@ -124,6 +127,7 @@ def test_an_interrupted_demo_leaves_nothing(number: signal.Signals, tmp_path: Pa
     assert left_behind(tmp_path) == []
 
 
+@pytest.mark.long
 def test_what_did_not_arrive_is_told(tmp_path: Path) -> None:
     """A program that only claims to have worked is found out, and the exit code says so."""
     with playing(LAZY + PLAIN, tmp_path) as process:

@@ -72,6 +72,7 @@ def test_every_stage_starts_from_the_same_pinned_base() -> None:
     assert tag.endswith("-slim-bookworm")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_the_image_is_built_by_anyone_and_runs_as_a_container_would(
     image: Image, primary_server: ChromaServer, replica_server: ChromaServer

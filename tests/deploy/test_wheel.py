@@ -98,6 +98,7 @@ def sizes_of(packages: Path) -> tuple[int, int]:
     return sum(blocks.values()) - caches, caches
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_the_wheel_does_in_an_empty_environment_what_it_promises(
     wheel: Path,
@@ -114,6 +115,7 @@ def test_the_wheel_does_in_an_empty_environment_what_it_promises(
     assert_the_wheel_holds_the_package_alone(wheel)
     assert_no_module_needs_chromadb(python)
     assert_the_demo_says_which_extra_it_needs(python)
+    assert_a_socks_proxy_says_which_extra_it_needs(python)
     assert_it_takes_less_than_150_megabytes(python)
     assert_the_installed_command_mirrors(python, folder / "data", primary_server, replica_server)
 
@@ -152,6 +154,15 @@ def assert_the_demo_says_which_extra_it_needs(python: Path) -> None:
     assert done.returncode == 4
     assert "chromasync[demo]" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def assert_a_socks_proxy_says_which_extra_it_needs(python: Path) -> None:
+    """Without the library that speaks SOCKS, such a proxy is a settings error that names both."""
+    far = {"PRIMARY_URL": "http://one.example:8000", "REPLICA_URL": "http://two.example:8000"}
+    done = run(python.with_name("chromasync"), "sync", ALL_PROXY="socks5://proxy.example", **far)
+    assert done.returncode == 2, done.stderr
+    assert "(from ALL_PROXY)" in done.stderr
+    assert "chromasync[socks]" in done.stderr
 
 
 def assert_it_takes_less_than_150_megabytes(python: Path) -> None:

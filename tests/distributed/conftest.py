@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -12,15 +11,6 @@ from chromasync.localpostgres import LocalPostgres
 from tests.chaos.faults import calm
 from tests.distributed.fleet import Fleet
 from tests.support.stage import Servers, Stage
-
-_numbers = count(1)
-
-
-@pytest.fixture(scope="session")
-def shared_postgres() -> Iterator[LocalPostgres]:
-    """A PostgreSQL server for all tests that leave it alone."""
-    with LocalPostgres(durable=False) as server:
-        yield server
 
 
 @pytest.fixture
@@ -41,15 +31,15 @@ def stage(servers: Servers, tmp_path: Path) -> Iterator[Stage]:
 
 
 @pytest.fixture
-def database_url(shared_postgres: LocalPostgres) -> str:
+def database_url(make_database: Callable[..., str]) -> str:
     """An empty database for the state store."""
-    return shared_postgres.database(f"fleet{next(_numbers)}")
+    return make_database()
 
 
 @pytest.fixture
-def database_url_2(shared_postgres: LocalPostgres) -> str:
+def database_url_2(make_database: Callable[..., str]) -> str:
     """Another empty database."""
-    return shared_postgres.database(f"fleet{next(_numbers)}")
+    return make_database()
 
 
 MakeFleet = Callable[..., Fleet]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from chromasync.model import CycleStatus
 from tests.chaos.faults import chroma_error
 from tests.distributed.fleet import Fleet
@@ -13,6 +15,7 @@ def failed_cycles(fleet: Fleet) -> int:
     return sum(cycle.status is CycleStatus.FAILED for cycle in fleet.store.cycles(50))
 
 
+@pytest.mark.long
 def test_a_collection_dropped_on_the_replica_under_way(stage: Stage, fleet: Fleet) -> None:
     """Again and again, at any moment: each time it is copied anew, and no process ends."""
     stage.create("docs", count=200)
@@ -25,6 +28,7 @@ def test_a_collection_dropped_on_the_replica_under_way(stage: Stage, fleet: Flee
     assert service.running, service.log
 
 
+@pytest.mark.long
 def test_a_server_that_refuses_for_a_while_is_waited_for(stage: Stage, fleet: Fleet) -> None:
     """Credentials that are refused end a service at its start, but not one that has worked."""
     stage.create("docs", count=50)

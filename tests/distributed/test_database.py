@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
+import pytest
 from sqlalchemy import select
 
 from chromasync.localpostgres import LocalPostgres
@@ -44,6 +45,7 @@ def messages_of_failed(fleet: Fleet) -> list[tuple[str]]:
     return look(fleet.store, select(tasks.c.error_message).where(tasks.c.retry_count > 0))
 
 
+@pytest.mark.long
 def test_restarts_under_load_cost_time_and_nothing_else(
     stage: Stage, make_fleet: MakeFleet, own_postgres: LocalPostgres
 ) -> None:
@@ -65,6 +67,7 @@ def test_restarts_under_load_cost_time_and_nothing_else(
     assert messages_of_failed(fleet) == [], "nobody was charged for the database's absence"
 
 
+@pytest.mark.long
 def test_a_database_that_is_gone_for_long(
     stage: Stage, make_fleet: MakeFleet, own_postgres: LocalPostgres
 ) -> None:
@@ -84,6 +87,7 @@ def test_a_database_that_is_gone_for_long(
     assert all(member.running for member in members), [member.log for member in members]
 
 
+@pytest.mark.long
 def test_few_connections_are_enough(stage: Stage, make_fleet: MakeFleet) -> None:
     """A coordinator and three workers together need two connections each, never more."""
     with LocalPostgres(durable=False, settings={"max_connections": 20}) as postgres:

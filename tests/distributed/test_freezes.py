@@ -40,6 +40,7 @@ def until_frozen(fleet: Fleet, member: Member) -> None:
     fleet.until(frozen, f"{member.name} is frozen")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("point", POINTS)
 def test_a_worker_that_wakes_too_late(stage: Stage, fleet: Fleet, point: str) -> None:
     """Frozen with old content in its hands, rescued from, and woken: the newer content stays."""
@@ -70,6 +71,7 @@ def test_a_worker_that_wakes_too_late(stage: Stage, fleet: Fleet, point: str) ->
     assert zombie.running, "it goes on as a worker"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("point", [faultpoints.AFTER_PLAN, faultpoints.MID_PRUNE])
 def test_a_leader_that_wakes_too_late(stage: Stage, fleet: Fleet, point: str) -> None:
     """It is replaced within its time, and when it wakes it can do nothing but stand by."""

@@ -54,6 +54,7 @@ def fleet(make_fleet: MakeFleet, database_url: str) -> Iterator[Fleet]:
     assert not dead.intersection(worker for _, worker in look(fleet.store, held))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("point", "nth"), OF_A_WORKER.items(), ids=list(OF_A_WORKER))
 def test_a_killed_workers_chunk_runs_elsewhere(
     stage: Stage, fleet: Fleet, point: str, nth: int
@@ -73,6 +74,7 @@ def test_a_killed_workers_chunk_runs_elsewhere(
         assert len(charged) <= 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("point", OF_A_LEADER if NIGHTLY else sorted(IN_CI))
 def test_a_killed_leader_is_replaced(stage: Stage, fleet: Fleet, point: str) -> None:
     """After SIGKILL of the leader at any step, the one that stands by finishes the work."""
@@ -89,6 +91,7 @@ def test_a_killed_leader_is_replaced(stage: Stage, fleet: Fleet, point: str) -> 
     assert look(fleet.store, select(leases.c.token)) == [(before + 2,)]
 
 
+@pytest.mark.long
 def test_leaders_killed_again_and_again(stage: Stage, fleet: Fleet) -> None:
     """Three leaders in a row die in the middle of a first copy; what was done is not done again."""
     arrange_first_copy(stage)

@@ -23,10 +23,10 @@ from chromasync.reconcile import chunk as reconciling
 from chromasync.worker import attempt, heartbeat
 attempt.MAX_RETRIES = heartbeat.MAX_RETRIES = 2
 whole = reconciling.ChunkReconciler.reconcile
-def reconcile(self, pair, chunk, task, permit, set_aside):
+def reconcile(self, pair, chunk, task, permit, set_aside, **more):
     if "poison" in chunk.ids:
         os.kill(os.getpid(), signal.SIGKILL)
-    return whole(self, pair, chunk, task, permit, set_aside)
+    return whole(self, pair, chunk, task, permit, set_aside, **more)
 reconciling.ChunkReconciler.reconcile = reconcile
 """
 """A process that is killed by one record, as by one that needs too much memory."""
@@ -60,6 +60,7 @@ def supervised(start: Callable[..., Member]) -> Iterator[None]:
         thread.join()
 
 
+@pytest.mark.long
 def test_a_chunk_that_kills_its_workers_fails_alone(stage: Stage, fleet: Fleet) -> None:
     """Every other chunk goes through, the culprit fails with its reason, and is tried anew."""
     docs = stage.create("docs", space="l2", count=100)
@@ -84,6 +85,7 @@ def test_a_chunk_that_kills_its_workers_fails_alone(stage: Stage, fleet: Fleet) 
     fleet.assert_converges()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("role", ["single with SQLite", "single", "coordinator"])
 def test_a_chunk_that_kills_whoever_plans_fails_alone(
     stage: Stage, make_fleet: MakeFleet, database_url: str, role: str

@@ -28,6 +28,7 @@ def term(fleet: Fleet) -> tuple[str, int]:
     return holder, token
 
 
+@pytest.mark.long
 def test_one_process_with_distributed_mode_on_completes_its_own_tasks(
     stage: Stage, fleet: Fleet
 ) -> None:
@@ -39,6 +40,7 @@ def test_one_process_with_distributed_mode_on_completes_its_own_tasks(
     assert tasks_by_worker(fleet) == {beat.worker_id: 5}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["postgresql", "sqlite"])
 def test_workers_share_the_work_evenly(
     stage: Stage, make_fleet: MakeFleet, database_url: str, tmp_path: Path, kind: str
@@ -58,6 +60,7 @@ def test_workers_share_the_work_evenly(
     assert all(beat.memory_mb > 20 for beat in fleet.beats(planner, *workers))
 
 
+@pytest.mark.long
 def test_a_second_coordinator_stands_by_and_works(stage: Stage, fleet: Fleet) -> None:
     """One leads; when it is told to stop, the other leads at once and nothing is stuck."""
     stage.create("docs", count=500)
@@ -78,6 +81,7 @@ def test_a_second_coordinator_stands_by_and_works(stage: Stage, fleet: Fleet) ->
     assert [beat.status for beat in fleet.beats(first)] == [WorkerStatus.STOPPED]
 
 
+@pytest.mark.long
 def test_two_workers_of_the_same_name_do_no_harm(stage: Stage, fleet: Fleet) -> None:
     """Rights hang on fences, never on names: both work, nothing is lost, nobody is charged."""
     same_name = "from chromasync import role\nrole.process_name = lambda: 'twin'"
@@ -94,6 +98,7 @@ def test_two_workers_of_the_same_name_do_no_harm(stage: Stage, fleet: Fleet) -> 
         assert twin.ended() == 0, twin.log
 
 
+@pytest.mark.long
 def test_clocks_that_differ_do_not_matter(stage: Stage, fleet: Fleet) -> None:
     """A coordinator ten minutes behind, a worker ten minutes ahead: the database's time counts."""
     stage.create("docs", count=300)
@@ -114,6 +119,7 @@ def test_clocks_that_differ_do_not_matter(stage: Stage, fleet: Fleet) -> None:
     assert abs((fleet.store.now() - beat.last_heartbeat_at).total_seconds()) < 300
 
 
+@pytest.mark.long
 def test_a_one_off_cycle_in_distributed_mode(stage: Stage, fleet: Fleet) -> None:
     """`sync` leads for one cycle, with the help of running workers; exit 5 while another leads."""
     stage.create("docs", count=110)
@@ -128,6 +134,7 @@ def test_a_one_off_cycle_in_distributed_mode(stage: Stage, fleet: Fleet) -> None
     assert refused.returncode == 5, refused.stderr
 
 
+@pytest.mark.long
 def test_a_second_single_process_ends(stage: Stage, fleet: Fleet) -> None:
     """It waits as long as a leader that was killed would keep the lead, then ends with 5."""
     stage.create("docs", count=30)

@@ -13,6 +13,7 @@ LEAST = 3.5 if NIGHTLY else 1.5
 RECORDS = 6000 if NIGHTLY else 800
 
 
+@pytest.mark.long
 @pytest.mark.timeout(0 if NIGHTLY else 120)
 def test_four_workers_are_faster_than_one() -> None:
     """50 ms more for each request: first copy and reading everything again take a fraction."""

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 
+import pytest
 from sqlalchemy import func, select
 
 from chromasync.model import WorkerStatus
@@ -14,6 +15,7 @@ from chromasync.testing.proxy import Hang
 from tests.distributed.fleet import Fleet, Member
 from tests.store.samples import look
 from tests.support.stage import Stage
+from tests.support.writes import writes_records
 
 PLATFORM_LIMIT_SECONDS = 30.0
 """What hosting platforms wait between SIGTERM and SIGKILL."""
@@ -30,6 +32,7 @@ def charged(fleet: Fleet) -> list[tuple[int]]:
     return look(fleet.store, select(tasks.c.id).where(tasks.c.retry_count > 0))
 
 
+@pytest.mark.long
 def test_a_worker_told_to_stop_finishes_what_it_has(stage: Stage, fleet: Fleet) -> None:
     """In the middle of a first copy it ends with 0, hands nothing unfinished on, and says so."""
     stage.create("docs", count=1000)
@@ -48,14 +51,14 @@ def test_a_worker_told_to_stop_finishes_what_it_has(stage: Stage, fleet: Fleet) 
 
 
 class Hanging:
-    """Lets every write to the replica hang until it is released."""
+    """Lets every write of records to the replica hang until it is released."""
 
     def __init__(self, stage: Stage) -> None:
         self.proxy = stage.servers.replica_proxy
         self.release = threading.Event()
 
     def __enter__(self) -> None:
-        self.proxy.fault = lambda r: Hang(self.release) if "/upsert" in r.path else None
+        self.proxy.fault = lambda r: Hang(self.release) if writes_records(r) else None
 
     def __exit__(self, *_: object) -> None:
         self.proxy.fault = None
@@ -73,6 +76,7 @@ def stop_in_a_hanging_write(stage: Stage, fleet: Fleet) -> Member:
     return stuck
 
 
+@pytest.mark.long
 def test_a_hanging_server_does_not_keep_a_worker_from_stopping(stage: Stage, fleet: Fleet) -> None:
     """Its tasks are handed back before the platform would kill it; another does them."""
     with Hanging(stage):
@@ -85,6 +89,7 @@ def test_a_hanging_server_does_not_keep_a_worker_from_stopping(stage: Stage, fle
     fleet.assert_converges()
 
 
+@pytest.mark.long
 def test_a_second_signal_stops_at_once(stage: Stage, fleet: Fleet) -> None:
     """It waits for nothing; the lease of what it held runs out and another worker takes over."""
     with Hanging(stage):

@@ -34,6 +34,7 @@ def switch(fleet: Fleet, members: list[Member], how: signal.Signals) -> None:
         member.ended()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["told", "killed"])
 def test_every_phase_and_back_with_tasks_in_flight(
     stage: Stage, fleet: Fleet, how: signal.Signals
@@ -63,6 +64,7 @@ def test_every_phase_and_back_with_tasks_in_flight(
     fleet.assert_converges()
 
 
+@pytest.mark.long
 def test_a_fresh_store_adopts_what_is_there(
     stage: Stage, make_fleet: MakeFleet, fleet: Fleet, database_url_2: str
 ) -> None:

@@ -229,6 +229,7 @@ def assert_queries_answer_on_sqlite(file: Path) -> None:
     assert all(isinstance(seconds, float) and seconds > 0 for _, _, seconds in chunks)
 
 
+@pytest.mark.long
 def test_the_self_test_says_what_the_guide_expects(tmp_path: Path) -> None:
     """With nothing configured, the script passes with the page's lines."""
     shutil.copy(ROOT / "test_distributed_sync.py", tmp_path)
@@ -236,6 +237,7 @@ def test_the_self_test_says_what_the_guide_expects(tmp_path: Path) -> None:
         follow(terminal, blocks_in(SELFTEST))
 
 
+@pytest.mark.long
 def test_where_nothing_ever_ran_no_criterion_is_met(tmp_path: Path) -> None:
     """Each of the commands that vouch for a deployment fails in a folder without any."""
     urls = {"PRIMARY_URL": "http://127.0.0.1:9", "REPLICA_URL": "http://127.0.0.1:8"}
@@ -256,7 +258,7 @@ def deployment(servers: Servers, tmp_path: Path) -> Iterator[Deployment]:
     stage = Stage(servers, tmp_path / "state")
     with LocalPostgres(durable=False) as postgres:
         url = postgres.database("sync")
-        fleet = Fleet(stage, url, SYNC_INTERVAL="1", SYNC_CHUNK_SIZE="50")
+        fleet = Fleet(stage, url, SYNC_INTERVAL="1", SYNC_CHUNK_SIZE="50", SYNC_ALERT_LAG="60")
         places = {
             PRIMARY: servers.primary_proxy.url,
             REPLICA: servers.replica_proxy.url,
@@ -270,6 +272,7 @@ def deployment(servers: Servers, tmp_path: Path) -> Iterator[Deployment]:
             stage.close()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_the_phases_their_monitoring_and_the_way_back(deployment: Deployment) -> None:
     """Every environment is deployed, every query asked, every criterion met, in order."""

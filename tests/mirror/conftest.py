@@ -7,14 +7,35 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.crew import Crew
 from tests.support.rest import Rest
 from tests.support.stage import Servers, Stage
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests marked `crewed` twice: in one process, and with a coordinator and workers."""
+    if metafunc.definition.get_closest_marker("crewed"):
+        ways = ["single", pytest.param("workers", marks=pytest.mark.long)]
+        metafunc.parametrize("crew", ways, indirect=True)
+
+
 @pytest.fixture
-def stage(servers: Servers, tmp_path: Path) -> Iterator[Stage]:
+def crew(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Crew | None]:
+    """Workers over PostgreSQL where the test runs with them; none in one process."""
+    if getattr(request, "param", "single") == "single":
+        yield None
+        return
+    make_database = request.getfixturevalue("make_database")
+    crew = Crew(make_database, tmp_path)
+    yield crew
+    crew.close()
+
+
+@pytest.fixture
+def stage(servers: Servers, tmp_path: Path, crew: Crew | None) -> Iterator[Stage]:
     """A database of its own on both servers; the engine never writes to the primary's."""
     stage = Stage(servers, tmp_path)
+    stage.crew = crew
     yield stage
     stage.close()
     servers.primary_proxy.fault = servers.replica_proxy.fault = None

@@ -10,9 +10,10 @@ import pytest
 
 from chromasync import faultpoints
 from chromasync.errors import ServerFault, StoreUnavailable
-from chromasync.model import HoldKind, Side
-from chromasync.reports import CycleReport, Outcome
-from tests.support.stage import Stage, fill, vectors
+from chromasync.localserver import ChromaServer
+from chromasync.model import HoldKind, MirrorStatus, Side
+from chromasync.reports import CycleReport, Outcome, PlannedAction
+from tests.support.stage import Stage, client_of, close_client, fill, vectors
 
 
 def forget_state(stage: Stage) -> None:
@@ -41,6 +42,7 @@ def holds_of(report: CycleReport) -> list[tuple[str, HoldKind, int]]:
     return sorted((h.collection_name, h.kind, h.count) for h in report.holds)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("space", ["cosine", "l2", "ip"])
 def test_an_identical_replica_is_adopted_without_a_write(stage: Stage, space: str) -> None:
     """Both sides were filled by someone else: everything is compared, nothing written."""
@@ -141,6 +143,7 @@ def test_a_surplus_collection_is_held_until_approved(stage: Stage) -> None:
     stage.assert_identical()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("space", "dimension"), [("cosine", 4), ("l2", 8)], ids=["dimension", "distance"]
 )
@@ -198,6 +201,7 @@ def test_a_lost_state_file_costs_no_write(stage: Stage) -> None:
     stage.assert_quiet()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("column", ["ids", "embedding_digests", "payload_digests"])
 @pytest.mark.parametrize("interval", ["86400", "0.000001"])
 def test_a_damaged_chunk_is_rebuilt(stage: Stage, column: str, interval: str) -> None:
@@ -257,3 +261,257 @@ def test_the_folder_of_the_state_is_made_when_missing(stage: Stage, tmp_path: Pa
     stage.sync(SYNC_DATA_DIR=str(tmp_path / "c"))
     assert stage.replica_writes()[before:] == []
     stage.assert_identical()
+
+
+# ---- nobody vouches for it -----------------------------------------------------------------------
+
+
+def foreign(stage: Stage, name: str = "docs", *, count: int = 40) -> None:
+    """A collection of somebody else's on the replica, with the primary's name and ids."""
+    theirs = stage.replica.create_collection(
+        name, embedding_function=None, configuration=index("cosine"), metadata={"whose": "theirs"}
+    )
+    fill(theirs, count, seed=5)
+
+
+def theirs(stage: Stage, name: str = "docs") -> Any:
+    """All that the replica holds of a collection, as the official client gives it."""
+    found: Any = stage.on_replica(name)
+    got = found.get(include=["embeddings", "documents", "metadatas", "uris"])
+    return found.id, found.metadata, {**got, "embeddings": got["embeddings"].tolist()}
+
+
+@pytest.mark.crewed
+def test_a_replica_that_is_another_one_is_left_alone(stage: Stage) -> None:
+    """Neither its records of the same id nor its definition change; the others are mirrored."""
+    stage.create(count=50)
+    stage.create("mine", count=7)
+    foreign(stage)
+    before = theirs(stage)
+    for _ in range(2):
+        planned = {c.name: c for c in stage.plan().collections}
+        assert (planned["docs"].action, planned["docs"].undecided) == (PlannedAction.HOLD, True)
+        assert stage.plan().exit_code == 6
+        report = stage.sync(full=True)
+        assert (report.outcome, report.exit_code) == (Outcome.HELD, 6)
+        assert holds_of(report) == [("docs", HoldKind.ADOPTION, 40)]
+        assert "of 40 of its records that were looked at, 0 are the same" in report.holds[0].reason
+        assert {c.name: (c.status, c.identical_as_of is None) for c in report.collections} == {
+            "docs": (MirrorStatus.HELD, True),
+            "mine": (MirrorStatus.IDENTICAL, False),
+        }
+        assert theirs(stage) == before
+        assert stage.status().exit_code == 6
+    assert stage.on_replica("mine").count() == 7
+    assert {c.name for c in stage.replica.list_collections()} == {"docs", "mine"}
+
+
+@pytest.mark.long
+def test_the_commands_end_with_6_and_say_what_to_do(stage: Stage) -> None:
+    """Counts of both sides, the sample, and the two ways out are on the page."""
+    stage.create(count=50)
+    foreign(stage)
+    for command in ("sync", "plan", "status"):
+        ended = stage.command(command)
+        assert ended.returncode == 6, ended
+        assert "50 records on the primary, 40 on the replica" in ended.stdout, ended
+    assert f"chromasync approve default_tenant/{stage.database}/docs" in ended.stdout
+    assert "chromasync sync --adopt" in ended.stdout
+    assert stage.command("sync", "--adopt").returncode == 0
+    assert stage.command("status").returncode == 0
+    stage.assert_identical()
+
+
+def test_sync_adopt_takes_over_all_of_them(stage: Stage) -> None:
+    """Everything is compared and made like the primary; surplus records are held as ever."""
+    for name in ("docs", "more"):
+        stage.create(name, count=20)
+        foreign(stage, name, count=23)
+    stage.sync()
+    report = stage.sync(adopt=True)
+    assert holds_of(report) == [("docs", HoldKind.SURPLUS, 3), ("more", HoldKind.SURPLUS, 3)]
+    assert report.exit_code == 4
+    assert report.counts.updated == 40
+    assert holds_of(stage.sync()) == holds_of(report)
+    stage.approve()
+    assert stage.sync().counts.deleted == 6
+    stage.assert_identical()
+    stage.assert_quiet()
+
+
+def test_an_approval_takes_over_one(stage: Stage) -> None:
+    """The primary may go on meanwhile; the other collection stays as it is."""
+    docs = stage.create(count=20)
+    stage.create("more", count=20)
+    foreign(stage, "docs", count=20)
+    foreign(stage, "more", count=20)
+    stage.sync()
+    before = theirs(stage, "more")
+    assert [h.kind for h in stage.approve("docs")] == [HoldKind.ADOPTION]
+    fill(docs, 5, start=20)
+    assert {c.name: c.undecided for c in stage.plan().collections} == {"docs": False, "more": True}
+    report = stage.sync()
+    assert holds_of(report) == [("more", HoldKind.ADOPTION, 20)]
+    assert theirs(stage, "more") == before
+    assert stage.on_replica("docs").count() == 25
+    assert {c.name: c.status for c in report.collections}["docs"] is MirrorStatus.IDENTICAL
+
+
+def test_an_approval_ends_when_the_replica_has_other_records(stage: Stage) -> None:
+    """It was given for what was shown."""
+    stage.create(count=20)
+    foreign(stage, count=20)
+    stage.sync()
+    stage.approve("docs")
+    fill(stage.on_replica(), 1, start=900, seed=5)
+    report = stage.sync()
+    assert holds_of(report) == [("docs", HoldKind.ADOPTION, 21)]
+    assert report.holds[0].approved_digest is None
+
+
+def test_a_hold_goes_when_its_cause_does(stage: Stage) -> None:
+    """The other collection was moved away by its owner: the copy is made at once."""
+    stage.create(count=20)
+    foreign(stage)
+    stage.sync()
+    stage.on_replica().modify(name="theirs-again")
+    report = stage.sync()
+    assert holds_of(report) == [("theirs-again", HoldKind.SURPLUS_COLLECTION, 40)]
+    assert stage.on_replica().count() == 20
+
+
+@pytest.mark.parametrize(("same", "held"), [(20, False), (19, True)])
+def test_half_of_the_sample_decides(stage: Stage, same: int, held: bool) -> None:
+    """A replica of which half is the same is an old copy; of less, another collection."""
+    stage.create(count=40)
+    docs: Any = stage.replica.create_collection(
+        "docs", embedding_function=None, configuration=index("cosine")
+    )
+    columns = ("embeddings", "documents", "metadatas", "uris")
+    source: Any = stage.primary.get_collection("docs", embedding_function=None)
+    got = source.get(include=list(columns))
+    docs.add(**{column: got[column] for column in ("ids", *columns)})
+    docs.update(ids=[f"r{n}" for n in range(same, 40)], metadatas=[{"n": -1}] * (40 - same))
+    report = stage.sync()
+    assert (report.exit_code == 6) is held
+    if not held:
+        assert report.counts.updated == 40 - same
+        stage.assert_identical()
+
+
+def test_an_empty_primary_takes_nothing_over(stage: Stage) -> None:
+    """Before its first records come, somebody else's collection is not made its own."""
+    docs = stage.create()
+    foreign(stage)
+    before = theirs(stage)
+    assert holds_of(stage.sync()) == [("docs", HoldKind.ADOPTION, 40)]
+    fill(docs, 30, dimension=4)
+    stage.sync()
+    assert theirs(stage) == before
+
+
+@pytest.mark.crewed
+def test_another_populated_replica_and_back(stage: Stage) -> None:
+    """The wrong server is left alone, and the right one gets only what changed meanwhile."""
+    docs = stage.create(count=60)
+    stage.sync()
+    with ChromaServer() as wrong:
+        client = client_of(wrong.url, stage.database)
+        other = client.create_collection(
+            "docs", embedding_function=None, configuration=index("cosine")
+        )
+        fill(other, 60, seed=5)
+        for _ in range(2):
+            report = stage.sync(REPLICA_URL=wrong.url)
+            assert report.exit_code == 6
+            assert report.identical_as_of is None
+            assert report.counts.applied == 0
+        close_client(client)
+    docs.update(ids=["r1"], metadatas=[{"n": -1}])
+    report = stage.sync()
+    assert (report.outcome, report.counts.applied, report.counts.read) == (Outcome.IDENTICAL, 1, 60)
+    stage.assert_identical()
+    stage.assert_quiet()
+
+
+def test_verify_repair_obeys_the_same_rule(stage: Stage) -> None:
+    """It mends by a full cycle, which writes nothing there and ends with exit code 6."""
+    stage.create(count=20)
+    foreign(stage)
+    before = theirs(stage)
+    report = stage.verify(repair=True)
+    assert report.exit_code == 6
+    assert theirs(stage) == before
+
+
+def test_a_crash_before_a_new_collection_is_remembered_heals(stage: Stage) -> None:
+    """It is empty, so whose it is does not matter: it is taken over and filled."""
+    stage.create(count=20)
+
+    def fail(point: str) -> None:
+        if point == faultpoints.AFTER_COLLECTION_CREATED:
+            raise StoreUnavailable("gone on purpose")
+
+    with faultpoints.injected(fail), pytest.raises(StoreUnavailable):
+        stage.sync()
+    assert stage.on_replica().count() == 0
+    assert stage.sync().outcome is Outcome.IDENTICAL
+    stage.assert_identical()
+    stage.assert_quiet()
+
+
+def test_a_lost_ledger_in_the_middle_of_a_copy_heals(stage: Stage) -> None:
+    """What is there already is the primary's, however little that is."""
+    stage.overrides["SYNC_CHUNK_SIZE"] = "10"
+    stage.create(count=100)
+
+    def fail(point: str) -> None:
+        if point == faultpoints.AFTER_COMPLETE:
+            raise StoreUnavailable("gone on purpose")
+
+    with faultpoints.injected(fail), pytest.raises(StoreUnavailable):
+        stage.sync()
+    forget_state(stage)
+    assert 0 < stage.on_replica().count() < 100
+    assert stage.sync().outcome is Outcome.IDENTICAL
+    stage.assert_identical()
+
+
+def test_a_lost_ledger_costs_no_question_when_the_primary_went_on(stage: Stage) -> None:
+    """Much changed and much is new: compared and written, because the replica has nothing more."""
+    docs = stage.create(count=100)
+    stage.sync()
+    forget_state(stage)
+    docs.update(ids=[f"r{n}" for n in range(20, 45)], metadatas=[{"n": -1}] * 25)
+    fill(docs, 30, start=100)
+    report = stage.sync()
+    assert (report.outcome, report.counts.inserted, report.counts.updated) == (
+        Outcome.IDENTICAL,
+        30,
+        25,
+    )
+    stage.assert_identical()
+
+
+def test_a_lost_ledger_asks_when_the_replica_may_have_gone_on(stage: Stage) -> None:
+    """It has records that the primary lacks, so what differs may be newer there, too."""
+    docs = stage.create(count=100)
+    stage.sync()
+    forget_state(stage)
+    docs.delete(ids=[f"r{n}" for n in range(20)])
+    docs.update(ids=[f"r{n}" for n in range(20, 45)], metadatas=[{"n": -1}] * 25)
+    fill(docs, 30, start=100)
+    (planned,) = stage.plan().collections
+    assert (planned.undecided, planned.create, planned.update) == (True, 30, 0)
+    for inserted in (30, 0):
+        report = stage.sync()
+        assert report.exit_code == 6
+        assert (report.counts.inserted, report.counts.updated) == (inserted, 0)
+        kinds = {hold.kind for hold in report.holds}
+        assert kinds >= {HoldKind.DIVERGED}
+    stage.approve("docs")
+    for _ in range(2):
+        report = stage.sync()
+    assert report.outcome is Outcome.IDENTICAL
+    stage.assert_identical()
+    stage.assert_quiet()

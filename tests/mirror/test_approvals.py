@@ -9,8 +9,8 @@ import pytest
 
 from chromasync.config.settings import DATABASE_FILE
 from chromasync.errors import ChromasyncError, SettingsError
-from chromasync.guard import UNCONFIRMED
 from chromasync.model import HoldKind
+from chromasync.plan.removals import UNCONFIRMED
 from chromasync.quiet import Quiet
 from chromasync.reports import Outcome
 from tests.support.stage import TENANT, Servers, Stage, drop, fill
@@ -48,8 +48,9 @@ def test_one_name_in_two_databases_approves_neither(stage: Stage, twin: Stage) -
     assert [hold.approved_count for hold in stage.status().holds] == [None, None]
     status = stage.command("status").stdout
     assert f"Held for {other}: deleting 6 records" in status
-    assert f"To let it through once: chromasync approve {other}\n" in status
-    approved = stage.command("approve", other)
+    digest = next(h.set_digest for h in stage.status().holds if h.full_name == other)[:8]
+    assert f"To let it through once: chromasync approve {other}@{digest}\n" in status
+    approved = stage.command("approve", f"{other}@{digest}")
     assert approved.returncode == 0
     assert f"Approved for {other}: deleting 6 records" in approved.stdout
     report = stage.sync()
@@ -59,16 +60,21 @@ def test_one_name_in_two_databases_approves_neither(stage: Stage, twin: Stage) -
     assert stage.on_replica("passages").count() == 8
 
 
-def test_a_collection_of_unknown_origin_is_told_apart_by_its_id(stage: Stage, twin: Stage) -> None:
-    """It has no full name of ours; beside one of the same name, its id is what is shown."""
+def test_a_collection_of_unknown_origin_is_told_apart_by_its_place(
+    stage: Stage, twin: Stage
+) -> None:
+    """Beside one of the same name its full name is what is shown; its id names it as well."""
     hold_deletes(stage)
     foreign = twin.replica.create_collection("passages", embedding_function=None)
     fill(foreign, 1)
     stage.sync()
     with pytest.raises(SettingsError, match="in 2 collections") as caught:
         stage.approve("passages")
-    assert str(foreign.id) in caught.value.hint
-    assert f"chromasync approve {foreign.id}\n" in stage.command("status").stdout
+    full_name = f"{TENANT}/{twin.database}/passages"
+    assert full_name in caught.value.hint
+    (held,) = (h for h in stage.status().holds if h.full_name == full_name)
+    shown = f"chromasync approve {full_name}@{held.set_digest[:8]}\n"
+    assert shown in stage.command("status").stdout
     (approved,) = stage.approve(str(foreign.id))
     assert approved.kind is HoldKind.SURPLUS_COLLECTION
     assert [hold.kind for hold in stage.sync().holds] == [HoldKind.DELETES]
@@ -102,15 +108,16 @@ def test_a_misspelt_name_is_told_from_an_ambiguous_one(stage: Stage, twin: Stage
 # ---- what passes by itself -------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_vanished_collection_says_that_the_next_cycle_drops_it(stage: Stage) -> None:
     """It asks for no approval that it does not wait for, and names what keeps the collection."""
-    for name in ("stays", "goes"):
+    for name in ("stays", "more", "goes"):
         stage.create(name, count=5)
     stage.sync()
     drop(stage.primary, "goes")
     ended = stage.command("sync")
     assert ended.returncode == 4
-    assert f"because {UNCONFIRMED}." in ended.stdout
+    assert f"because {UNCONFIRMED[HoldKind.DROP]}." in ended.stdout
     assert "SYNC_EXCLUDE=goes keeps it." in ended.stdout
     assert "chromasync approve" not in ended.stdout
     assert stage.sync().counts.deleted == 5
@@ -118,7 +125,7 @@ def test_a_vanished_collection_says_that_the_next_cycle_drops_it(stage: Stage) -
 
 def test_excluding_a_vanished_collection_keeps_it(stage: Stage) -> None:
     """As the output says: no cycle drops it, nothing is held, and nobody calls it different."""
-    for name in ("stays", "goes"):
+    for name in ("stays", "more", "goes"):
         stage.create(name, count=5)
     stage.sync()
     drop(stage.primary, "goes")
@@ -150,14 +157,44 @@ def warnings_of(stage: Stage, **overrides: str) -> list[tuple[str, ...]]:
         return [call(Quiet()).warnings for call in (app.sync, app.plan, app.verify)]
 
 
+def unmatched(name: str) -> str:
+    """What is said of a name that matches nothing."""
+    return (
+        f"SYNC_INCLUDE names {name!r}, and no collection of the primary has such a name; mind that "
+        "patterns are case-sensitive."
+    )
+
+
 def test_filters_that_leave_nothing_are_told(stage: Stage) -> None:
     """A misspelt name in SYNC_INCLUDE is no empty primary, and no silent success."""
     assert warnings_of(stage, SYNC_INCLUDE="dosc") == [()] * 3
     stage.create("docs", count=1)
     only = "SYNC_INCLUDE and SYNC_EXCLUDE leave out the only collection of the primary."
-    assert warnings_of(stage, SYNC_INCLUDE="dosc") == [(only,)] * 3
+    assert warnings_of(stage, SYNC_INCLUDE="dosc") == [(only, unmatched("dosc"))] * 3
     stage.create("users", count=1)
     both = "SYNC_INCLUDE and SYNC_EXCLUDE leave out all 2 collections of the primary."
     assert warnings_of(stage, SYNC_EXCLUDE="*") == [(both,)] * 3
     assert warnings_of(stage, SYNC_INCLUDE="docs") == [()] * 3
     assert f"Note: {both}\n" in stage.command("verify", SYNC_INCLUDE="dosc").stdout
+
+
+@pytest.mark.long
+def test_each_name_that_matches_nothing_is_told(stage: Stage) -> None:
+    """Beside names that match, too: by `sync`, `plan`, `verify`, `status` and `doctor`."""
+    for name in ("docs", "users"):
+        stage.create(name, count=1)
+    include = {"SYNC_INCLUDE": "docs,mial,user?,Users*"}
+    each = (unmatched("mial"), unmatched("Users*"))
+    assert warnings_of(stage, **include) == [each] * 3
+    for command, code in (("sync", 0), ("status", 0), ("doctor", 2)):
+        ended = stage.command(command, **include)
+        assert ended.returncode == code, ended.stdout
+        told = [
+            line for line in ended.stdout.splitlines() if "SYNC_INCLUDE" in line and "mial" in line
+        ]
+        assert any("names 'mial', and no collection" in line for line in told), ended.stdout
+        assert "names 'Users*'" in ended.stdout
+        assert "names 'docs'" not in ended.stdout
+    with stage.app(**include) as app:
+        wrong = [check for check in app.doctor().checks if not check.ok]
+    assert [check.name for check in wrong] == ["SYNC_INCLUDE"] * 2

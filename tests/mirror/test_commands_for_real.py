@@ -40,6 +40,12 @@ def held(stage: Stage) -> Any:
     stage.sync()
 
 
+def shown(stage: Stage) -> Any:
+    """Deletes that wait for an approval, and that a person has looked at."""
+    held(stage)
+    assert stage.command("status").returncode == 4
+
+
 def away(stage: Stage) -> Any:
     """A replica that was there, and is not behind its gateway now."""
     settled(stage)
@@ -58,13 +64,14 @@ CASES: list[tuple[str, Arrange, int, set[str]]] = [
     ("verify --repair", changed, 0, {"repaired"}),
     ("status", settled, 0, {"lag_seconds", "workers", "tasks", "holds"}),
     ("status", away, 0, {"collections"}),
-    ("approve docs", held, 0, {"approved"}),
+    ("approve docs", shown, 0, {"approved"}),
     ("approve --all", settled, 0, {"approved"}),
     ("approve docs", settled, 4, {"error"}),
     ("doctor", settled, 0, {"servers", "settings", "schema_version", "checks"}),
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("command", "arrange", "code", "fields"),
     CASES,
@@ -107,12 +114,17 @@ def test_each_server_gets_its_own_credentials(stage: Stage) -> None:
         "PRIMARY_TOKEN": "hush-one",
         "PRIMARY_HEADERS": '{"x-team": "hush-two"}',
         "REPLICA_TOKEN": "hush-three",
+        "REPLICA_BEARER": "hush-four",
     }
     ended = stage.command("sync", "--debug", **secrets)
     assert ended.returncode == 0, ended.stderr
     assert "hush" not in ended.stdout + ended.stderr
+    names = "x-chroma-token", "x-team", "Authorization"
     sent = [
-        {(r.headers.get("x-chroma-token"), r.headers.get("x-team")) for r in proxy.requests[start:]}
+        {tuple(map(r.headers.get, names)) for r in proxy.requests[start:]}
         for proxy, start in zip(proxies, before, strict=True)
     ]
-    assert sent == [{("hush-one", "hush-two")}, {("hush-three", None)}]
+    assert sent == [
+        {("hush-one", "hush-two", None)},
+        {("hush-three", None, "Bearer hush-four")},
+    ]

@@ -39,6 +39,7 @@ def sync_by_one_change(stage: Stage) -> None:
     assert stage.verify().exit_code == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("word", ["legacy", "unknown"])
 def test_an_embedding_function_that_is_taken_back(
     stage: Stage, on_primary: Rest, on_replica: Rest, word: str
@@ -77,6 +78,7 @@ def test_a_changed_batch_size_of_the_index(
     assert (index_of(on_replica)["batch_size"], index_of(on_replica)["ef_search"]) == (77, 20)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("tenant", ["über mieter", "a/b c", "T%20T", "new\nline", "x?y#z"])
 def test_a_tenant_of_any_name(stage: Stage, tenant: str) -> None:
     """Chroma lets a tenant be named at will; paths stay whole, and the replica's is made alike."""

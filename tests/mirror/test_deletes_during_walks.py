@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from chromasync.cycle import census
+from chromasync.ledger import paging
 from chromasync.reports import Outcome
 from chromasync.testing.proxy import Fault, Request
 from tests.support.stage import Stage, vectors
@@ -15,7 +15,7 @@ from tests.support.stage import Stage, vectors
 
 @pytest.fixture(autouse=True)
 def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(census, "PAGE_IDS", 100)
+    monkeypatch.setattr(paging, "PAGE_IDS", 100)
 
 
 def before_second_page(stage: Stage, act: Callable[[], object]) -> None:
@@ -31,6 +31,7 @@ def before_second_page(stage: Stage, act: Callable[[], object]) -> None:
     stage.servers.primary_proxy.fault = look
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("gone", [1, 16, 40])
 def test_a_first_copy_misses_nothing(stage: Stage, gone: int) -> None:
     """A cycle that calls itself identical has seen what slipped to the page before."""

@@ -7,6 +7,7 @@ import pytest
 from tests.support.stage import Stage, fill
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [0, 1, 2500])
 @pytest.mark.parametrize("space", ["cosine", "l2", "ip"])
 def test_a_collection_of_any_size_becomes_identical(stage: Stage, space: str, count: int) -> None:

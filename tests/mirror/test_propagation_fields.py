@@ -115,6 +115,7 @@ CASES: dict[str, Case] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("space", "chunk_size"), [("cosine", "1000"), ("cosine", "5"), ("l2", "5"), ("ip", "1000")]
 )
@@ -155,6 +156,7 @@ def sent(writes: Writes, space: str) -> dict[str, Sent]:
     return found
 
 
+@pytest.mark.long
 def test_a_field_changed_everywhere_is_the_only_column_sent(stage: Stage, on_primary: Rest) -> None:
     """Changed payloads cost no embedding, changed embeddings no payload."""
     stage.create(count=300, space="l2")
@@ -192,6 +194,7 @@ def test_a_payload_change_costs_a_small_part_of_a_copy(stage: Stage) -> None:
     stage.assert_quiet()
 
 
+@pytest.mark.long
 def test_a_document_becomes_null_and_comes_back(stage: Stage, on_primary: Rest) -> None:
     """Null, empty and text are three states, each reached from each other in one cycle."""
     stage.create(space="l2")
@@ -206,6 +209,7 @@ def test_a_document_becomes_null_and_comes_back(stage: Stage, on_primary: Rest) 
         stage.assert_quiet()
 
 
+@pytest.mark.long
 def test_many_changes_between_two_cycles_arrive_as_one(stage: Stage, on_primary: Rest) -> None:
     """Only the last state counts: what changed and changed back costs nothing."""
     stage.create(count=10)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from chromasync.model import HoldKind
 from tests.support.rest import Record, Rest
 from tests.support.stage import Stage, fill, vectors
 from tests.support.writes import watched
@@ -34,15 +35,19 @@ def names(numbers: range) -> list[str]:
     return [f"r{n}" for n in numbers]
 
 
+@pytest.mark.long
 def test_from_none_to_one_record_and_back(stage: Stage) -> None:
-    """A collection's first record arrives, its last one leaves, again and again."""
-    stage.create("other", count=3)
+    """A collection's first record arrives, its last one leaves when confirmed, again and again."""
+    for name in ("other", "more", "most"):
+        stage.create(name, count=3)
     docs = stage.create(space="l2")
     stage.sync_and_judge()
     for _ in range(2):
         fill(docs, 1)
         assert stage.sync_and_judge().counts.inserted == 1
         docs.delete(ids=["r0"])
+        (hold,) = stage.sync().holds
+        assert (hold.kind, hold.count, hold.unconfirmed) == (HoldKind.DELETES, 1, True)
         assert stage.sync_and_judge().counts.deleted == 1
     assert stage.on_replica().count() == 0
 
@@ -60,6 +65,7 @@ def test_records_with_nothing_but_an_embedding(stage: Stage, on_primary: Rest) -
     assert columns == [[None] * 150] * 3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [48, 50])
 def test_records_around_the_end_of_a_chunk(stage: Stage, count: int) -> None:
     """New records are copied once each, wherever a chunk ends; deleted ones leave any place."""
@@ -78,6 +84,7 @@ def test_records_around_the_end_of_a_chunk(stage: Stage, count: int) -> None:
     assert writes.actions == {"delete": 4}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("space", "leaving"), [("l2", "some"), ("cosine", "some"), ("l2", "chunk"), ("cosine", "all")]
 )
@@ -130,6 +137,7 @@ def test_records_that_come_back_changed_send_the_change(stage: Stage, on_primary
     stage.assert_quiet()
 
 
+@pytest.mark.long
 def test_more_records_than_one_write_takes(stage: Stage, on_primary: Rest) -> None:
     """More than 5,461 records, in the largest chunks, are written in parts the server takes."""
     count = MOST_RECORDS + 139
@@ -149,6 +157,7 @@ def test_more_records_than_one_write_takes(stage: Stage, on_primary: Rest) -> No
     stage.assert_quiet()
 
 
+@pytest.mark.long
 def test_more_records_than_one_statement_takes(stage: Stage) -> None:
     """Beyond 32,766 records, a few changes anywhere still cost only themselves."""
     count = MOST_VARIABLES + 234

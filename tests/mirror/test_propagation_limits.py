@@ -116,6 +116,7 @@ def large(own_servers: Servers, tmp_path: Path) -> Iterator[Stage]:
     assert own_servers.primary_proxy.writes() == []
 
 
+@pytest.mark.long
 def test_documents_near_the_largest_body(large: Stage) -> None:
     """A document that just fits, some that share requests, and later only what changed of them."""
     stage = large
@@ -155,6 +156,7 @@ def test_a_small_replica_gets_small_bodies(small: Stage) -> None:
     assert small.sync_and_judge().counts.updated == 12
 
 
+@pytest.mark.long
 def test_a_record_too_large_for_the_replica_is_set_aside(small: Stage) -> None:
     """It is named with its reason, does not loop, and goes through once it is small enough."""
     docs = small.create(space="l2", count=30)
@@ -176,6 +178,7 @@ def test_a_record_too_large_for_the_replica_is_set_aside(small: Stage) -> None:
 # ---- a record that the replica refuses -------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_refused_record_is_set_aside_and_the_rest_goes_through(stage: Stage) -> None:
     """Its reason is kept, it is not sent again while unchanged, and tried again when it changes."""
     docs = stage.create(space="l2", count=60)
@@ -226,6 +229,7 @@ def undone(docs: Collection) -> None:
     docs.update(ids=["r7"], metadatas=[{"n": 7}])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way_out", [gone, undone])
 def test_a_record_leaves_the_quarantine_with_its_cause(
     stage: Stage, way_out: Callable[[Collection], None]
@@ -246,6 +250,7 @@ def test_a_record_leaves_the_quarantine_with_its_cause(
 # ---- a record that the primary cannot give ---------------------------------------------------
 
 
+@pytest.mark.long
 def test_one_lost_vector_is_found_and_named(stage: Stage) -> None:
     """A page that fails because of one record is read in halves; the record comes back healed."""
     docs = stage.create(space="l2", count=16)
@@ -267,6 +272,7 @@ def test_one_lost_vector_is_found_and_named(stage: Stage) -> None:
     stage.assert_quiet()
 
 
+@pytest.mark.long
 def test_a_vector_that_is_lost_later_stays_on_the_replica(stage: Stage) -> None:
     """The replica may be the only one that still has it: it is kept, and said to be so."""
     docs = stage.create(space="l2", count=16)
@@ -283,6 +289,7 @@ def test_a_vector_that_is_lost_later_stays_on_the_replica(stage: Stage) -> None:
     stage.assert_quiet()
 
 
+@pytest.mark.long
 def test_a_vector_beyond_what_a_cosine_index_keeps_is_named(stage: Stage, on_primary: Rest) -> None:
     """Chroma answers with nulls for a vector whose length it could not hold."""
     stage.create(space="cosine", count=20)
@@ -297,6 +304,7 @@ def test_a_vector_beyond_what_a_cosine_index_keeps_is_named(stage: Stage, on_pri
     assert aside(stage.sync_and_judge()) == {}
 
 
+@pytest.mark.long
 def test_a_primary_that_lost_its_index_files_gives_what_it_has(
     servers: Servers, tmp_path: Path
 ) -> None:

@@ -63,6 +63,7 @@ def pairs(values: list[Any]) -> dict[str, tuple[Any, Any]]:
     return {f"{a!r} to {b!r}": (a, b) for a, b in itertools.permutations(values, 2)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("chosen", [ALIKE, FALSY], ids=["alike", "falsy"])
 def test_a_value_changes_its_type(stage: Stage, on_primary: Rest, chosen: list[Any]) -> None:
     """1, 1.0, "1" and true are four values, each changing into each in one cycle."""

@@ -60,6 +60,7 @@ def ids(first: int, count: int) -> list[str]:
     return [f"r{n}" for n in range(first, first + count)]
 
 
+@pytest.mark.long
 def test_quotas_on_both_sides_are_kept_to(stage: Stage) -> None:
     """A copy, changes and deletes go through in parts, each learned by a process of its own."""
     stage.overrides["SYNC_MAX_DELETE"] = "1000"
@@ -76,13 +77,18 @@ def test_quotas_on_both_sides_are_kept_to(stage: Stage) -> None:
     assert stage.plan().exit_code == 0
 
 
+@pytest.mark.long
 def test_a_collection_larger_than_the_quota_is_dropped(stage: Stage) -> None:
-    """Its records are deleted first, in parts that the replica takes."""
-    stage.create("other", count=2)
+    """Approved, it goes; its records are deleted first, in parts that the replica takes."""
+    for name in ("other", "more"):
+        stage.create(name, count=2)
     stage.create(count=700)
     stage.sync()
     drop(stage.primary, "docs")
     stage.sync()
+    (hold,) = stage.sync().holds
+    assert hold.reason == "700 deletes are more than the limit of 100 for this collection"
+    stage.approve("docs")
     limit_records(stage)
     report = stage.sync()
     assert (report.outcome, report.counts.deleted) == (Outcome.IDENTICAL, 700)
@@ -98,35 +104,46 @@ def test_deletes_of_long_ids_keep_to_the_largest_body(stage: Stage) -> None:
     names = [f"{n}-{'long' * 250}" for n in range(90)]
     docs = stage.create()
     docs.add(ids=names, embeddings=vectors(90, 2))
-    fill(stage.create("other"), 2)
+    for name in ("other", "more"):
+        stage.create(name, count=2)
+    stage.sync()
+    fill(stage.primary.get_collection("other", embedding_function=None), 1, start=2)
     stage.sync()
     docs.delete(ids=names)
     stage.servers.replica_proxy.fault = fault
+    (hold,) = stage.sync().holds
+    assert (hold.kind, hold.count, hold.unconfirmed) == (HoldKind.DELETES, 90, True)
     assert stage.sync_and_judge().counts.deleted == 90
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("approved", [False, True])
 def test_a_drop_that_is_refused_stops_nothing_else(stage: Stage, approved: bool) -> None:
     """The others are identical all the same, an approval is kept, and the next cycle tries."""
-    names = ["goes", "went", "stays"] if approved else ["goes", "stays"]
-    made = {name: stage.create(name, count=6) for name in names}
+    gone = ["goes", "went"] if approved else ["goes"]
+    kept = ["left", "stays"]
+    made = {name: stage.create(name, count=6) for name in [*gone, *kept]}
     stage.sync()
-    for name in names[:-1]:
+    for name in gone:
         drop(stage.primary, name)
-    assert stage.sync().outcome is Outcome.HELD
+    holds = stage.sync().holds
+    assert [(h.collection_name, h.unconfirmed) for h in holds] == [(n, not approved) for n in gone]
     if approved:
+        assert holds[0].reason == "2 of 4 collections are gone or empty at once"
         stage.approve()
     refuse_drops(stage)
     made["stays"].update(ids=["r1"], metadatas=[{"n": -1}])
     report = stage.sync()
     assert (report.outcome, report.counts.updated) == (Outcome.FAILED, 1)
     states = {c.name: c.status for c in report.collections}
-    assert states == dict.fromkeys(names, MirrorStatus.ERROR) | {"stays": MirrorStatus.IDENTICAL}
-    kept = {h.kind: h.approved_count is not None for h in stage.status().holds}
-    assert kept == {HoldKind.DROP: approved}
+    wanted = dict.fromkeys(gone, MirrorStatus.ERROR) | dict.fromkeys(kept, MirrorStatus.IDENTICAL)
+    assert states == wanted
+    approvals = {h.kind: h.approved_count is not None for h in stage.status().holds}
+    assert approvals == {HoldKind.DROP: approved}
     stage.servers.replica_proxy.fault = None
-    assert stage.sync().outcome is Outcome.IDENTICAL
-    assert [c.name for c in stage.replica.list_collections()] == ["stays"]
+    report = stage.sync()
+    assert report.outcome is Outcome.IDENTICAL, report.holds
+    assert sorted(c.name for c in stage.replica.list_collections()) == kept
     stage.assert_identical()
     stage.assert_quiet()
 
@@ -152,9 +169,12 @@ def test_a_refused_rename_stops_nothing_else(stage: Stage) -> None:
 def test_an_old_collection_keeps_its_name_while_the_new_one_is_refused_it(stage: Stage) -> None:
     """Neither is without a name that people know, and nothing is dropped."""
     stage.create(count=30)
+    stage.create("other", count=2)
     stage.sync()
     drop(stage.primary, "docs")
     stage.create(count=7, space="l2")
+    (hold,) = stage.sync().holds
+    assert (hold.kind, hold.count, hold.unconfirmed) == (HoldKind.REPLACE, 23, True)
     old_id = str(stage.on_replica("docs").id)
     refused: list[str] = []
 

@@ -18,7 +18,7 @@ from chromasync.chroma import ChromaWriter
 from chromasync.chroma.client import Connection
 from chromasync.config import Settings, load_settings
 from chromasync.definition import without_sparse_indexes
-from chromasync.model import Collection, Definition, MirrorStatus, Records, Side
+from chromasync.model import MARKS_DATABASE, Collection, Definition, MirrorStatus, Records, Side
 from chromasync.ports import Writer
 from chromasync.quiet import Quiet
 from chromasync.reports import CycleReport, Outcome
@@ -49,8 +49,10 @@ class SingleNode(FakeServer):
     """A replica in memory that holds what the transport gets into a single-node server."""
 
     def create_collection(self, definition: Definition) -> Collection:
-        """See `ports.Writer`; the sparse index is off."""
-        assert definition.schema is not None
+        """See `ports.Writer`; the sparse index is off, and the mark's collection has no schema."""
+        if definition.schema is None:
+            assert definition.database == MARKS_DATABASE
+            return super().create_collection(definition)
         reduced = without_sparse_indexes(definition.schema)
         return super().create_collection(replace(definition, schema=reduced))
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from chromasync.cycle.probe import SAMPLE
 from chromasync.ledger.plan import choose_scrubs, reread_cycles
 from chromasync.model import ChunkHead
 from chromasync.reports import CycleReport, Outcome
@@ -41,6 +42,8 @@ class Watch:
             for request in self.proxy.requests[self.seen :]
             if request.path.endswith("/get")
         ]
+        # a few records are read to ask the index with their vectors
+        bodies = [body for body in bodies if len(body.get("ids") or ()) not in range(1, SAMPLE + 1)]
         assert all(body.get("ids") or body["include"] == [] for body in bodies)
         return {record_id for body in bodies for record_id in body.get("ids") or ()}
 
@@ -67,6 +70,7 @@ def test_everything_is_read_each_cycle_while_it_fits(stage: Stage, watch: Watch)
     stage.assert_identical()
 
 
+@pytest.mark.long
 def test_without_a_budget_a_quiet_cycle_only_walks(stage: Stage, watch: Watch) -> None:
     """No record is read, yet what is added and deleted is found."""
     stage.overrides |= {"SYNC_SCRUB_BUDGET": "0", "SYNC_CHUNK_SIZE": "20"}
@@ -83,6 +87,7 @@ def test_without_a_budget_a_quiet_cycle_only_walks(stage: Stage, watch: Watch) -
     stage.assert_identical()
 
 
+@pytest.mark.long
 def test_a_chunk_that_changed_is_read_again_in_the_next_cycle(stage: Stage, watch: Watch) -> None:
     """A read that raced a write may have been torn; after a clean read it rests."""
     stage.overrides |= {"SYNC_SCRUB_BUDGET": "0", "SYNC_CHUNK_SIZE": "20"}
@@ -98,6 +103,7 @@ def test_a_chunk_that_changed_is_read_again_in_the_next_cycle(stage: Stage, watc
     assert watch.sync() == set()
 
 
+@pytest.mark.long
 def test_a_tiny_budget_reads_the_oldest_first_and_everything_in_time(
     stage: Stage, watch: Watch
 ) -> None:
@@ -147,6 +153,7 @@ def test_every_chunk_is_read_within_the_promised_cycles(seed: int) -> None:
     assert reread_cycles(heads.values(), 0) == math.inf
 
 
+@pytest.mark.long
 def test_identical_as_of_moves_with_the_oldest_read_and_never_back(
     stage: Stage, watch: Watch
 ) -> None:
@@ -208,6 +215,7 @@ def test_a_held_cycle_does_not_move_identical_as_of(stage: Stage, watch: Watch) 
     assert moved > as_of
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sizes", [(30, 10, 50), (10, 1000)])
 def test_another_chunk_size_copies_nothing_again(stage: Stage, sizes: tuple[int, ...]) -> None:
     """What is in the ledger keeps its chunks; only what is new is cut anew."""

@@ -7,6 +7,7 @@ from contextlib import closing
 import pytest
 
 from chromasync.app import NOBODY_WORKS
+from chromasync.cli.freshness import NEVER_REREAD
 from chromasync.errors import AccessRefused
 from chromasync.model import CycleStatus, WorkerStatus
 from chromasync.quiet import Quiet
@@ -62,6 +63,49 @@ def test_processes_that_were_killed_are_dead_in_the_status(stage: Stage) -> None
     assert "Worker killed is dead" in told
     assert "is active" not in told
     assert "Cycle 2 was not finished" in told
+
+
+# ---- how fresh it is --------------------------------------------------------------------------
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("days", "words"),
+    [(7, "Out of date: the newest completed cycle began 7 d ago"), (-7, "A clock has jumped")],
+)
+def test_a_service_that_died_is_not_well_for_ever(stage: Stage, days: int, words: str) -> None:
+    """A week after its last cycle the status is not 0; nor if that was next week, by a clock."""
+    stage.create(count=5)
+    stage.sync()
+    assert stage.command("status", "-q").returncode == 0
+    with stage.state() as state:
+        moved = days * 86_400
+        state.execute(
+            f"UPDATE sync_cycles SET started_at = started_at - {moved}, "
+            f"finished_at = finished_at - {moved}"
+        )
+    ended = stage.command("status")
+    assert ended.returncode == 1
+    assert words in ended.stdout.splitlines()[0]
+    assert stage.command("status", "-q", SYNC_ALERT_LAG="2678400").returncode == (days < 0)
+    stage.sync()
+    assert stage.command("status", "-q").returncode == 0
+
+
+@pytest.mark.long
+def test_without_a_budget_nobody_is_told_that_changes_are_read(stage: Stage) -> None:
+    """`sync` and `status` say that records are never read again; the instant is the last read's."""
+    stage.overrides["SYNC_SCRUB_BUDGET"] = "0"
+    stage.create(count=5)
+    for _ in range(3):
+        last_read_at = stage.sync().identical_as_of
+    report = stage.sync()
+    assert (report.counts.read, report.identical_as_of) == (0, last_read_at)
+    told = stage.command("sync").stdout
+    assert f"{NEVER_REREAD}\n" in told
+    assert "0 records read" in told
+    assert ", when the oldest record was last read: 5 records in 1 collection." in told
+    assert f"{NEVER_REREAD}\n" in stage.command("status").stdout
 
 
 # ---- nobody to do the work -------------------------------------------------------------------

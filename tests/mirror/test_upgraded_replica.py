@@ -11,11 +11,12 @@ from chromasync.localserver import ChromaServer
 from chromasync.reports import Outcome
 from chromasync.testing.proxy import RecordingProxy
 from tests.compat_servers import command
-from tests.mirror.test_versions import DATABASE, Pair, fill
+from tests.mirror.test_versions import Pair, fill
 from tests.support.rest import Rest
 from tests.support.stage import Servers
 from tests.support.writes import watched
 
+DATABASE = "upgraded"
 LISTS = [{"tags": ["a", "b"]}, {"n": [1, 2]}]
 
 
@@ -37,7 +38,8 @@ def test_lists_arrive_after_an_upgrade_in_place(tmp_path: Path, budget: str) -> 
             port = int(old.url.rpartition(":")[2])
             second = stack.enter_context(RecordingProxy(old.url))
             right = stack.enter_context(Rest(old.url, DATABASE))
-            stage = Pair(Servers(primary, old, proxy, second), tmp_path / "state", left, right)
+            servers = Servers(primary, old, proxy, second)
+            stage = Pair(servers, tmp_path / "state", left, right, DATABASE)
             stage.overrides["SYNC_SCRUB_BUDGET"] = budget
             stage.cycle(Outcome.LIMITED, without_lists=True)
         stack.enter_context(ChromaServer(folder, port=port))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from chromasync.ledger.digest import payload_digests
-from chromasync.model import Records
+from chromasync.model import HoldKind, Records
 from chromasync.reports import Outcome, Sigil, VerifiedCollection, VerifyReport
 from chromasync.testing.proxy import Fault, RecordingProxy, Request
 from tests.support.stage import TENANT, Stage, fill, vectors
@@ -63,6 +63,7 @@ def lists_ids(request: Request) -> bool:
 # ---- what it finds ---------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("space", ["cosine", "l2", "ip"])
 def test_an_identical_pair_is_the_same(stage: Stage, space: str) -> None:
     """All records of all collections, with exit code 0, and no write."""
@@ -140,6 +141,7 @@ def test_definitions_and_whole_collections_are_compared(stage: Stage, docs: Any)
     }
 
 
+@pytest.mark.long
 def test_the_command_tells_and_ends_as_documented(stage: Stage, docs: Any) -> None:
     """One line per finding with its sigil; 1 when different, 0 after the repair."""
     stage.on_replica().delete(ids=["r7"])
@@ -179,7 +181,7 @@ def test_a_sample_compares_its_share(stage: Stage) -> None:
 
 
 def test_a_repair_mends_everything_and_says_so(stage: Stage, docs: Any) -> None:
-    """Missing, extra and changed records, at once; without differences nothing is repaired."""
+    """Missing and changed records at once, extra ones when approved; without any, nothing."""
     assert not stage.verify(repair=True).repaired
     replica = stage.on_replica()
     replica.delete(ids=["r0", "r1"])
@@ -187,11 +189,18 @@ def test_a_repair_mends_everything_and_says_so(stage: Stage, docs: Any) -> None:
     replica.update(ids=["r9"], metadatas=[{"n": None, "more": 1}])
     report = stage.verify(repair=True)
     assert report.repaired
+    assert (report.different, report.exit_code, the(report).same) == (2, 4, 40)
+    assert (the(report).missing, the(report).changed, the(report).extra) == (0, 0, 2)
+    assert [(h.kind, h.count) for h in stage.status().holds] == [(HoldKind.SURPLUS, 2)]
+    stage.approve("docs")
+    report = stage.verify(repair=True)
+    assert report.repaired
     assert (report.different, report.exit_code, the(report).same) == (0, 0, 40)
     stage.assert_identical()
     stage.assert_quiet()
 
 
+@pytest.mark.long
 def test_a_repair_goes_through_the_guards(stage: Stage, docs: Any) -> None:
     """Surplus beyond the limit stays, is reported as different, and waits for an approval."""
     stage.overrides["SYNC_MAX_DELETE"] = "1"
@@ -211,6 +220,7 @@ def test_a_repair_goes_through_the_guards(stage: Stage, docs: Any) -> None:
     assert stage.verify().different == 0
 
 
+@pytest.mark.long
 def test_a_ledger_that_lies_is_found_out(stage: Stage, docs: Any) -> None:
     """It claims that the replica got a change which it never got: no cycle sees it, verify does."""
     docs.update(ids=["r7"], metadatas=[{"n": -7}])
@@ -308,5 +318,10 @@ def test_random_damage_is_found_whole(stage: Stage) -> None:
     found = the(stage.verify())
     assert (found.missing, found.changed, found.extra) == (25, 35, 17)
     assert found.same == 240
+    report = stage.sync(full=True)
+    assert [(h.kind, h.count) for h in report.holds] == [(HoldKind.SURPLUS, 17)]
+    found = the(stage.verify())
+    assert (found.missing, found.changed, found.extra, found.same) == (0, 0, 17, 300)
+    stage.approve("docs")
     assert stage.sync(full=True).outcome is Outcome.IDENTICAL
     assert stage.verify().exit_code == 0

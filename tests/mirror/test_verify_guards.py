@@ -9,6 +9,7 @@ import pytest
 from tests.support.stage import Stage
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", [(), ("--sample", "50"), ("--repair",)])
 def test_a_server_is_not_compared_with_itself(stage: Stage, options: tuple[str, ...]) -> None:
     """Both URLs lead to one server: it would be identical to itself, so verify says why not."""

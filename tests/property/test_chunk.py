@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chromasync.ledger.digest import embedding_digests, payload_digests
+from chromasync.ledger.digest import at, embedding_digests, payload_digests, replica_digests
+from chromasync.ledger.plan import extended
 from chromasync.model import (
     DIGEST_BYTES,
     UNKNOWN_DIGEST,
@@ -55,11 +56,25 @@ class World:
         head = chunk_of(IDS, chunk_id=7, suspect=suspect).head
         self.chunk = Chunk(head, list(IDS), b"".join(embedding), b"".join(payload))
 
-    def reconcile(self, *, check: bool = False) -> ChunkResult:
-        task = Task(1, 1, COLLECTION, "docs", 7, check, 0, NOON)
+    def reconcile(self, *, check: bool = False, hold: bool = False) -> ChunkResult:
+        task = Task(1, 1, COLLECTION, "docs", 7, check, 0, NOON, hold_foreign=hold)
         result = self.reconciler.reconcile(self.pair, self.chunk, task, lambda: 60.0, {})
         self.chunk = result.chunk
         return result
+
+    def held(self) -> dict[str, bytes]:
+        """What the replica holds, by id: a digest of everything in the record."""
+        now = self.replica.contents(self.pair.replica)
+        digests = replica_digests(now)
+        return {i: at(digests, row) for row, i in enumerate(now.ids)}
+
+    def write_on_replica(self, records: Records, lost: set[str]) -> set[str]:
+        """Let others put these records there and take those away; which ones that changed."""
+        before = self.held()
+        self.replica.put(self.pair.replica, records)
+        self.replica.remove(self.pair.replica, lost & self.held().keys())
+        after = self.held()
+        return {i for i in IDS if before.get(i) != after.get(i)}
 
     def different(self, ids: set[str]) -> dict[str, object]:
         """How the replica differs from the primary in these records, all of which it must have."""
@@ -129,6 +144,47 @@ def test_a_trusted_chunk_becomes_equal_when_the_ledger_is_true(
     before = len(world.replica.calls)
     assert world.reconcile().counts == OpCounts(read=len(on_primary))
     assert len(world.replica.calls) == before
+
+
+@examples(200)
+@given(
+    held=st.tuples(contents(IDS), contents(IDS), contents(IDS)),
+    where=st.tuples(some, some, some, some),
+    remembers=st.booleans(),
+    check=st.booleans(),
+)
+def test_what_others_wrote_is_never_changed_until_it_may_be(
+    held: tuple[Records, Records, Records],
+    where: tuple[set[str], set[str], set[str], set[str]],
+    remembers: bool,
+    check: bool,
+) -> None:
+    """Held, every foreign record stays as it is, all others become equal; later, all do."""
+    old, new, theirs = held
+    in_ledger, on_primary, edited, lost = where
+    known = part(old, in_ledger)
+    world = World(known, known, known, suspect=False)
+    if remembers:
+        world.reconcile(check=True)
+        world.chunk = extended(world.chunk, [i for i in IDS if i not in in_ledger], {})
+    world.primary.put(world.pair.primary, part(new, on_primary))
+    world.primary.remove(world.pair.primary, in_ledger - on_primary)
+    foreign = world.write_on_replica(part(theirs, edited), lost)
+    before = world.held()
+    result = world.reconcile(check=check, hold=True)
+    after = world.held()
+    assert {i: after.get(i) for i in foreign} == {i: before.get(i) for i in foreign}
+    assert set(result.foreign) <= foreign
+    assert world.different(on_primary - foreign) == {}
+    assert set(result.gone).isdisjoint(result.foreign)
+    if check:
+        assert world.different(on_primary).keys() == set(result.foreign) & on_primary
+    again = world.reconcile(hold=True)
+    assert set(result.foreign) <= set(again.foreign) <= foreign
+    assert world.held() == after
+    world.reconcile(check=check)
+    looked_at = on_primary if check or result.foreign else on_primary - foreign
+    assert world.different(looked_at) == {}
 
 
 @examples(100)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from unittest.mock import patch
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -167,3 +168,17 @@ def test_a_set_walk_in_the_ledger_s_order_calls_it_ordered(ledger: Ledger, at: l
     walk = SetWalk(paged(ledger.ids, at), ledger.heads, ledger.load)
     assert handed_out(walk) == []
     assert walk.ordered
+
+
+@pytest.mark.parametrize("stream", [["a", "c", "e"], ["c", "e"], ["e"]])
+def test_a_merge_that_meets_an_id_twice_leaves_it_to_the_set_walk(stream: list[str]) -> None:
+    """The id is missing in one chunk, and the other one is not whole either."""
+    ledger = Ledger([["a", "b"], ["c", "d", "b"], ["e"]])
+    walk = MergeWalk([stream], ledger.heads, ledger.load)
+    with pytest.raises(Disordered):
+        handed_out(walk)
+    mend = SetWalk([stream], ledger.heads, ledger.load)
+    assert handed_out(mend) == []
+    assert mend.repeated == {2: [2]}
+    gone = sorted(set(ledger.ids) - set(stream))
+    assert sorted(i for ids in mend.missing.values() for i in ids) == gone

@@ -16,7 +16,8 @@ import psutil
 from chromasync.model import Side
 from tests.support.stage import ROOT, Stage
 
-PATIENCE = 60.0
+PATIENCE = 150.0
+"""Longer than the self-test waits by itself, so that it says what it waited for."""
 COMMAND = ("-m", "chromasync", "selftest")
 SCRIPT = (str(ROOT / "test_distributed_sync.py"),)
 FAILED = "❌ DISTRIBUTED SYNC TEST FAILED"

@@ -45,6 +45,7 @@ main()
 """The command, where the `demo` extra is not installed."""
 
 
+@pytest.mark.long
 def test_foreign_collections_and_their_state_stay_as_they_are(stage: Stage, scratch: Path) -> None:
     """It passes beside other collections, which stay as they were, and without `chromadb`."""
     stage.create("docs", count=60)
@@ -67,6 +68,7 @@ def test_foreign_collections_and_their_state_stay_as_they_are(stage: Stage, scra
     stage.sync_and_judge()
 
 
+@pytest.mark.long
 def test_a_record_that_is_missing_on_the_replica_is_told(stage: Stage, scratch: Path) -> None:
     """All three readings find what differs, in sentences, and the exit code is 1."""
     result = run(scratch, "-c", SPOILED, "selftest", **configured(stage))
@@ -92,6 +94,7 @@ def busy(request: Request) -> Fault | None:
     return Answer(503, b'{"error":"Busy","message":"later"}') if is_record else None
 
 
+@pytest.mark.long
 def test_a_replica_that_refuses_writes_ends_it(stage: Stage, scratch: Path) -> None:
     """What ends the coordinator ends the self-test, with its reason and exit code 4."""
     stage.servers.replica_proxy.fault = refuse_writes
@@ -105,6 +108,7 @@ def test_a_replica_that_refuses_writes_ends_it(stage: Stage, scratch: Path) -> N
     assert_nothing_left(stage, scratch)
 
 
+@pytest.mark.long
 def test_a_replica_that_takes_nothing_for_now_times_out(stage: Stage, scratch: Path) -> None:
     """When nothing arrives in time, the exit code is 3 and the last sentence says what to try."""
     stage.servers.replica_proxy.fault = busy
@@ -117,6 +121,7 @@ def test_a_replica_that_takes_nothing_for_now_times_out(stage: Stage, scratch: P
     assert_nothing_left(stage, scratch)
 
 
+@pytest.mark.long
 def test_an_interrupted_self_test_cleans_up(stage: Stage, scratch: Path) -> None:
     """Ctrl-C in the middle ends the processes and takes the collections away."""
     with running(scratch, *COMMAND, **configured(stage)) as process:

@@ -37,6 +37,7 @@ def fleet(stage: Stage) -> Iterator[Fleet]:
     fleet.close()
 
 
+@pytest.mark.long
 def test_beside_a_running_coordinator_two_workers_join_it(
     stage: Stage, fleet: Fleet, scratch: Path
 ) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from chromasync.chroma import ChromaReader, ChromaWriter, Connection, endpoint
+from chromasync.chroma import ChromaReader, ChromaWriter, Connection
+from chromasync.chroma import reader as reading
 from chromasync.errors import TooLarge
 from chromasync.localserver import ChromaServer
 from chromasync.model import Collection, Definition, Records, Side
@@ -29,7 +30,7 @@ def test_large_answers_are_split_down_to_single_records(
     replica_server: ChromaServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Records that do not fit into one answer together are read in smaller parts, one at least."""
-    monkeypatch.setattr(endpoint, "MOST_ANSWER_BYTES", 50_000)
+    monkeypatch.setattr(reading, "MOST_ANSWER_BYTES", 50_000)
     texts: list[str | None] = ["x" * size for size in (10, 20_000, 20_000, 20_000, 90_000)]
     ids = [f"r{n}" for n in range(len(texts))]
     records = Records(
@@ -62,7 +63,7 @@ def proxy(replica_server: ChromaServer, make_proxy: ProxyMaker) -> RecordingProx
 @pytest.fixture
 def reader(proxy: RecordingProxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChromaReader]:
     """A reader behind the proxy, with a small limit."""
-    monkeypatch.setattr(endpoint, "MOST_ANSWER_BYTES", LIMIT)
+    monkeypatch.setattr(reading, "MOST_ANSWER_BYTES", LIMIT)
     with ChromaReader(Connection(Side.PRIMARY, proxy.url)) as reader:
         yield reader
 

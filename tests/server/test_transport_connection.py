@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from chromasync.chroma import ChromaReader, Connection
-from chromasync.errors import ServerUnreachable, SettingsError
+from chromasync.errors import Retry, ServerUnreachable, SettingsError, UntrustedCertificate
 from chromasync.localserver import ChromaServer, LocalServerError, free_port
 from chromasync.model import Side
 from tests.conftest import ProxyMaker
+from tests.server.certificates import server_tls
 from tests.server.transport_samples import (
     close_endpoints,  # noqa: F401 -- a fixture that is used by being here
     create,
@@ -20,57 +21,6 @@ from tests.server.transport_samples import (
     records,
     writer,
 )
-
-AUTHORITY = """\
------BEGIN CERTIFICATE-----
-MIIBrzCCAVWgAwIBAgIUG18vHSjaFTBAkB9VqE0z/kL8WX4wCgYIKoZIzj0EAwIw
-JDEiMCAGA1UEAwwZY2hyb21hc3luYyB0ZXN0IGF1dGhvcml0eTAgFw0yNjExMjQx
-MjQ5MDFaGA8yMTI2MTAzMTEyNDkwMVowJDEiMCAGA1UEAwwZY2hyb21hc3luYyB0
-ZXN0IGF1dGhvcml0eTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABKNIld/6ztfU
-W27bl5qPhr70FNljMzK46xB2gEi1Ffg9lNqDmjbjqZn6MCSogMjKOxvZybpTbO4G
-ERLdmooE+1ajYzBhMB0GA1UdDgQWBBTiBSohzTO2Mk/WqTSKgmgGIN84ADAfBgNV
-HSMEGDAWgBTiBSohzTO2Mk/WqTSKgmgGIN84ADAPBgNVHRMBAf8EBTADAQH/MA4G
-A1UdDwEB/wQEAwIBBjAKBggqhkjOPQQDAgNIADBFAiAjONjYK43TNgOCd14VN9Fj
-RSmTcyfqYwpJW1VqhPHZcwIhAIg+A57WZf7JCc6S0O4CNkihGBfx1DYyVebQGScU
-+2LM
------END CERTIFICATE-----
-"""
-CERTIFICATE = """\
------BEGIN CERTIFICATE-----
-MIIByzCCAXGgAwIBAgIULBTj+7wHUGqsHWbPYC7GkBrSUeUwCgYIKoZIzj0EAwIw
-JDEiMCAGA1UEAwwZY2hyb21hc3luYyB0ZXN0IGF1dGhvcml0eTAgFw0yNjExMjQx
-MjQ5MDFaGA8yMTI2MTAzMTEyNDkwMVowFDESMBAGA1UEAwwJMTI3LjAuMC4xMFkw
-EwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEcz6QqrSV9mMqXHxdHPqypPsHIFgCCgTw
-CqOiEiox759bDiGgB17EGCldnImD7WRTEdInSIHGP6KLRbqq5rYZf6OBjjCBizAP
-BgNVHREECDAGhwR/AAABMAkGA1UdEwQCMAAwHwYDVR0jBBgwFoAU4gUqIc0ztjJP
-1qk0ioJoBiDfOAAwHQYDVR0OBBYEFKK1ycif095vbETvuiB4lasnRVgLMA4GA1Ud
-DwEB/wQEAwIHgDAdBgNVHSUEFjAUBggrBgEFBQcDAQYIKwYBBQUHAwIwCgYIKoZI
-zj0EAwIDSAAwRQIhAM0WG2uwxaBihPWSRAWWmkwW8NiR/8qQqIGZek0sP0kKAiAw
-QR8WAwBsHq1ytELIzXrgBIie+lG1kt8DzRSH0mD57A==
------END CERTIFICATE-----
-"""
-KEY = """\
------BEGIN PRIVATE KEY-----
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgS/PhUehEMWtq2f1d
-r5gj5E656sh3waU/WCkG9If+N5GhRANCAARzPpCqtJX2YypcfF0c+rKk+wcgWAIK
-BPAKo6ISKjHvn1sOIaAHXsQYKV2ciYPtZFMR0idIgcY/ootFuqrmthl/
------END PRIVATE KEY-----
-"""
-
-
-@pytest.fixture
-def pem(tmp_path: Path) -> tuple[Path, Path]:
-    """A certificate authority, and a certificate with its key for 127.0.0.1."""
-    authority, leaf = tmp_path / "ca.pem", tmp_path / "leaf.pem"
-    authority.write_text(AUTHORITY)
-    leaf.write_text(CERTIFICATE + KEY)
-    return authority, leaf
-
-
-def server_tls(leaf: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(leaf)
-    return context
 
 
 def test_a_path_prefix_is_kept(server: ChromaServer, make_proxy: ProxyMaker) -> None:
@@ -106,8 +56,27 @@ def test_tls_with_an_own_authority(
     proxy = make_proxy(server.url, tls=server_tls(leaf))
     made = create(writer(proxy.url, ca_file=authority))
     assert reader(proxy.url, verify=False).count(made) == 0
-    with pytest.raises(ServerUnreachable, match="certificate"):
-        reader(proxy.url, attempts=1).capabilities()
+    with pytest.raises(UntrustedCertificate, match="certificate"):
+        reader(proxy.url).capabilities()
+
+
+@pytest.mark.parametrize("trusted", [True, False], ids=["misnamed", "untrusted"])
+def test_a_certificate_that_is_refused_names_the_settings(
+    server: ChromaServer, make_proxy: ProxyMaker, pem: tuple[Path, Path], *, trusted: bool
+) -> None:
+    """Of an unknown authority, or for another name: its settings are told, and no resuming."""
+    authority, leaf = pem
+    proxy = make_proxy(server.url, tls=server_tls(leaf))
+    url = proxy.url.replace("127.0.0.1", "localhost" if trusted else "127.0.0.1")
+    for make, side in ((reader, "PRIMARY"), (writer, "REPLICA")):
+        with pytest.raises(UntrustedCertificate) as raised:
+            make(url, ca_file=authority if trusted else None).capabilities()
+        text = str(raised.value)
+        assert f"The certificate of the {side.lower()} at {url} is not trusted: " in text
+        assert [n for n in ("URL", "CA_FILE", "TLS_VERIFY") if f"{side}_{n}" not in text] == []
+        assert "resume" not in text
+        assert (raised.value.exit_code, raised.value.retry) == (4, Retry.PERMANENT)
+    assert proxy.requests == []
 
 
 def test_tls_with_a_client_certificate(

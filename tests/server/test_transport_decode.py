@@ -162,5 +162,5 @@ def test_the_wait_that_a_header_names() -> None:
 
 def test_a_place_has_no_credentials() -> None:
     """A server is named by side and address alone."""
-    shown = place(Side.PRIMARY, "https://user:pw@[::1]:8000/prefix")
+    shown = str(place(Side.PRIMARY, "https://user:pw@[::1]:8000/prefix"))
     assert shown == "primary at https://[::1]:8000/prefix"

@@ -9,7 +9,6 @@ import orjson
 import pytest
 
 from chromasync.chroma.limits import QUOTA_RECORDS
-from chromasync.cycle.census import pages
 from chromasync.errors import (
     AccessRefused,
     ChromasyncError,
@@ -24,6 +23,7 @@ from chromasync.errors import (
     ServerUnreachable,
     TooLarge,
 )
+from chromasync.ledger.paging import pages
 from chromasync.localserver import ChromaServer, free_port
 from chromasync.model import Change, Side
 from chromasync.testing.proxy import (

@@ -1,4 +1,7 @@
-"""Every store must pass this folder; a new one joins by a parameter of `places`."""
+"""Every store must pass this folder; a new one joins by a parameter of `places`.
+
+In the long runs, PostgreSQL joins once more behind a real pgbouncer.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from chromasync.store import SqlStore, open_store
+from tests.chaos.profile import NIGHTLY
+from tests.support.pgbouncer import PgBouncer
 from tests.support.postgres import Databases, running_postgres
 
 Opener = Callable[[], SqlStore]
@@ -22,7 +27,14 @@ def databases() -> Iterator[Databases]:
         yield databases
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(scope="session")
+def pgbouncer(databases: Databases) -> Iterator[PgBouncer]:
+    """A real pgbouncer in transaction mode before that server."""
+    with PgBouncer(databases.server.url) as pooler:
+        yield pooler
+
+
+@pytest.fixture(params=["sqlite", "postgresql", *(["pgbouncer"] if NIGHTLY else [])])
 def places(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Places]:
     """Names a new place, at each call, where a state store may be created."""
     if request.param == "sqlite":
@@ -30,11 +42,13 @@ def places(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Places]:
         yield lambda: f"sqlite:///{tmp_path}/state-{next(numbers)}.db"
         return
     databases: Databases = request.getfixturevalue("databases")
+    pooled = request.param == "pgbouncer"
+    pooler: PgBouncer | None = request.getfixturevalue("pgbouncer") if pooled else None
     taken: list[str] = []
 
     def take() -> str:
         taken.append(databases.take())
-        return taken[-1]
+        return pooler.url_of(taken[-1]) if pooler else taken[-1]
 
     yield take
     for url in taken:

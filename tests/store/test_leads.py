@@ -1,4 +1,4 @@
-"""Leadership, the term check, and holds."""
+"""Leadership, and the term check of everything that only a leader writes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,16 @@ from chromasync.model import (
     CycleStatus,
     Deletion,
     DeletionKind,
+    Deployment,
     Hold,
     HoldKind,
+    Kept,
+    KnownDistance,
+    MarkRow,
     Mirror,
+    Removal,
+    Side,
+    Space,
     TaskCounts,
     Term,
 )
@@ -27,6 +34,7 @@ Write = Callable[[SqlStore], object]
 
 GUARDED: dict[str, Write] = {
     "save_mirror": lambda s: s.save_mirror(Mirror(COLLECTION, "t", "d", "n")),
+    "save_mirrors": lambda s: s.save_mirrors([Mirror(COLLECTION, "t", "d", "n")]),
     "forget_mirror": lambda s: s.forget_mirror(COLLECTION),
     "forget_chunks": lambda s: s.forget_chunks(COLLECTION),
     "save_chunks": lambda s: s.save_chunks([chunk_of(["a"])]),
@@ -41,7 +49,18 @@ GUARDED: dict[str, Write] = {
     "close_cycle": lambda s: s.close_cycle(1, CycleStatus.COMPLETED, 0),
     "save_hold": lambda s: s.save_hold(Hold(COLLECTION, "n", HoldKind.DROP, 1, "r")),
     "clear_hold": lambda s: s.clear_hold(COLLECTION, HoldKind.DROP),
+    "end_approvals": lambda s: s.end_approvals({COLLECTION}),
+    "move_ledger": lambda s: s.move_ledger(COLLECTION, OTHER),
+    "save_deployment": lambda s: s.save_deployment(Deployment("x")),
+    "remember_ids": lambda s: s.remember_ids(1, {COLLECTION: Side.PRIMARY}),
+    "note_removal": lambda s: s.note_removal(1, Removal(COLLECTION, 1, whole=False)),
+    "save_kept": lambda s: s.save_kept(Kept(COLLECTION, "t", "d", "n")),
+    "forget_kept": lambda s: s.forget_kept(COLLECTION),
+    "save_distances": lambda s: s.save_distances([KnownDistance(COLLECTION, Space.L2, b"")]),
+    "forget_distances": lambda s: s.forget_distances(()),
+    "save_mark": lambda s: s.save_mark(MarkRow("t/d")),
 }
+"""All that only the leader may write."""
 
 
 def led(store: SqlStore, holder: str = "one") -> SqlStore:
@@ -146,39 +165,3 @@ def test_a_led_view_reads_and_works_without_its_term(store: SqlStore) -> None:
     view.release_tasks([task])
     view.close()
     assert len(view.chunk_heads(COLLECTION)) == 1
-
-
-def test_an_approval_lasts_while_it_covers_the_count(store: SqlStore) -> None:
-    """Approving lets through what was shown, and no more than that."""
-    hold = Hold(COLLECTION, "books", HoldKind.DELETES, 10, "many")
-    store.save_hold(hold)
-    (first,) = store.holds()
-    assert first.held_at is not None
-    assert first.approved_count is None
-    store.approve(COLLECTION, HoldKind.DELETES)
-    store.save_hold(Hold(COLLECTION, "renamed", HoldKind.DELETES, 9, "fewer"))
-    (second,) = store.holds()
-    assert second == Hold(
-        COLLECTION, "renamed", HoldKind.DELETES, 9, "fewer", first.held_at, approved_count=10
-    )
-    store.save_hold(Hold(COLLECTION, "books", HoldKind.DELETES, 11, "more"))
-    (third,) = store.holds()
-    assert (third.count, third.approved_count, third.held_at) == (11, None, first.held_at)
-
-
-def test_approving_what_is_not_held_approves_nothing(store: SqlStore) -> None:
-    """An approval is for one hold, of one kind, that exists."""
-    store.save_hold(Hold(COLLECTION, "n", HoldKind.DELETES, 1, "r"))
-    store.approve(COLLECTION, HoldKind.DROP)
-    store.approve(OTHER, HoldKind.DELETES)
-    (hold,) = store.holds()
-    assert hold.approved_count is None
-
-
-def test_holds_of_one_collection_are_apart_by_kind(store: SqlStore) -> None:
-    """Each kind is held, approved and cleared on its own."""
-    for kind in HoldKind:
-        store.save_hold(Hold(COLLECTION, "n", kind, 1, "r"))
-    store.clear_hold(COLLECTION, HoldKind.DROP)
-    store.clear_hold(OTHER, HoldKind.DELETES)
-    assert {hold.kind for hold in store.holds()} == set(HoldKind) - {HoldKind.DROP}

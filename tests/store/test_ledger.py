@@ -69,6 +69,11 @@ def test_a_mirror_comes_back_as_it_was_saved(store: SqlStore) -> None:
         adopting=True,
         space=Space.COSINE,
         dimension=768,
+        first_cycle=5_000_000_001,
+        definition_digest=b"\0d",
+        settled_cycle=5_000_000_002,
+        probed_cycle=8,
+        unanswering="it is dead",
     )
     assert all(
         getattr(mirror, field.name) != getattr(a_mirror(), field.name)
@@ -161,8 +166,12 @@ def test_a_chunk_comes_back_as_it_was_saved(store: SqlStore) -> None:
         recheck=True,
         gone_count=2,
         reduced_count=3,
+        read_cycle=5_000_000_000,
+        checked_cycle=5_000_000_001,
+        added_cycle=5_000_000_002,
+        in_hand=True,
     )
-    chunk = replace(chunk, head=head, payload_digests=digests(6, 9))
+    chunk = replace(chunk, head=head, payload_digests=digests(6, 9), replica_digests=digests(6, 11))
     (chunk_id,) = store.save_chunks([chunk])
     expected = replace(chunk, head=replace(head, id=chunk_id))
     assert store.load_chunk(chunk_id) == expected
@@ -232,6 +241,32 @@ def test_distrust_marks_some_or_all_chunks(store: SqlStore) -> None:
     store.distrust(COLLECTION)
     assert all(head.suspect for head in store.chunk_heads(COLLECTION))
     assert not loaded(store, elsewhere).head.suspect
+
+
+def test_a_collection_may_be_in_hand_as_a_whole(store: SqlStore) -> None:
+    """Distrust tells whether it was one of our workers that was cut off."""
+    one, two = store.save_chunks([chunk_of(["a"]), chunk_of(["b"])])
+    store.distrust(COLLECTION)
+    assert [h.in_hand for h in store.chunk_heads(COLLECTION)] == [False, False]
+    store.distrust(COLLECTION, [two], in_hand=True)
+    store.distrust(COLLECTION, [two])
+    assert [h.in_hand for h in store.chunk_heads(COLLECTION)] == [False, True]
+    store.distrust(COLLECTION, in_hand=True)
+    assert loaded(store, one).head.in_hand
+
+
+@pytest.mark.parametrize("digest", [None, b"", digests(1)])
+def test_digests_of_the_replica_that_do_not_fit_are_unknown(
+    store: SqlStore, digest: bytes | None
+) -> None:
+    """A program that knows nothing of them may have changed the ids; that damages nothing."""
+    chunk = replace(chunk_of(["a", "b"], mark=3), replica_digests=digests(2, 4))
+    (chunk_id,) = store.save_chunks([chunk])
+    one = update(chunk_contents).where(chunk_contents.c.chunk_id == chunk_id)
+    arrange(store, one.values(replica_digests=digest))
+    found = loaded(store, chunk_id)
+    assert found.replica_digests == digests(2)
+    assert found.payload_digests == digests(2, 3)
 
 
 @pytest.mark.parametrize(
@@ -430,3 +465,35 @@ def test_later_counts_in_seconds(store: SqlStore) -> None:
     before = store.now()
     task = claim_one(store, lease_seconds=60)
     assert before <= task.claimed_at <= store.now()
+
+
+def test_several_mirrors_are_saved_at_once(store: SqlStore) -> None:
+    """New ones and known ones, as single ones are; none is nothing."""
+    store.save_mirror(a_mirror())
+    changed = replace(a_mirror(), name="changed", primary_count=7)
+    other = Mirror(OTHER, "t", "d", "other")
+    store.save_mirrors([changed, other])
+    store.save_mirrors([])
+    assert {m.collection_id: m for m in store.mirrors()} == {COLLECTION: changed, OTHER: other}
+
+
+def test_heads_of_several_collections_come_by_collection(store: SqlStore) -> None:
+    """In the ledger's order; a collection without chunks has none."""
+    store.save_chunks([chunk_of(["a"]), chunk_of(["b"])])
+    store.save_chunks(
+        [replace(c, head=replace(c.head, collection_id=OTHER)) for c in [chunk_of(["c"])]]
+    )
+    found = store.heads_of([COLLECTION, OTHER, "none"])
+    assert found == {
+        COLLECTION: store.chunk_heads(COLLECTION),
+        OTHER: store.chunk_heads(OTHER),
+        "none": [],
+    }
+    assert store.heads_of([]) == {}
+
+
+def test_it_is_known_of_which_collections_deletions_wait(store: SqlStore) -> None:
+    """Of any kind."""
+    assert store.waiting_deletions() == set()
+    store.replace_surplus(COLLECTION, [["x"], ["y"]])
+    assert store.waiting_deletions() == {COLLECTION}

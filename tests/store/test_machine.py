@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -18,11 +18,12 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import delete, select
 
-from chromasync.model import CycleStatus, OpCounts, Task, WorkerStatus
+from chromasync.model import CycleStatus, DeletionKind, OpCounts, Task, WorkerStatus
 from chromasync.store import SqlStore, charges
 from chromasync.store.schema import chunk_contents, chunks, deletions, tasks, workers
 from tests.store.samples import (
     COLLECTION,
+    OTHER,
     arrange,
     beat_of,
     chunk_of,
@@ -69,6 +70,9 @@ class QueueMachine(RuleBasedStateMachine):
         self.model: dict[int, Expected] = {}
         self.marks = dict.fromkeys(ids, 0)
         self.suspects: set[int] = set()
+        self.in_hand: set[int] = set()
+        self.found: set[tuple[int, DeletionKind]] = set()
+        self.home, self.elsewhere = COLLECTION, OTHER
         self.attempts: list[Task] = []
         self.numbers: dict[int, tuple[str, Task]] = {}
         self.next_mark = self.next_number = 0
@@ -78,16 +82,20 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(n=st.integers(0, CHUNKS - 1))
     def plan(self, n: int) -> None:
         chunk_id = sorted(self.marks)[n]
-        former = [t for t in self.model.values() if t.chunk_id == chunk_id]
+        former = [t for t in self.known() if t.chunk_id == chunk_id]
         live = any(t.status in {"pending", "processing"} for t in former)
         new = not live and not any(t.given_up_in == self.cycle.id for t in former)
-        assert self.store.add_tasks(self.cycle.id, [task_for(chunk_id)]) == int(new)
+        task = task_for(chunk_id, self.home)
+        assert self.store.add_tasks(self.cycle.id, [task]) == int(new)
         if new:
             ((task_id,),) = look(
                 self.store, select(tasks.c.id).order_by(tasks.c.id.desc()).limit(1)
             )
             self.model[task_id] = planned = Expected(chunk_id)
             self.take_over(planned, former)
+
+    def known(self) -> list[Expected]:
+        return [t for t in self.model.values() if t.status != "taken out"]
 
     def take_over(self, planned: Expected, former: list[Expected]) -> None:
         if not former or not former[-1].called_back or not former[-1].retries:
@@ -146,8 +154,8 @@ class QueueMachine(RuleBasedStateMachine):
         task = data.draw(st.sampled_from(self.attempts))
         return task, self.model[task.id]
 
-    @rule(data=st.data(), gone=st.booleans())
-    def complete(self, data: Any, gone: bool) -> None:
+    @rule(data=st.data(), gone=st.booleans(), foreign=st.booleans())
+    def complete(self, data: Any, gone: bool, foreign: bool) -> None:
         if (chosen := self.attempt(data)) is None:
             return
         task, known = chosen
@@ -155,14 +163,20 @@ class QueueMachine(RuleBasedStateMachine):
         result = result_for(
             self.store, task, mark=self.next_mark, gone=["x"] if gone else [], counts=OpCounts(1)
         )
-        result = trusted(result)
+        result = trusted(replace(result, foreign=["y"] if foreign else []))
+        seen = replace(result.chunk, replica_digests=digests(1, self.next_mark))
+        result = replace(result, chunk=seen)
         since = self.distrusted_at(known.chunk_id)
         assert self.store.complete_task(task, result) == (task.fence == known.fence)
         if task.fence == known.fence and known.status == "processing":
             known.status = "completed"
             self.marks[known.chunk_id] = self.next_mark
+            self.found = {(i, kind) for i, kind in self.found if i != known.chunk_id}
+            self.found |= {(known.chunk_id, DeletionKind.GONE)} if gone else set()
+            self.found |= {(known.chunk_id, DeletionKind.FOREIGN)} if foreign else set()
             if since is None or since < task.claimed_at:
                 self.suspects.discard(known.chunk_id)
+                self.in_hand.discard(known.chunk_id)
 
     def distrusted_at(self, chunk_id: int) -> datetime | None:
         ((instant,),) = look(
@@ -171,11 +185,27 @@ class QueueMachine(RuleBasedStateMachine):
         assert instant is None or isinstance(instant, datetime)
         return instant
 
-    @rule(n=st.integers(0, CHUNKS - 1))
-    def distrust(self, n: int) -> None:
+    @rule(n=st.integers(0, CHUNKS - 1), in_hand=st.booleans())
+    def distrust(self, n: int, in_hand: bool) -> None:
         chunk_id = sorted(self.marks)[n]
-        self.store.distrust(COLLECTION, [chunk_id])
+        self.store.distrust(self.home, [chunk_id], in_hand=in_hand)
+        self.doubt(chunk_id, in_hand=in_hand)
+
+    def doubt(self, chunk_id: int, *, in_hand: bool) -> None:
         self.suspects.add(chunk_id)
+        if in_hand:
+            self.in_hand.add(chunk_id)
+
+    @rule()
+    def move(self) -> None:
+        self.store.move_ledger(self.home, self.elsewhere)
+        self.home, self.elsewhere = self.elsewhere, self.home
+        for chunk_id in self.marks:
+            self.doubt(chunk_id, in_hand=False)
+        for known in self.model.values():
+            if known.status in {"pending", "processing"}:
+                self.doubt(known.chunk_id, in_hand=known.status == "processing")
+                known.status, known.fence = "taken out", -1
 
     @rule(data=st.data())
     def fail(self, data: Any) -> None:
@@ -219,7 +249,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.store.rescue_tasks(max_retries=MAX_RETRIES) == len(frozen)
         for task_id in frozen:
             known = self.model[task_id]
-            self.suspects.add(known.chunk_id)
+            self.doubt(known.chunk_id, in_hand=True)
             self.charge(known)
             # its lease was a wait already: only the second time does it wait on top
             known.waits = known.waits and known.retries > 1
@@ -230,7 +260,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.store.cancel_tasks("stop") == len(live)
         for known in live:
             if known.status == "processing":
-                self.suspects.add(known.chunk_id)
+                self.doubt(known.chunk_id, in_hand=True)
                 known.retries += known.holder in self.dead
             known.status, known.fence = "failed", known.fence + 1
             known.left_by_failing, known.called_back = False, True
@@ -253,22 +283,31 @@ class QueueMachine(RuleBasedStateMachine):
             self.store, select(tasks.c.id, tasks.c.task_status, tasks.c.fence, tasks.c.retry_count)
         )
         found = {task_id: tuple(rest) for task_id, *rest in rows}
-        expected = {i: (t.status, t.fence, t.retries) for i, t in self.model.items()}
+        expected = {
+            i: (t.status, t.fence, t.retries)
+            for i, t in self.model.items()
+            if t.status != "taken out"
+        }
         assert found == expected
 
     @invariant()
     def ledger_holds_only_accepted_results(self) -> None:
-        found = look(
-            self.store, select(chunk_contents.c.chunk_id, chunk_contents.c.payload_digests)
-        )
-        assert dict(found) == {i: digests(1, mark) for i, mark in self.marks.items()}
+        expected = {i: digests(1, mark) for i, mark in self.marks.items()}
+        for column in (chunk_contents.c.payload_digests, chunk_contents.c.replica_digests):
+            assert dict(look(self.store, select(chunk_contents.c.chunk_id, column))) == expected
+        rows = look(self.store, select(deletions.c.chunk_id, deletions.c.kind))
+        assert set(rows) == self.found
+        assert len(rows) == len(self.found)
 
     @invariant()
     def chunks_are_suspect_until_a_later_attempt_completes(self) -> None:
-        found = {head.id for head in self.store.chunk_heads(COLLECTION) if head.suspect}
-        assert found == self.suspects
+        heads = self.store.chunk_heads(self.home)
+        assert {head.id for head in heads} == set(self.marks)
+        assert {head.id for head in heads if head.suspect} == self.suspects
+        assert {head.id for head in heads if head.in_hand} == self.in_hand
 
 
+@pytest.mark.long
 def test_the_queue_keeps_its_word_whatever_happens(
     store: SqlStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,21 +6,25 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, MetaData, inspect, select, text
+from sqlalchemy import Engine, MetaData, event, inspect, select, text
 
 from chromasync.errors import StoreUnusable
 from chromasync.model import (
     ChunkHead,
+    Deployment,
     Hold,
+    Kept,
+    MarkRow,
     Mirror,
     MirrorStatus,
     OpCounts,
     Quarantined,
+    Removal,
     TaskCounts,
     TaskStatus,
     WorkerBeat,
 )
-from chromasync.store import SqlStore, migrations, open_store, rows
+from chromasync.store import SqlStore, migrations, open_store, postgres, rows
 from chromasync.store.schema import (
     COUNT_COLUMNS,
     Later,
@@ -122,6 +126,9 @@ def test_the_steps_lead_to_the_schema_that_the_code_speaks(opener: Opener) -> No
     """Walking through all migrations gives exactly what `metadata.create_all` gives."""
     store = opener()
     engine = store._backend.engine
+    if engine.dialect.name == "postgresql":
+        # looking up indexes needs results in text
+        event.remove(engine, "do_execute", postgres._execute)
     stepwise = shape_of(engine)
     assert set(stepwise) == set(metadata.tables)
     with store._writing() as tx:
@@ -176,7 +183,7 @@ def test_a_program_of_the_version_before_goes_on_working(
     started.close()
 
 
-@pytest.mark.parametrize("version", [3, 99])
+@pytest.mark.parametrize("version", [len(migrations.STEPS) + 1, 99])
 def test_a_newer_store_that_names_no_oldest_program_is_refused(
     store: SqlStore, version: int
 ) -> None:
@@ -241,6 +248,10 @@ def test_a_newer_schema_that_appears_while_opening_is_refused(store: SqlStore) -
         (Mirror, rows.MIRROR),
         (ChunkHead, rows.HEAD),
         (Hold, rows.HOLD),
+        (Deployment, rows.DEPLOYMENT),
+        (MarkRow, rows.MARK),
+        (Removal, rows.REMOVAL),
+        (Kept, rows.KEPT),
         (Quarantined, rows.QUARANTINED),
         (WorkerBeat, rows.WORKER),
     ],

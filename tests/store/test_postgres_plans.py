@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Executable, event, func, select, text
 
 from chromasync.model import CycleStatus
 from chromasync.store import SqlStore, charges, chunkrows, floor, history, open_store, queue
-from chromasync.store.schema import COUNT_COLUMNS, tasks
+from chromasync.store.schema import COUNT_COLUMNS, metadata, tasks
 from tests.store.samples import (
     COLLECTION,
     arrange,
@@ -83,15 +83,19 @@ def explained(tx: Connection, statement: Executable, **values: object) -> dict[s
     return plan
 
 
-def check_plan(plan: dict[str, Any], *indexes: str) -> None:
-    """Nothing is read but by these indexes, and little of them."""
+def check_plan(plan: dict[str, Any], *indexes: str, perhaps: str = "") -> None:
+    """Nothing is read but by these indexes, and little of them.
+
+    Without statistics, a planner may narrow down by another index of live tasks, too: `perhaps`.
+    """
     nodes = list(nodes_of(plan))
     assert not [node for node in nodes if node["Node Type"] == "Seq Scan"], plan
-    assert {node["Index Name"] for node in nodes if "Index Name" in node} == set(indexes)
+    assert {node["Index Name"] for node in nodes if "Index Name" in node} - {perhaps} == {*indexes}
     touched = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
     assert touched <= FEW_BUFFERS, plan
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("analyzed", [False, True], ids=["no statistics", "statistics"])
 def test_a_claim_reads_the_small_indexes_only(long_history: SqlStore, analyzed: bool) -> None:
     """However long the history, and before PostgreSQL knows anything about the tables."""
@@ -132,7 +136,7 @@ def test_a_rescue_reads_the_leases_only(long_history: SqlStore, analyzed: bool) 
     expire(long_history, *claim(long_history, 2))
     with long_history._writing() as tx:
         plan = explained(tx, queue._OVERDUE)
-    check_plan(plan, "sync_tasks_lease")
+    check_plan(plan, "sync_tasks_lease", perhaps="sync_tasks_live_chunk")
     assert plan["Actual Rows"] >= 2
     assert long_history.rescue_tasks(max_retries=5) >= 2
 
@@ -167,6 +171,14 @@ CYCLES = 5
 TASKS = 150
 
 
+@pytest.fixture
+def unvacuumed(pg_store: SqlStore) -> SqlStore:
+    """A store whose tables autovacuum leaves alone: its blocks would be counted, too."""
+    for table in metadata.sorted_tables:
+        arrange(pg_store, text(f"ALTER TABLE {table.name} SET (autovacuum_enabled = off)"))
+    return pg_store
+
+
 def blocks(store: SqlStore) -> int:
     """Blocks that the database has looked at so far."""
     look(store, text("SELECT pg_stat_force_next_flush()"))
@@ -179,8 +191,9 @@ def blocks(store: SqlStore) -> int:
     return int(touched)
 
 
+@pytest.mark.long
 def test_a_held_snapshot_does_not_slow_the_queue_down(
-    pg_store: SqlStore, database: str, monkeypatch: pytest.MonkeyPatch
+    unvacuumed: SqlStore, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An analyst's open transaction keeps all dead rows; a task costs as much as before.
 
@@ -188,42 +201,42 @@ def test_a_held_snapshot_does_not_slow_the_queue_down(
     the same reason the look at everything, every few seconds, is left out.
     """
     monkeypatch.setattr(floor, "WHOLE_SECONDS", 3600.0)
-    cycle = pg_store.open_cycle()
-    chunk_ids = plan_into(pg_store, cycle, TASKS)
-    while claimed := claim(pg_store, 20):
+    cycle = unvacuumed.open_cycle()
+    chunk_ids = plan_into(unvacuumed, cycle, TASKS)
+    while claimed := claim(unvacuumed, 20):
         for task in claimed:
-            pg_store.complete_task(task, result_for(pg_store, task))
+            unvacuumed.complete_task(task, result_for(unvacuumed, task))
     costs = []
     with closing(psycopg.connect(database)) as analyst:
         analyst.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         analyst.execute("SELECT count(*) FROM sync_tasks")
         for _ in range(CYCLES):
-            pg_store.add_tasks(cycle.id, [task_for(chunk_id) for chunk_id in chunk_ids])
-            before = blocks(pg_store)
+            unvacuumed.add_tasks(cycle.id, [task_for(chunk_id) for chunk_id in chunk_ids])
+            before = blocks(unvacuumed)
             done = 0
-            while claimed := claim(pg_store, 20):
+            while claimed := claim(unvacuumed, 20):
                 for task in claimed:
-                    assert pg_store.complete_task(task, result_for(pg_store, task))
+                    assert unvacuumed.complete_task(task, result_for(unvacuumed, task))
                     done += 1
-                assert pg_store.rescue_tasks(max_retries=5) == 0
+                assert unvacuumed.rescue_tasks(max_retries=5) == 0
             assert done == TASKS
-            costs.append((blocks(pg_store) - before) / TASKS)
+            costs.append((blocks(unvacuumed) - before) / TASKS)
     assert costs[-1] <= 1.7 * costs[0], costs
 
 
-def test_an_idle_worker_does_not_step_over_the_dead(pg_store: SqlStore, database: str) -> None:
+def test_an_idle_worker_does_not_step_over_the_dead(unvacuumed: SqlStore, database: str) -> None:
     """Asking for work that is not there costs next to nothing, whatever lies behind."""
-    cycle = planned(pg_store, 0)
+    cycle = planned(unvacuumed, 0)
     with closing(psycopg.connect(database)) as analyst:
         analyst.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         analyst.execute("SELECT count(*) FROM sync_tasks")
-        plan_into(pg_store, cycle, 1000)
-        pg_store.cancel_tasks("no")
-        assert claim(pg_store, 1) == []
-        before = blocks(pg_store)
+        plan_into(unvacuumed, cycle, 1000)
+        unvacuumed.cancel_tasks("no")
+        assert claim(unvacuumed, 1) == []
+        before = blocks(unvacuumed)
         for _ in range(20):
-            assert claim(pg_store, 1) == []
-        assert (blocks(pg_store) - before) / 20 < FEW_BUFFERS
+            assert claim(unvacuumed, 1) == []
+        assert (blocks(unvacuumed) - before) / 20 < FEW_BUFFERS
 
 
 # ---- retention --------------------------------------------------------------------------------

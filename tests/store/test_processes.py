@@ -27,6 +27,7 @@ def racers() -> Iterator[ProcessPoolExecutor]:
         yield pool
 
 
+@pytest.mark.long
 def test_racing_starters_all_find_a_whole_schema(
     racers: ProcessPoolExecutor, places: Places
 ) -> None:
@@ -41,6 +42,7 @@ def test_racing_starters_all_find_a_whole_schema(
         assert versions == [(n,) for n in range(1, len(STEPS) + 1)]
 
 
+@pytest.mark.long
 def test_processes_share_the_tasks_without_getting_in_each_others_way(
     store: SqlStore, place: str
 ) -> None:

@@ -146,6 +146,46 @@ def test_the_next_completion_replaces_the_chunks_deletion(store: SqlStore) -> No
         store.add_tasks(cycle.id, [task_for(head.id)])
 
 
+def test_a_completion_records_what_others_wrote(store: SqlStore) -> None:
+    """Foreign records are named beside the gone ones, until the next result of their chunk."""
+    cycle = planned(store, 1)
+    task = claim_one(store)
+    result = replace(result_for(store, task, gone=["0-b"]), foreign=["0-a", "0-c"])
+    assert store.complete_task(task, result)
+    found = [(d.kind, d.chunk_id, d.ids) for d in store.deletions(COLLECTION)]
+    assert found == [
+        (DeletionKind.GONE, task.chunk_id, ["0-b"]),
+        (DeletionKind.FOREIGN, task.chunk_id, ["0-a", "0-c"]),
+    ]
+    assert loaded(store, task.chunk_id).head.gone_count == 1
+    store.add_tasks(cycle.id, [task_for(task.chunk_id)])
+    assert store.complete_task(claim_one(store), result_for(store, task))
+    assert store.deletions(COLLECTION) == []
+
+
+def test_a_completion_records_what_the_replica_returned(store: SqlStore) -> None:
+    """Digests of the replica's side are stored, also where nothing else in the chunk changed."""
+    cycle = planned(store, 1)
+    for mark in (7, 8):
+        task = claim_one(store)
+        result = result_for(store, task, mark=1)
+        chunk = replace(result.chunk, replica_digests=digests(3, mark))
+        assert store.complete_task(task, replace(result, chunk=chunk))
+        assert loaded(store, task.chunk_id).replica_digests == digests(3, mark)
+        store.add_tasks(cycle.id, [task_for(task.chunk_id)])
+
+
+def test_a_task_says_that_it_holds_what_is_foreign(store: SqlStore) -> None:
+    """The plan's word, and the number of its cycle, reach the worker."""
+    cycle = store.open_cycle()
+    chunk_ids = store.save_chunks([chunk_of(["a"]), chunk_of(["b"])])
+    new = [replace(task_for(i), hold_foreign=i == chunk_ids[1]) for i in chunk_ids]
+    store.add_tasks(cycle.id, new)
+    tasks = claim(store, 2)
+    assert [task.hold_foreign for task in tasks] == [False, True]
+    assert {task.cycle_id for task in tasks} == {cycle.id}
+
+
 def test_a_completion_may_change_the_chunks_ids(store: SqlStore) -> None:
     """Ids and digests that the result carries are what the ledger holds afterwards."""
     planned(store, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -123,6 +124,30 @@ def test_a_chunk_distrusted_while_it_is_reconciled_stays_suspect(store: SqlStore
     store.add_tasks(cycle.id, [task_for(task.chunk_id)])
     arrange(store, update(chunks).values(distrusted_at=Later(-1)))
     assert not complete_trusted(store, claim_one(store))
+
+
+def test_only_a_cut_off_worker_leaves_a_chunk_in_hand(store: SqlStore) -> None:
+    """Doubt that came up during a reconcile stays, but makes nothing ours that others wrote."""
+    planned(store, 2)
+    doubted, cut_off = claim(store, 2)
+    store.distrust(COLLECTION, [doubted.chunk_id])
+    store.distrust(COLLECTION, [cut_off.chunk_id], in_hand=True)
+    assert complete_trusted(store, doubted)
+    assert complete_trusted(store, cut_off)
+    assert [head.in_hand for head in store.chunk_heads(COLLECTION)] == [False, True]
+
+
+def test_a_result_settles_that_a_chunk_was_in_hand(store: SqlStore) -> None:
+    """A reconcile that began after the cut has seen what that worker left."""
+    planned(store, 1)
+    (head,) = store.chunk_heads(COLLECTION)
+    store.distrust(COLLECTION, [head.id], in_hand=True)
+    arrange(store, update(chunks).values(distrusted_at=Later(-1)))
+    task = claim_one(store)
+    result = trusted(result_for(store, task))
+    chunk = replace(result.chunk, head=replace(result.chunk.head, in_hand=False))
+    assert store.complete_task(task, replace(result, chunk=chunk))
+    assert not loaded(store, task.chunk_id).head.in_hand
 
 
 def test_a_result_that_is_suspect_itself_keeps_the_mark(store: SqlStore) -> None:

@@ -1,7 +1,9 @@
 """A transaction pooler in front of PostgreSQL, as strict as one can be.
 
 Every transaction of a client runs on the other of two server connections, after DISCARD ALL; start
-parameters that a pooler does not know are refused, and so are named prepared statements.
+parameters that a pooler does not know are refused, those that it knows are ignored, and so that
+what a server reports is not what the other one does, each can be given settings of its own. Named
+prepared statements are refused.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import itertools
 import socket
 import struct
 import threading
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit, urlunsplit
@@ -45,8 +48,8 @@ def _read_message(stream: socket.socket) -> tuple[bytes, bytes]:
 class _Server:
     """A connection that libpq has opened, spoken to directly."""
 
-    def __init__(self, url: str) -> None:
-        self.connection = psycopg.connect(url, autocommit=True)
+    def __init__(self, url: str, options: str) -> None:
+        self.connection = psycopg.connect(url, options=options, autocommit=True)
         self.stream = socket.socket(fileno=socket.dup(self.connection.fileno()))
         self.stream.setblocking(True)
         self.stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -64,12 +67,16 @@ class _Server:
 class Pooler:
     """Listens on a loopback port and hands transactions to two server connections in turn.
 
+    Args:
+        url: the database behind it.
+        options: what each of the two server connections is started with, as in `-c DateStyle=SQL`.
+
     Attributes:
         transactions: how many it has handed on.
     """
 
-    def __init__(self, url: str) -> None:
-        self._servers = [_Server(url), _Server(url)]
+    def __init__(self, url: str, options: tuple[str, str] = ("", "")) -> None:
+        self._servers = [_Server(url, its_own) for its_own in options]
         self._turns = itertools.cycle(self._servers)
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -107,7 +114,7 @@ class Pooler:
             threads.append(threading.Thread(target=self._serve, args=(client,)))
             threads[-1].start()
         for client in self._clients:
-            if client.fileno() >= 0:
+            with suppress(OSError):  # its own thread may close it at this very moment
                 client.shutdown(socket.SHUT_RDWR)
         for thread in threads:
             thread.join()

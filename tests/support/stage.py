@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,22 +17,25 @@ from urllib.parse import urlsplit
 
 import httpx2
 import numpy as np
+import psycopg
 
 from chromasync.app import Application
 from chromasync.config import Settings, load_settings
 from chromasync.config.settings import DATABASE_FILE
 from chromasync.demo.judge import judge
 from chromasync.localserver import ChromaServer
+from chromasync.model import Hold
 from chromasync.quiet import Quiet
 from chromasync.reports import (
     CycleReport,
     Outcome,
-    PlacedHold,
     PlanReport,
     StatusSnapshot,
     VerifyReport,
 )
 from chromasync.testing.proxy import RecordingProxy, Request
+from tests.support.crew import Crew
+from tests.support.writes import is_of_mark
 
 if TYPE_CHECKING:
     from chromadb import Collection
@@ -102,6 +106,8 @@ class Stage:
     the official client.
     """
 
+    crew: Crew | None = None
+
     def __init__(self, servers: Servers, folder: Path, database: str | None = None) -> None:
         self.servers = servers
         self.folder = folder
@@ -125,7 +131,8 @@ class Stage:
             "SYNC_DATA_DIR": str(self.folder),
             "SYNC_DATABASES": self.database,
         }
-        return values | self.overrides | overrides
+        values |= self.overrides | overrides
+        return values if self.crew is None else self.crew.deployed(values)
 
     def settings(self, **overrides: str) -> Settings:
         """The program's settings."""
@@ -137,15 +144,23 @@ class Stage:
         with Application.open(self.settings(**overrides)) as app:
             yield app
 
-    def sync(self, *, full: Any = False, **overrides: str) -> CycleReport:
+    def sync(
+        self, *, full: Any = False, adopt: Any = False, rebuild: Any = (), **overrides: str
+    ) -> CycleReport:
         """One cycle."""
+        self.man(**overrides)
         with self.app(**overrides) as app:
-            return app.sync(Quiet(), full=full)
+            return app.sync(Quiet(), full=full, adopt=adopt, rebuild=rebuild)
 
-    def plan(self, **overrides: str) -> PlanReport:
+    def man(self, **overrides: str) -> None:
+        """Where there is a crew, see to it that it works."""
+        if self.crew is not None:
+            self.crew.man(self.values(**overrides))
+
+    def plan(self, *, rebuild: Any = (), **overrides: str) -> PlanReport:
         """What a cycle would do."""
         with self.app(**overrides) as app:
-            return app.plan(Quiet())
+            return app.plan(Quiet(), rebuild=rebuild)
 
     def verify(self, *, repair: bool = False, percent: float = 100.0) -> VerifyReport:
         """Both sides compared by the program itself."""
@@ -157,21 +172,41 @@ class Stage:
         with self.app() as app:
             return app.status()
 
-    def approve(self, *names: str) -> list[PlacedHold]:
-        """Approve what is held in these collections, or everything when none are named."""
+    def approve(self, *names: str) -> list[Hold]:
+        """Look at the status, and approve what is held there: in these collections, or in all."""
         with self.app() as app:
+            app.note_shown(app.status())
             return app.approve(names, everything=not names)
 
     def command(self, *arguments: str, **overrides: str) -> subprocess.CompletedProcess[str]:
         """The command line in a process of its own, with this stage's settings."""
         settings = self.values(**overrides)
+        if "sync" in arguments:
+            self.man(**overrides)
         return run_command(*arguments, **settings)
 
     @contextmanager
-    def state(self) -> Iterator[sqlite3.Connection]:
-        """The state file, opened behind the program's back; changes are kept."""
+    def state(self) -> Iterator[Any]:
+        """The state store, opened behind the program's back; changes are kept."""
+        if self.crew is not None:
+            with psycopg.connect(self.values()["DATABASE_URL"]) as database:
+                yield database
+            return
         with closing(sqlite3.connect(self.folder / DATABASE_FILE)) as connection, connection:
             yield connection
+
+    def keep_state(self) -> Callable[[], None]:
+        """Back the state store up; what is given restores that backup."""
+        if self.crew is not None:
+            return self.crew.keep(self.values()["SYNC_DATA_DIR"])
+        backup = self.folder.parent / f"{self.folder.name}-backup"
+        shutil.copytree(self.folder, backup)
+
+        def restore() -> None:
+            shutil.rmtree(self.folder)
+            shutil.copytree(backup, self.folder)
+
+        return restore
 
     # ---- the judge --------------------------------------------------------------------------
 
@@ -182,11 +217,12 @@ class Stage:
 
     def assert_quiet(self, **overrides: str) -> CycleReport:
         """Another cycle finds nothing to do and sends no write."""
-        before = len(self.replica_writes())
+        proxy = self.servers.replica_proxy
+        before = len(proxy.writes())
         report = self.sync(full=False, **overrides)
         assert report.outcome is Outcome.IDENTICAL, report
         assert report.counts.applied == 0, report.counts
-        assert len(self.replica_writes()) == before, self.replica_writes()[before:]
+        assert len(proxy.writes()) == before, proxy.writes()[before:]
         return report
 
     def sync_and_judge(self, **overrides: str) -> CycleReport:
@@ -197,8 +233,8 @@ class Stage:
         return report
 
     def replica_writes(self) -> list[Request]:
-        """Writes that the replica has got so far."""
-        return self.servers.replica_proxy.writes()
+        """Writes that the replica has got so far, but for its mark."""
+        return [r for r in self.servers.replica_proxy.writes() if not is_of_mark(r)]
 
     def ledger_ids(self, name: str = "docs") -> list[list[str]]:
         """The ids that the ledger holds of a collection, chunk by chunk."""
@@ -284,3 +320,11 @@ def fill(
             ],
             uris=[f"file:///{n}" for n in numbers],
         )
+
+
+def add_plain(collection: Collection, count: int) -> None:
+    """Add records without metadata, for a collection that goes with its database.
+
+    Lists in their metadata would stay behind on the server (see `drop`).
+    """
+    collection.add(ids=[f"r{n}" for n in range(count)], embeddings=vectors(count))

@@ -7,11 +7,12 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from chromasync.model import MARKS_DATABASE
 from chromasync.testing.proxy import RecordingProxy, Request
 
 RECORD_ACTIONS = ("add", "upsert", "update", "delete")
@@ -37,9 +38,10 @@ class RecordWrite:
 
 @dataclass
 class Writes:
-    """The writes that a proxy saw while it was watched."""
+    """The writes that a proxy saw while it was watched; those of the mark apart."""
 
     requests: list[Request]
+    marks: list[Request] = field(default_factory=list)
 
     @property
     def to_records(self) -> list[Request]:
@@ -90,8 +92,25 @@ def watched(proxy: RecordingProxy) -> Iterator[Writes]:
         yield writes
     finally:
         proxy.keep_bodies = False
-        writes.requests.extend(proxy.writes()[before:])
+        for request in proxy.writes()[before:]:
+            (writes.marks if is_of_mark(request) else writes.requests).append(request)
         proxy.forget_bodies()
+
+
+def is_of_mark(request: Request) -> bool:
+    """Whether a write is one of the replica's mark, or makes the place where it is kept.
+
+    A database that is made is taken for that place unless its name was kept.
+    """
+    makes_database = request.method == "POST" and action_of(request) == "databases"
+    if makes_database:
+        return not request.body or MARKS_DATABASE.encode() in request.body
+    return f"/databases/{MARKS_DATABASE}/" in request.path
+
+
+def writes_records(request: Request) -> bool:
+    """Whether a request inserts records of a mirrored collection, or overwrites them."""
+    return action_of(request) == "upsert" and not is_of_mark(request)
 
 
 def _records_of(request: Request) -> Iterator[RecordWrite]:

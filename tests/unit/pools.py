@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -40,9 +40,10 @@ PAIR = Pair(
 
 @dataclass
 class Reconciler:
-    """Does `act` for each task and then reports the chunk as read."""
+    """Does `act` for each task, as its write if it `writes`, and reports the chunk as read."""
 
     act: Act = lambda task, permit: None
+    writes: bool = True
     seen: list[int] = field(default_factory=list)
     set_aside: list[Mapping[str, Quarantined]] = field(default_factory=list)
     began: queue.SimpleQueue[Task] = field(default_factory=queue.SimpleQueue)
@@ -54,11 +55,17 @@ class Reconciler:
         task: Task,
         permit: Permit,
         set_aside: Mapping[str, Quarantined],
+        *,
+        deleting: Container[str],
+        note_write: Callable[[], None],
+        write_permit: Permit | None = None,
     ) -> ChunkResult:
         assert pair == PAIR
         self.seen.append(task.id)
         self.set_aside.append(set_aside)
         self.began.put(task)
+        if self.writes:
+            note_write()
         self.act(task, permit)
         head = replace(chunk.head, read_at=task.claimed_at, suspect=False)
         return ChunkResult(replace(chunk, head=head), [], [], OpCounts(read=len(chunk.ids)))

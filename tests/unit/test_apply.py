@@ -9,9 +9,11 @@ import pytest
 
 from chromasync import faultpoints
 from chromasync.errors import LeaseLost, RequestRefused, ServerFault, ServerUnreachable
+from chromasync.ledger.digest import at, replica_digests
 from chromasync.model import Collection, Records, Space
 from chromasync.reconcile.apply import ROUNDS, Applied, Applier, describe_left
 from chromasync.reconcile.diff import Differ, Whole
+from chromasync.reconcile.origin import Held, Nothing, found
 from chromasync.reconcile.read import RecordReader
 from chromasync.testing.fake import MODERN, Call, FakeServer
 from tests.support.ledgers import joined, names, record
@@ -37,6 +39,12 @@ class Replica:
         """The requests by name."""
         return [call.name for call in self.server.calls]
 
+    def returns(self, *ids: str) -> dict[str, bytes]:
+        """The digests of these records as they are now."""
+        now = self.server.contents(self.home)
+        digests = replica_digests(now)
+        return {i: at(digests, now.ids.index(i)) for i in ids}
+
     def assert_equals(self, wanted: Records) -> None:
         found = self.server.contents(self.home)
         assert sorted(found.ids) == sorted(wanted.ids)
@@ -60,7 +68,7 @@ def test_equal_records_are_read_once_and_never_written(replica: Replica) -> None
     wanted = joined(record("a", "d", {"k": 1}), record("b"))
     replica.holds(record("b"), record("a", "d", {"k": 1}))
     done = replica.apply(wanted)
-    assert done == Applied()
+    assert done == Applied(seen=replica.returns("a", "b"))
     assert replica.names == ["read"]
 
 
@@ -77,6 +85,7 @@ def test_records_known_to_be_absent_are_inserted_unasked(replica: Replica) -> No
     done = replica.apply(wanted, set(names(5)))
     assert (done.inserted, done.different) == (set(names(5)), set(names(5)))
     assert replica.names == ["upsert", "read"]
+    assert done.seen == replica.returns(*names(5))
     replica.assert_equals(wanted)
 
 
@@ -160,6 +169,8 @@ def test_a_refused_record_does_not_hold_up_the_others(replica: Replica, kind: st
     assert done.absent == ({"r2"} if "r2" not in present else set())
     assert ("r2" in present) is (kind == "update")
     assert done.different == set(ids)
+    # what it holds of the refused one is what was seen before
+    assert done.seen == replica.returns(*present)
 
 
 @pytest.mark.parametrize(("kind", "words"), [
@@ -190,6 +201,7 @@ def test_a_record_that_stays_unreadable_is_set_aside_for_now(replica: Replica) -
         "a": "the replica's server does not keep it as written: it cannot give it back"
     }
     assert (done.failed, done.absent, done.updated) == ({"a"}, set(), {"b"})
+    assert done.seen == replica.returns("b")
 
 
 @pytest.mark.parametrize(("error", "failed"), [(ServerFault, {"a"}), (RequestRefused, set())])
@@ -206,6 +218,46 @@ def test_a_fault_is_told_from_a_refusal(
     replica.server.on_request(fail)
     done = replica.apply(joined(record("a", "new"), record("b", "new")))
     assert (done.refused, done.failed, done.updated) == ({"a": "no"}, failed, {"b"})
+
+
+def test_what_others_wrote_is_left_alone(replica: Replica) -> None:
+    """Each record that differs is asked about, with what is there; a no keeps every write off."""
+    replica.holds(record("a", "old"), record("b", "old"), record("same"), record("lost"))
+    replica.server.broken.unreadable = {"lost"}
+    asked: dict[str, Held] = {}
+
+    def may_write(record_id: str, held: Held) -> bool:
+        asked[record_id] = held
+        return record_id == "b"
+
+    wanted = joined(*[record(i, "new") for i in "abc"], record("same"), record("lost"))
+    done = replica.applier.apply(wanted, set(), may_write)
+    assert asked == {
+        "a": found(record("a", "old")),
+        "b": found(record("b", "old")),
+        "c": Nothing.MISSING,
+        "lost": Nothing.UNREADABLE,
+    }
+    assert done.foreign == {"a", "c", "lost"}
+    assert done.different == {"a", "b", "c", "lost"}
+    assert (done.updated, done.refused) == ({"b"}, {})
+    assert {i for call in replica.server.writes for i in call.ids} == {"b"}
+    assert done.seen == replica.returns("a", "b", "same")
+
+
+def test_what_was_written_is_not_asked_about_again(replica: Replica) -> None:
+    """The rounds after the first mend our own write, whatever the answer would be then."""
+    replica.holds(record("a", "old"))
+    replica.server.broken.forgotten = {"a"}
+    asked: list[str] = []
+
+    def may_write(record_id: str, held: Held) -> bool:
+        asked.append(record_id)
+        return True
+
+    done = replica.applier.apply(record("a", "new"), set(), may_write)
+    assert (asked, done.foreign, list(done.refused)) == (["a"], set(), ["a"])
+    assert done.seen == replica.returns("a")
 
 
 def test_leftovers_have_words() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from chromasync.config import Settings
-from chromasync.cycle import census
-from chromasync.cycle.census import Census, _Appender, new_task, pages
+from chromasync.cycle.append import Appender
+from chromasync.cycle.census import Census, new_task
 from chromasync.cycle.work import CollectionWork, CycleWork
+from chromasync.ledger import paging
+from chromasync.ledger.paging import pages
 from chromasync.ledger.plan import new_chunk
 from chromasync.model import Collection, Mirror, NewTask, Side
 from chromasync.quiet import Quiet
@@ -35,7 +38,7 @@ def test_a_chunk_that_was_forgotten_meanwhile_has_nothing_to_give(
     store: SqlStore, work: CollectionWork
 ) -> None:
     """An id said to leave a chunk that is not there any more arrives unknown, and alone."""
-    appender = _Appender(store, work, [], 3)
+    appender = Appender(store, work, [], 3)
     appender.append(["a", "b"], {"a": 999})
     assert ids_by_chunk(store) == [["a", "b"]]
 
@@ -45,7 +48,7 @@ def test_an_open_chunk_that_was_forgotten_meanwhile_is_not_filled(
 ) -> None:
     """New ids go to a new chunk then, and are not lost."""
     store.save_chunks([chunk_of(["a"])])
-    appender = _Appender(store, work, store.chunk_heads(COLLECTION), 3)
+    appender = Appender(store, work, store.chunk_heads(COLLECTION), 3)
     store.forget_chunks(COLLECTION)
     appender.append(["b"], {})
     appender.append(["c"], {})
@@ -57,7 +60,7 @@ def test_an_open_chunk_whose_ids_come_back_is_filled_again(
 ) -> None:
     """All ids of the last chunk moved to the end: it is the same chunk, in the new order."""
     (chunk_id,) = store.save_chunks([chunk_of(["a", "b"])])
-    appender = _Appender(store, work, store.chunk_heads(COLLECTION), 3)
+    appender = Appender(store, work, store.chunk_heads(COLLECTION), 3)
     assert appender.append(["b", "a", "x", "y"], {"a": chunk_id, "b": chunk_id}) == []
     assert ids_by_chunk(store) == [["b", "a", "x"], ["y"]]
 
@@ -80,10 +83,10 @@ def test_missing_ids_are_named_though_repeats_of_their_chunk_go(
 
 LISTED = {
     "abef": [False, False, False],
-    "abe": [False, False, True],
-    "ef": [True, False, False],
+    "abe": [True, False, True],
+    "ef": [True, False, True],
 }
-"""What the replica lists, and which chunks are suspect then."""
+"""What the replica lists, and which chunks are suspect then: all that were written, or none."""
 
 
 @pytest.mark.parametrize("listed", LISTED)
@@ -113,11 +116,42 @@ def test_workers_may_change_chunks_during_the_walk_of_the_replica(
     assert [head.suspect for head in store.chunk_heads(COLLECTION)] == LISTED[listed]
 
 
+LEFT = {6: False, 8: False, 5: True, 9: True}
+"""What the replica of an unfinished collection counts, and whether that casts doubt on it."""
+
+
+@pytest.mark.parametrize("count", LEFT)
+@pytest.mark.parametrize("vouched", [True, False])
+def test_an_unfinished_collection_is_compared_unless_it_is_vouched_for(
+    store: SqlStore, work: CollectionWork, settings: Settings, count: int, vouched: bool
+) -> None:
+    """All that was written is; the mark spares that where the count can be what was left."""
+    in_hand = new_chunk(COLLECTION, ["g", "h"], 6, {}, suspect=False)
+    in_hand = replace(in_hand, head=replace(in_hand.head, in_hand=True))
+    unwritten = new_chunk(COLLECTION, ["i", "j"], 8, {}, suspect=False)
+    store.save_chunks([chunk_of("abc"), chunk_of("def", start=3), in_hand, unwritten])
+    replica = FakeServer(Side.REPLICA)
+    work.replica = replica.make()
+    replica.put(work.replica, joined(*[record(i) for i in names(count)]))
+    primary = FakeServer(Side.PRIMARY)
+    cycle = CycleWork(store.open_cycle(), settings, primary, replica, store, Quiet())
+    cycle.vouched = {("t", "d")} if vouched else set()
+    census = Census(cycle, publish=lambda tasks: None)
+    census._look_at_replica_count(work, store.chunk_heads(COLLECTION))
+    doubtful = LEFT[count] or not vouched
+    suspect = [head.suspect for head in store.chunk_heads(COLLECTION)]
+    assert suspect[:2] == [doubtful, doubtful]
+    assert suspect[3] is False, "nothing of it was ever written"
+    assert bool(work.notes) is doubtful
+    assert work.mirror.replica_walked_at is None
+    assert (work.counted, work.mirror.replica_count) == (True, count)
+
+
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 7])
 @pytest.mark.parametrize("told", [0, 99])
 def test_all_pages_of_a_collection(monkeypatch: pytest.MonkeyPatch, count: int, told: int) -> None:
     """Every id comes once, in order, whatever the server counted; no page is empty."""
-    monkeypatch.setattr(census, "PAGE_IDS", 3)
+    monkeypatch.setattr(paging, "PAGE_IDS", 3)
     server = FakeServer(Side.PRIMARY)
     home = server.make()
     if count:

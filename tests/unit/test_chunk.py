@@ -2,113 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from datetime import UTC, datetime
-
-import numpy as np
 import pytest
 
 from chromasync import faultpoints
 from chromasync.errors import LeaseLost, ServerFault, ServerUnreachable
-from chromasync.ledger.digest import at, embedding_digests, ids_digest, payload_digests
-from chromasync.model import (
-    UNKNOWN_DIGEST,
-    Chunk,
-    ChunkResult,
-    Collection,
-    OpCounts,
-    Quarantined,
-    Records,
-    Side,
-    Space,
-    Task,
-)
+from chromasync.ledger.digest import at, ids_digest, payload_digests
+from chromasync.model import OpCounts, Quarantined
 from chromasync.reconcile import read as reading
-from chromasync.reconcile.chunk import ChunkReconciler, Pair
-from chromasync.testing.fake import MODERN, Call, FakeServer
-from tests.support.ledgers import COLLECTION, chunk_of, joined, names, record
-
-NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
-EARLIER = datetime(2029, 1, 1, tzinfo=UTC)
-
-
-class Scene:
-    """Two servers in memory, and the ledger's chunk between them."""
-
-    def __init__(self, *, arrays: bool = True) -> None:
-        self.primary = FakeServer(Side.PRIMARY)
-        self.replica = FakeServer(capabilities=replace(MODERN, arrays=arrays))
-        self.source, self.home = self.primary.make(), self.replica.make()
-        self.chunk = chunk_of([])
-
-    def holds(self, *parts: Records, on: str = "both") -> None:
-        records = joined(*parts)
-        sides: list[tuple[str, FakeServer, Collection]] = [
-            ("primary", self.primary, self.source),
-            ("replica", self.replica, self.home),
-        ]
-        for name, server, collection in sides:
-            if on in (name, "both"):
-                server.put(collection, records)
-
-    def knows(
-        self, *known: Records, unknown: list[str] | None = None, suspect: bool = False
-    ) -> None:
-        """The ledger holds these records as they are, and these ids without knowledge."""
-        empty = record().take([])
-        records, strangers = joined(empty, *known), unknown or []
-        blank = UNKNOWN_DIGEST * len(strangers)
-        ids = [*records.ids, *strangers]
-        head = replace(
-            chunk_of(ids, chunk_id=7).head,
-            suspect=suspect, checked_at=EARLIER, read_at=EARLIER, recheck=True, gone_count=9,
-        )  # fmt: skip
-        embedding, payload = embedding_digests(records) + blank, payload_digests(records) + blank
-        self.chunk = Chunk(head, ids, embedding, payload)
-
-    def reconcile(
-        self,
-        *,
-        check: bool = False,
-        permit: LeaseLost | None = None,
-        aside: Mapping[str, Quarantined] | None = None,
-    ) -> ChunkResult:
-        def may_write() -> float:
-            if permit is not None:
-                raise permit
-            return 60.0
-
-        task = Task(1, 1, COLLECTION, "docs", 7, check, 0, NOON)
-        pair = Pair(self.source, self.home, Space.L2)
-        reconciler = ChunkReconciler(self.primary, self.replica)
-        return reconciler.reconcile(pair, self.chunk, task, may_write, aside or {})
-
-    def assert_ledger_tells_the_primary(self, result: ChunkResult) -> None:
-        """Each id that is not gone has the digests of what the primary holds."""
-        found = self.primary.contents(self.source)
-        embedding, payload = embedding_digests(found), payload_digests(found)
-        chunk = result.chunk
-        assert chunk.head.ids_digest == ids_digest(chunk.ids)
-        for row, record_id in enumerate(chunk.ids):
-            if record_id not in result.gone:
-                place = found.ids.index(record_id)
-                assert at(chunk.embedding_digests, row) == at(embedding, place), record_id
-                assert at(chunk.payload_digests, row) == at(payload, place), record_id
-
-    def assert_equal(self) -> None:
-        """Both servers hold the same records."""
-        one, other = self.primary.contents(self.source), self.replica.contents(self.home)
-        assert sorted(one.ids) == sorted(other.ids)
-        other = other.take([other.ids.index(i) for i in one.ids])
-        assert (one.documents, one.metadatas, one.uris) == (
-            other.documents,
-            other.metadatas,
-            other.uris,
-        )
-        assert one.embeddings is not None
-        assert other.embeddings is not None
-        np.testing.assert_array_equal(one.embeddings, other.embeddings)
+from chromasync.testing.fake import Call
+from tests.support.ledgers import COLLECTION, names, record
+from tests.unit.scenes import CYCLE, EARLIER, NOON, Scene, remembered
 
 
 @pytest.fixture
@@ -133,6 +36,39 @@ def test_an_unchanged_chunk_costs_one_read_of_the_primary(scene: Scene) -> None:
     scene.assert_ledger_tells_the_primary(result)
 
 
+def test_what_was_not_looked_at_keeps_what_is_remembered(scene: Scene) -> None:
+    """A chunk without changes keeps its digests of the replica, and its check's cycle."""
+    scene.holds(A, B)
+    scene.knows(A, B, seen=[A], in_hand=True)
+    result = scene.reconcile()
+    assert scene.replica.calls == []
+    scene.assert_remembered(result, ["a"])
+    head = result.chunk.head
+    assert (head.read_cycle, head.checked_cycle, head.in_hand) == (CYCLE, 2, False)
+
+
+def test_what_the_replica_returned_is_remembered(scene: Scene) -> None:
+    """Of a record that was compared, equal or written, the last answer's digest is kept."""
+    scene.holds(A, B, C)
+    scene.knows(A, B, C, seen=[record("a", "older"), record("c", "older")])
+    scene.holds(record("b", "new"), on="primary")
+    result = scene.reconcile()
+    assert remembered(result.chunk).keys() == {"a", "b", "c"}
+    scene.knows(A, record("b", "new"), C, seen=[record("a", "older")])
+    result = scene.reconcile(check=True)
+    scene.assert_remembered(result, ["a", "b", "c"])
+    assert (result.chunk.head.read_cycle, result.chunk.head.checked_cycle) == (CYCLE, CYCLE)
+
+
+def test_a_compare_of_an_untouched_replica_remembers_the_same(scene: Scene) -> None:
+    """The digests of one check are those of the next."""
+    scene.holds(A, B, C)
+    scene.knows(A, B, C, suspect=True)
+    first = scene.reconcile(check=True)
+    scene.chunk = first.chunk
+    assert scene.reconcile(check=True).chunk.replica_digests == first.chunk.replica_digests
+
+
 def test_new_records_are_inserted_without_asking(scene: Scene) -> None:
     """A chunk of unknown records is written and read back: it is checked with that."""
     scene.holds(A, B, C, on="primary")
@@ -141,6 +77,8 @@ def test_new_records_are_inserted_without_asking(scene: Scene) -> None:
     assert [call.name for call in scene.replica.calls] == ["upsert", "read"]
     assert result.counts == OpCounts(read=3, inserted=3)
     assert (result.chunk.head.checked_at, result.chunk.head.recheck) == (NOON, True)
+    assert result.chunk.head.checked_cycle == CYCLE
+    scene.assert_remembered(result, ["a", "b", "c"])
     scene.assert_equal()
     scene.assert_ledger_tells_the_primary(result)
 
@@ -237,6 +175,7 @@ def test_a_refused_record_is_quarantined_and_the_rest_goes_through(scene: Scene)
     assert result.counts == OpCounts(read=3, inserted=2, quarantined=1)
     assert not result.chunk.head.suspect
     assert scene.replica.contents(scene.home).ids == ["a", "c"]
+    scene.assert_remembered(result, ["a", "c"])
     scene.assert_ledger_tells_the_primary(result)
 
     scene.chunk = result.chunk

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from chromasync.config import Settings
-from chromasync.cycle.close import identical_since, report_cycle, settle_mirror
+from chromasync.cycle.close import identical_since, report_cycle, settle_mirrors
 from chromasync.cycle.work import CollectionWork, CycleWork
 from chromasync.errors import ServerFault
 from chromasync.model import (
@@ -34,7 +34,7 @@ from chromasync.testing.fake import FakeServer
 from tests.store.samples import claim_one, result_for, task_for
 from tests.support.ledgers import COLLECTION, chunk_of, joined, names, record
 
-NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
+NOON = datetime(2020, 1, 1, 12, tzinfo=UTC)
 EARLIER = NOON - timedelta(hours=1)
 Ready = Callable[..., CollectionWork]
 
@@ -65,7 +65,9 @@ class Room:
             self.replica.put(self.home, joined(*[record(i) for i in names(count)]))
 
     def settle(self) -> Mirror:
-        settle_mirror(self.cycle, self.work)
+        self.cycle.collections = [self.work]
+        self.cycle.waiting = self.store.waiting_deletions()
+        settle_mirrors(self.cycle)
         (stored,) = self.store.mirrors()
         assert stored == self.work.mirror
         return stored
@@ -109,10 +111,12 @@ def read(ids: list[str], at: datetime | None = NOON, **head: Any) -> Chunk:
 def test_identical_since_the_oldest_read(
     walked: datetime | None, reads: list[datetime | None], expected: datetime | None
 ) -> None:
-    """The walk and every chunk's read count; one that never was makes it unknown."""
+    """The walk and every chunk's read count; one that never was, or is to come, is unknown."""
     row = Mirror("c", "t", "d", "n", walked_at=walked)
     heads = [read(["a"], at).head for at in reads]
-    assert identical_since(row, heads) == expected
+    assert identical_since(row, heads, NOON) == expected
+    ahead = NOON in {walked, *reads}
+    assert identical_since(row, heads, EARLIER) == (None if ahead else expected)
 
 
 def test_a_clean_collection_is_identical(room: Room) -> None:
@@ -254,23 +258,25 @@ def test_a_set_walk_s_word_stays(room: Room) -> None:
 @pytest.mark.parametrize(
     ("states", "held", "outcome", "code"),
     [
-        ([], False, Outcome.IDENTICAL, 0),
-        ([MirrorStatus.IDENTICAL], False, Outcome.IDENTICAL, 0),
-        ([MirrorStatus.IDENTICAL, MirrorStatus.LIMITED], False, Outcome.LIMITED, 4),
-        ([MirrorStatus.SYNCING], False, Outcome.LIMITED, 4),
-        ([MirrorStatus.IDENTICAL], True, Outcome.HELD, 4),
-        ([MirrorStatus.ERROR, MirrorStatus.IDENTICAL], True, Outcome.FAILED, 4),
+        ([], None, Outcome.IDENTICAL, 0),
+        ([MirrorStatus.IDENTICAL], None, Outcome.IDENTICAL, 0),
+        ([MirrorStatus.IDENTICAL, MirrorStatus.LIMITED], None, Outcome.LIMITED, 4),
+        ([MirrorStatus.SYNCING], None, Outcome.LIMITED, 4),
+        ([MirrorStatus.IDENTICAL], HoldKind.DELETES, Outcome.HELD, 4),
+        ([MirrorStatus.HELD], HoldKind.ADOPTION, Outcome.HELD, 6),
+        ([MirrorStatus.ERROR, MirrorStatus.IDENTICAL], HoldKind.DELETES, Outcome.FAILED, 4),
+        ([MirrorStatus.ERROR, MirrorStatus.HELD], HoldKind.ADOPTION, Outcome.FAILED, 6),
     ],
 )
 def test_a_cycle_s_outcome_is_its_worst_collection_s(
-    room: Room, states: list[MirrorStatus], held: bool, outcome: Outcome, code: int
+    room: Room, states: list[MirrorStatus], held: HoldKind | None, outcome: Outcome, code: int
 ) -> None:
     """Failed before held before limited before identical, with the exit code that goes with it."""
     room.cycle.collections.clear()
     for n, state in enumerate(states):
         room.store.save_mirror(Mirror(f"c{n}", "t", "d", f"n{n}", status=state))
     if held:
-        room.store.save_hold(Hold("c0", "n0", HoldKind.DELETES, 5, "why"))
+        room.store.save_hold(Hold("c0", "n0", held, 5, "why"))
     closed = room.store.close_cycle(room.cycle.cycle.id, CycleStatus.COMPLETED, 0)
     report = report_cycle(room.cycle, closed, TaskCounts(), {})
     assert (report.outcome, report.exit_code) == (outcome, code)
@@ -300,3 +306,31 @@ def test_a_report_before_the_end_counts_until_now(room: Room) -> None:
     report = report_cycle(room.cycle, room.cycle.cycle, TaskCounts(), {})
     assert report.duration_seconds >= 0
     assert report.identical_as_of is None
+
+
+@pytest.mark.parametrize(("looked", "settled"), [(True, 1), (False, None)])
+def test_what_nobody_looked_at_is_not_settled(
+    room: Room, looked: bool, settled: int | None
+) -> None:
+    """An error before the replica's count was looked at leaves the doubt, and the count of then."""
+    room.ledger(read(["r0", "r1"]))
+    room.on_replica(2)
+    room.work.update(replica_count=7)
+    room.work.counted, room.work.error = looked, ServerFault("It broke.", side="primary")
+    row = room.settle()
+    assert (row.settled_cycle, row.replica_count) == (settled, 2 if looked else 7)
+    room.work.error = None
+    assert room.settle().settled_cycle == room.cycle.cycle.id
+
+
+def test_a_clock_that_jumped_leaves_nothing_identical(room: Room) -> None:
+    """Since when it is, nobody can say; an instant that is still to come says as little."""
+    room.ledger(read(["r0"]))
+    room.on_replica(1)
+    room.cycle.jumped = True
+    assert (room.settle().status, room.settle().identical_as_of) == (MirrorStatus.SYNCING, None)
+    room.cycle.jumped = False
+    room.work.update(walked_at=room.store.now() + timedelta(days=1))
+    assert room.settle().status is MirrorStatus.SYNCING
+    room.work.update(walked_at=NOON)
+    assert room.settle().status is MirrorStatus.IDENTICAL

@@ -181,6 +181,14 @@ def test_port_of_the_platform_is_the_port_of_the_page(monkeypatch: pytest.Monkey
     assert load_settings().sync_http_port == 8080
 
 
+@pytest.mark.parametrize("name", ["PORT", "SYNC_HTTP_PORT"])
+def test_a_wrong_port_is_named_as_it_was_set(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A platform sets PORT, and nobody there knows of another name."""
+    monkeypatch.setenv(name, "abc")
+    with pytest.raises(SettingsError, match=rf"^{name} in the environment is 'abc'"):
+        load_settings()
+
+
 # ---- values ----------------------------------------------------------------------------------
 
 
@@ -303,6 +311,18 @@ def test_globs_choose_collections(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+def test_a_lag_is_told_after_three_intervals_unless_it_is_said_when(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """SYNC_ALERT_LAG follows SYNC_INTERVAL until it is set."""
+    assert load_settings().alert_lag_seconds == 900
+    monkeypatch.setenv("SYNC_INTERVAL", "10")
+    assert load_settings().alert_lag_seconds == 30
+    monkeypatch.setenv("SYNC_ALERT_LAG", "7.5")
+    assert load_settings().alert_lag_seconds == 7.5
+    assert "SYNC_ALERT_LAG" in refusal(monkeypatch, "SYNC_ALERT_LAG", "0")
+
+
 @pytest.mark.parametrize(
     ("distributed", "coordinator", "role"),
     [
@@ -327,7 +347,7 @@ def test_the_role_follows_from_two_settings(
         ("10%", 50, 100),
         ("10%", 1000, 100),
         ("10%", 12345, 1234),
-        ("0%", 10**6, 100),
+        ("0%", 10**6, 0),
         ("100%", 7000, 7000),
         ("2.5%", 10000, 250),
         ("500", 10**9, 500),
@@ -390,3 +410,18 @@ def test_without_control_groups_there_is_no_limit(tmp_path: Path) -> None:
     """Another operating system, or no limit at all, is no limit."""
     assert container_memory_mb(tmp_path) is None
     assert container_memory_mb(cgroup(tmp_path / "fs", "0::/", {})) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("off", None), (" OFF ", None), ("3600", 3600.0), ("0.5", 0.5)]
+)
+def test_a_time_that_may_be_off(given: str, kept: float | None) -> None:
+    """`off` is a value, and so is any number of seconds."""
+    assert load_settings({"SYNC_KEEP_DROPPED": given}).sync_keep_dropped == kept
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "nan", "on", "2678401"])
+def test_a_time_that_is_none_is_refused(given: str) -> None:
+    """The error names what is allowed."""
+    with pytest.raises(SettingsError, match=r"SYNC_KEEP_DROPPED.*or off"):
+        load_settings({"SYNC_KEEP_DROPPED": given})

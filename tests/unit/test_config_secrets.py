@@ -11,6 +11,7 @@ from chromasync.config import (
     Settings,
     load_settings,
 )
+from chromasync.errors import SettingsError
 from chromasync.model import Side
 from tests.unit.configs import refusal
 
@@ -51,9 +52,46 @@ def test_a_password_in_a_url_becomes_a_hidden_header(monkeypatch: pytest.MonkeyP
     assert server.headers == {"Authorization": "Basic dXNlcjpzQGZl"}
 
 
+def test_a_bearer_token_is_sent_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It becomes the Authorization header of its side alone, beside token and other headers."""
+    monkeypatch.setenv("REPLICA_BEARER", "b3arer")
+    monkeypatch.setenv("REPLICA_TOKEN", "t0ken")
+    monkeypatch.setenv("REPLICA_HEADERS", '{"x-team": "search"}')
+    settings = load_settings()
+    assert settings.server(Side.PRIMARY).headers == {}
+    assert settings.server(Side.REPLICA).headers == {
+        "x-team": "search",
+        "x-chroma-token": "t0ken",
+        "Authorization": "Bearer b3arer",
+    }
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"PRIMARY_URL": "http://user:hush@one:8000"},
+        {"PRIMARY_HEADERS": '{"authorization": "Basic hush"}'},
+    ],
+)
+def test_a_bearer_token_beside_another_authorization_is_refused(
+    monkeypatch: pytest.MonkeyPatch, other: dict[str, str]
+) -> None:
+    """Only one of them could be sent, so all places are named, and none of their values."""
+    for name, value in {"PRIMARY_BEARER": "hush", **other}.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    with pytest.raises(SettingsError) as caught:
+        settings.server(Side.PRIMARY)
+    text = str(caught.value)
+    assert [name for name in ("BEARER", "HEADERS", "URL") if f"PRIMARY_{name}" not in text] == []
+    assert "hush" not in text
+    assert settings.server(Side.REPLICA).headers == {}
+
+
 SECRETS = {
     "PRIMARY_URL": "http://user:hush1@one:8000",
     "PRIMARY_TOKEN": "hush2",
+    "REPLICA_BEARER": "hush8",
     "REPLICA_HEADERS": '{"authorization": "Bearer hush3"}',
     "DATABASE_URL": "postgres://me:hush4@db/state",
     "SYNC_HTTP_TOKEN": "hush5",

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import pytest
 from sqlalchemy import func, select, update
 
-from chromasync.config import Settings, load_settings
 from chromasync.cycle import census
 from chromasync.cycle import coordinator as coordinating
-from chromasync.cycle.coordinator import Coordinator
-from chromasync.cycle.drops import Drops
+from chromasync.cycle.removals import Removals
 from chromasync.errors import DamagedChunk, ServerUnreachable, Stopped, StoreUnavailable
-from chromasync.lease import Lead
+from chromasync.ledger import paging
 from chromasync.model import (
     ChunkResult,
-    Collection,
     CycleStatus,
     HoldKind,
     NewTask,
@@ -27,21 +22,19 @@ from chromasync.model import (
     Task,
     TaskStatus,
 )
-from chromasync.ports import Progress
 from chromasync.quiet import Quiet
 from chromasync.reconcile.chunk import ChunkReconciler, pair_of
 from chromasync.reports import Outcome
 from chromasync.store import SqlStore
 from chromasync.store.schema import Later, cycles, tasks
-from chromasync.testing.fake import Call, FakeServer
-from chromasync.worker.pool import WorkerPool
+from chromasync.testing.fake import Call
 from tests.store.samples import arrange, claim, look
-from tests.support.ledgers import joined, names, record
+from tests.support.house import CHUNK, House, house_of
+from tests.support.ledgers import names, record
 
 pytestmark = pytest.mark.usefixtures("impatient", "small_pages")
 
 PAGE = 20
-CHUNK = 10
 FOUND = {"save_chunks": 0, "choose_scrubs": PAGE / CHUNK}
 """Tasks of the walk that are published before something happens there."""
 
@@ -49,61 +42,8 @@ FOUND = {"save_chunks": 0, "choose_scrubs": PAGE / CHUNK}
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages of a walk and batches of deletes that a few records fill."""
-    monkeypatch.setattr(census, "PAGE_IDS", PAGE)
+    monkeypatch.setattr(paging, "PAGE_IDS", PAGE)
     monkeypatch.setattr(census, "SURPLUS_BATCH", CHUNK)
-
-
-class House:
-    """A leader with its workers between two servers in memory."""
-
-    def __init__(self, store: SqlStore, settings: Settings, threads: int) -> None:
-        self.store = store
-        self.settings = settings
-        self.primary = FakeServer(Side.PRIMARY)
-        self.replica = FakeServer(Side.REPLICA)
-        self.home = self.primary.make()
-        self.stop = threading.Event()
-        self.lead = Lead(store, "me", 60)
-        reconciler = ChunkReconciler(self.primary, self.replica)
-        self.pool = WorkerPool(store, reconciler, name="me", threads=threads, lease_seconds=60)
-
-    def fill(self, count: int, prefix: str = "r") -> None:
-        """More records on the primary."""
-        self.primary.put(self.home, joined(*[record(i) for i in names(count, prefix)]))
-
-    def sync(self, progress: Progress | None = None, **options: Any) -> Any:
-        """One cycle of a coordinator that is new, as each cycle's is."""
-        parts = (self.primary, self.replica, self.store, self.settings)
-        led = Coordinator(*parts, lead=self.lead, pool=self.pool, stop=self.stop)
-        return led.run_cycle(progress or Quiet(), **options)
-
-    def copy(self) -> Collection:
-        """The replica's collection."""
-        (found,) = self.replica.list_collections("default_tenant", "default_database")
-        return found
-
-    def stops_at(self, server: FakeServer, name: str, number: int = 1) -> Callable[[], int]:
-        """Ask to stop when a server is asked this for the n-th time; how often it was asked."""
-        asked = [0]
-
-        def hook(call: Call) -> None:
-            asked[0] += call.name == name
-            if asked[0] == number:
-                self.stop.set()
-
-        server.on_request(hook)
-        return lambda: asked[0]
-
-
-@contextmanager
-def house_of(store: SqlStore, threads: int = 1, **flags: str) -> Iterator[House]:
-    given = {"PRIMARY_URL": "http://p:1", "REPLICA_URL": "http://r:2", "SYNC_CHUNK_SIZE": CHUNK}
-    house = House(store, load_settings(flags=given | flags), threads)
-    house.pool.start()
-    try:
-        yield house
-    finally:
-        house.pool.drain()
 
 
 @pytest.fixture
@@ -226,7 +166,7 @@ def test_a_stop_is_noticed_between_two_drops(house: House) -> None:
         house.replica.put(strange, record())
     house.sync()
     for hold in house.store.holds():
-        house.store.approve(hold.collection_id, hold.kind)
+        house.store.approve(hold)
     drops = house.stops_at(house.replica, "drop_collection")
     with pytest.raises(Stopped):
         house.sync()
@@ -241,7 +181,7 @@ def test_a_stop_after_the_last_delete_closes_the_cycle(
 ) -> None:
     """Nothing is left to be done but to say so."""
     house.fill(CHUNK)
-    monkeypatch.setattr(Drops, "run", lambda _: house.stop.set())
+    monkeypatch.setattr(Removals, "run", lambda _: house.stop.set())
     assert house.sync().outcome is Outcome.IDENTICAL
 
 
@@ -282,7 +222,7 @@ def test_a_damaged_ledger_that_cannot_be_forgotten_ends_the_cycle(
     house.sync()
     damaged = DamagedChunk("x", collection_id=house.home.id, chunk_id=1)
     with monkeypatch.context() as broken:
-        broken.setattr(coordinating, "note_vanished", failing(damaged))
+        broken.setattr(coordinating, "note_absence", failing(damaged))
         broken.setattr(SqlStore, "forget_chunks", failing(StoreUnavailable("gone")))
         with pytest.raises(DamagedChunk):
             house.sync()
@@ -295,7 +235,7 @@ def test_a_damaged_ledger_is_forgotten(house: House, monkeypatch: pytest.MonkeyP
     house.sync()
     damaged = DamagedChunk("x", collection_id=house.home.id, chunk_id=1)
     with monkeypatch.context() as broken:
-        broken.setattr(coordinating, "note_vanished", failing(damaged))
+        broken.setattr(coordinating, "note_absence", failing(damaged))
         with pytest.raises(DamagedChunk):
             house.sync()
     assert house.store.chunk_heads(house.home.id) == []

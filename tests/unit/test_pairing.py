@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from chromasync.cycle.listing import Listing
-from chromasync.cycle.pairing import (
+from chromasync.model import Collection, Mirror, MirrorStatus
+from chromasync.plan.listing import Listing
+from chromasync.plan.pairing import (
     BUILDING_MARK,
     MAX_NAME,
     OLD_MAX_NAME,
@@ -19,7 +20,6 @@ from chromasync.cycle.pairing import (
     final_name,
     pair_collections,
 )
-from chromasync.model import Collection, Mirror, MirrorStatus
 
 ID = "0123456789ab-cdef-0123-4567-89abcdef0123"
 

@@ -189,7 +189,9 @@ def rows_of(chunk: Chunk) -> dict[str, tuple[bytes, bytes]]:
 
 def test_a_new_chunk_knows_nothing_but_what_is_carried() -> None:
     """New ids are unknown, moved ids keep their digests, and the head counts them."""
-    carried = Carried(mark_of("b", "embedding"), mark_of("b", "payload"), suspect=False)
+    carried = Carried(
+        mark_of("b", "embedding"), mark_of("b", "payload"), b"r" * 16, suspect=False, in_hand=False
+    )
     made = new_chunk("c", ["a", "b"], 70, {"b": carried, "z": carried}, suspect=False)
     assert rows_of(made) == {
         "a": (UNKNOWN_DIGEST, UNKNOWN_DIGEST),
@@ -203,7 +205,7 @@ def test_a_new_chunk_knows_nothing_but_what_is_carried() -> None:
 @pytest.mark.parametrize("carries", [True, False])
 def test_suspicion_comes_with_the_records(adopting: bool, carries: bool) -> None:
     """A chunk is suspect when its collection is adopted or one of its records comes suspect."""
-    carry = {"a": Carried(b"e" * 16, b"p" * 16, suspect=carries)}
+    carry = {"a": Carried(b"e" * 16, b"p" * 16, b"r" * 16, suspect=carries, in_hand=False)}
     assert new_chunk("c", ["a"], 0, carry, suspect=adopting).head.suspect is (adopting or carries)
     grown = extended(chunk_of(["x"], suspect=adopting), ["a"], carry)
     assert grown.head.suspect is (adopting or carries)

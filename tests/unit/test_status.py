@@ -11,6 +11,7 @@ from sqlalchemy import update
 
 from chromasync.config import Settings
 from chromasync.model import (
+    DECISIONS,
     CycleStatus,
     Hold,
     HoldKind,
@@ -32,7 +33,7 @@ from chromasync.status import (
     take_snapshot,
 )
 from chromasync.store import SqlStore
-from chromasync.store.schema import Later, workers
+from chromasync.store.schema import Later, cycles, workers
 from tests.store.samples import (
     COLLECTION,
     OTHER,
@@ -47,6 +48,7 @@ from tests.support.ledgers import chunk_of
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 EARLIER = NOON - timedelta(hours=1)
 DONE, FAILED = CycleStatus.COMPLETED, CycleStatus.FAILED
+DAYS = 7 * 86_400
 RUNNING, ABANDONED = CycleStatus.RUNNING, CycleStatus.ABANDONED
 
 
@@ -171,11 +173,12 @@ def test_the_newest_cycle_gives_the_counts(store: SqlStore, settings: Settings) 
 def test_the_exit_code_follows_the_states(
     status: MirrorStatus, store: SqlStore, settings: Settings
 ) -> None:
-    """Held and failed are 4, identical 0, anything unfinished 1."""
+    """Held, failed and unanswering are 4, identical 0, anything unfinished 1."""
     ran(store, CycleStatus.COMPLETED)
     store.save_mirror(mirror(OTHER))
     store.save_mirror(mirror(status=status))
-    expected = {MirrorStatus.IDENTICAL: 0, MirrorStatus.HELD: 4, MirrorStatus.ERROR: 4}
+    faulty = (MirrorStatus.HELD, MirrorStatus.ERROR, MirrorStatus.UNANSWERING)
+    expected = {MirrorStatus.IDENTICAL: 0} | dict.fromkeys(faulty, 4)
     assert take_snapshot(store, settings).exit_code == expected.get(status, 1)
 
 
@@ -202,6 +205,70 @@ def test_the_last_cycle_that_ended_must_not_have_failed(
     store.save_mirror(mirror())
     ran(store, *cycles)
     assert take_snapshot(store, settings).exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("ago", "lag", "code"),
+    [
+        (890, None, 0),
+        (910, None, 1),
+        (910, "1000", 0),
+        (1010, "1000", 1),
+        (DAYS, None, 1),
+        (-10, None, 1),
+        (-DAYS, "86400", 1),
+    ],
+)
+def test_a_completed_cycle_vouches_for_a_while(
+    ago: float, lag: str | None, code: int, store: SqlStore, settings: Settings
+) -> None:
+    """For SYNC_ALERT_LAG from its start, three intervals by default; not from the future."""
+    if lag is not None:
+        settings = settings.model_copy(update={"sync_alert_lag": float(lag)})
+    store.save_mirror(mirror())
+    ran(store, DONE)
+    arrange(store, update(cycles).values(started_at=Later(-ago), finished_at=Later(-ago)))
+    snapshot = take_snapshot(store, settings)
+    assert (snapshot.exit_code, snapshot.is_fresh) == (code, code == 0)
+    assert snapshot.alert_lag_seconds == float(lag or 900)
+    assert snapshot.is_ahead == (ago < 0)
+
+
+def test_collections_identical_in_the_future_vouch_for_nothing(
+    store: SqlStore, settings: Settings
+) -> None:
+    """The clock was ahead when they were read, whatever the newest cycle says."""
+    ran(store, DONE)
+    store.save_mirror(mirror(as_of=store.now() + timedelta(days=1)))
+    assert take_snapshot(store, settings).exit_code == 1
+
+
+def test_the_last_completed_cycle_is_found_behind_many_that_failed(
+    store: SqlStore, settings: Settings
+) -> None:
+    """Its age is known, though it is not among the cycles that are shown."""
+    ran(store, DONE, *[FAILED] * (CYCLES_SHOWN + 1))
+    snapshot = take_snapshot(store, settings)
+    assert DONE not in {cycle.status for cycle in snapshot.cycles}
+    assert snapshot.clean_at == store.cycles(CYCLES_SHOWN + 2)[-1].started_at
+
+
+def test_names_that_no_mirror_has_are_told_once_a_cycle_was_completed(
+    store: SqlStore, settings: Settings
+) -> None:
+    """Each by itself; before the first cycle nobody can say what matches."""
+    settings = settings.model_copy(update={"sync_include": ("book?", "mial", "films")})
+    store.save_mirror(mirror())
+    ran(store, FAILED)
+    assert take_snapshot(store, settings).warnings == ()
+    ran(store, DONE)
+    told = take_snapshot(store, settings).warnings
+    assert [sentence.split(",")[0] for sentence in told] == [
+        "SYNC_INCLUDE names 'mial'",
+        "SYNC_INCLUDE names 'films'",
+    ]
+    store.save_mirror(mirror(OTHER))
+    assert len(take_snapshot(store, settings).warnings) == 1
 
 
 @pytest.mark.parametrize("status", [WorkerStatus.ACTIVE, WorkerStatus.DRAINING])
@@ -249,9 +316,10 @@ def test_the_status_names_its_store_without_secrets(store: SqlStore, settings: S
 
 
 def test_holds_know_the_place_of_their_collection(store: SqlStore, settings: Settings) -> None:
-    """As its mirror tells; what the primary never had is known by its id alone."""
+    """Where a hold is is stored with it; what has no place is known by its id alone."""
     store.save_mirror(mirror())
-    store.save_hold(Hold(COLLECTION, "books", HoldKind.DELETES, 5, "why"))
+    hold = Hold(COLLECTION, "books", HoldKind.DELETES, 5, "why", tenant="t", database="d")
+    store.save_hold(hold)
     store.save_hold(Hold("stranger", "odd", HoldKind.SURPLUS_COLLECTION, 5, "why"))
     holds = take_snapshot(store, settings).holds
     assert {h.full_name for h in holds} == {"t/d/books", "stranger"}
@@ -278,6 +346,7 @@ def test_when_everything_is_read_again(store: SqlStore, settings: Settings) -> N
     assert reread_seconds(store, settings, mirrors) == both_sides * settings.sync_interval
     none = settings.model_copy(update={"sync_scrub_budget": 0.0})
     assert reread_seconds(store, none, mirrors) is None
+    assert reread_seconds(store, none, []) is None
     snapshot: StatusSnapshot = take_snapshot(store, none)
     assert snapshot.reread_seconds is None
 
@@ -294,3 +363,14 @@ def test_more_processes_may_read_more(store: SqlStore, settings: Settings) -> No
     assert scrub_budget_seconds(store, settings) == alone
     assert scrub_budget_seconds(store, shared) == 3 * alone
     assert scrub_budget_seconds(store, planner) == 2 * alone
+
+
+@pytest.mark.parametrize("kind", sorted(DECISIONS))
+def test_a_decision_outweighs_every_other_hold(
+    store: SqlStore, settings: Settings, kind: HoldKind
+) -> None:
+    """Where someone must decide which side is right, the exit code is 6, not 4."""
+    store.save_mirror(mirror())
+    store.save_hold(Hold("one", "odd", HoldKind.SURPLUS_COLLECTION, 5, "why"))
+    store.save_hold(Hold("two", "even", kind, 5, "why"))
+    assert take_snapshot(store, settings).exit_code == 6

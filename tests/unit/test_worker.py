@@ -116,6 +116,29 @@ def test_an_unreachable_server_hands_the_task_back(store: SqlStore) -> None:
     assert store.task_counts(cycle.id).completed == 2
 
 
+@pytest.mark.parametrize("writes", [False, True])
+@pytest.mark.parametrize("error", [
+    ServerUnreachable("down", side="primary"),
+    RequestRefused("It is not wanted.", side="replica"),
+    KeyError("surprise"),
+    LeaseLost("over"),
+])  # fmt: skip
+def test_only_an_attempt_that_came_to_a_write_had_the_chunk_in_hand(
+    store: SqlStore, writes: bool, error: Exception
+) -> None:
+    """What stands on the replica after an attempt that only read cannot be ours."""
+    planned(store, 1)
+
+    def act(task: Task, permit: Permit) -> None:
+        raise error
+
+    reconciler = Reconciler(act, writes=writes)
+    with pool_of(store, reconciler) as pool:
+        until(pool, lambda: store.chunk_heads(COLLECTION)[0].suspect)
+        (head,) = store.chunk_heads(COLLECTION)
+    assert head.in_hand is writes
+
+
 def test_an_error_for_good_fails_the_task_at_once(store: SqlStore) -> None:
     """What a repetition cannot mend is recorded with its words, and the others are done."""
     cycle = planned(store, 2)

@@ -21,11 +21,14 @@ def probe(client: Client) -> Capabilities:
     """Ask a server what it can do.
 
     Raises:
-        NotChroma: it is something else, or a Chroma older than 0.5.16.
+        NotChroma: it is something else.
+        ServerTooOld: it is a Chroma older than any that can be mirrored.
         ServerError: it gave no usable answer.
     """
     _check_heartbeat(client)
     version = _optional(client, "/api/v2/version", decode.parsed)
+    if too_old := client.why_too_old(version):
+        raise too_old
     checks = _optional(client, "/api/v2/pre-flight-checks", decode.mapping) or {}
     described = _optional(client, "/openapi.json", decode.mapping)
     base64 = checks.get("supports_base64_encoding") is True
@@ -51,7 +54,7 @@ def _check_heartbeat(client: Client) -> None:
         if isinstance(error, NotChroma) and error.status is not None and error.status < 400:
             raise  # a redirect: its own words say what to do
         raise NotChroma(
-            f"The {where} does not speak Chroma's v2 API: {error.what}",
+            f"The {where} does not speak Chroma's v2 API. {error.what}",
             side=client.side,
             status=error.status,
             untouched="Nothing was read or written.",

@@ -22,7 +22,7 @@ import httpx2
 import stamina
 
 from chromasync import __version__, faultpoints
-from chromasync.chroma import failures
+from chromasync.chroma import age, decode, failures, proxies
 from chromasync.errors import (
     AccessRefused,
     Conflict,
@@ -33,9 +33,11 @@ from chromasync.errors import (
     ServerBusy,
     ServerError,
     ServerFault,
+    ServerTooOld,
     ServerUnreachable,
     SettingsError,
     TooLarge,
+    UntrustedCertificate,
 )
 from chromasync.model import Side
 from chromasync.ports import Permit
@@ -57,7 +59,6 @@ _OURS_TO_SEND = {
     "proxy-connection", "keep-alive", "te", "trailer", "upgrade", "expect",
 }  # fmt: skip
 """Headers about one message or one connection, which nobody else can know."""
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 _OUTCOMES: tuple[tuple[type[ServerError], str], ...] = (
     (ServerBusy, "busy"),
@@ -68,6 +69,8 @@ _OUTCOMES: tuple[tuple[type[ServerError], str], ...] = (
     (TooLarge, "too_large"),
     (RequestRefused, "refused"),
     (NotChroma, "not_chroma"),
+    (ServerTooOld, "not_chroma"),
+    (UntrustedCertificate, "untrusted"),
     (ServerFault, "fault"),
 )
 
@@ -108,7 +111,7 @@ class Connection:
     @property
     def place(self) -> str:
         """How sentences name this server: side and address."""
-        return failures.place(self.side, self.url)
+        return str(failures.place(self.side, self.url))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,8 @@ class Client:
     """Thread-safe; one per server, shared by all threads of the process.
 
     Raises:
-        SettingsError: when the URL, a header or a certificate file cannot be used.
+        SettingsError: when the URL, a header, a certificate file or the environment's proxy cannot
+            be used.
     """
 
     def __init__(self, connection: Connection, *, read_only: bool) -> None:
@@ -136,15 +140,17 @@ class Client:
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
         _check_url(connection)
-        host = urlsplit(connection.url).hostname
+        self.proxy = proxies.proxy_for(connection.url)
+        self._broken = _transport_errors(self.proxy)
+        self._where = failures.place(self.side, connection.url, self.proxy)
         self._http = httpx2.Client(
             base_url=connection.url.rstrip("/"),
             headers=_headers(connection),
             verify=_tls(connection),
             limits=httpx2.Limits(max_connections=64, max_keepalive_connections=32),
             follow_redirects=False,
-            # a proxy named in the environment is not meant for this very machine
-            trust_env=host not in _LOOPBACK,
+            proxy=None if self.proxy is None else self.proxy.for_client(),
+            trust_env=False,  # what counts of the environment is chosen, and named, by us
             event_hooks={"request": [self._guard]},
         )
 
@@ -168,6 +174,7 @@ class Client:
         params: Mapping[str, int] | None = None,
         permit: Permit | None = None,
         most_bytes: int | None = None,
+        most_attempts: int | None = None,
     ) -> T:
         """Send a request, repeated after failures that may pass, and parse its answer.
 
@@ -181,6 +188,7 @@ class Client:
             params: query parameters.
             permit: called before every sending attempt; says how long the attempt may take.
             most_bytes: refuse a larger answer, counted unpacked, before it is read whole.
+            most_attempts: how often it is sent at most; as the connection says when None.
 
         Raises:
             TooLarge: the answer is larger than `most_bytes`.
@@ -190,7 +198,7 @@ class Client:
         state = _Repeats(self, len(body or b""))
         for attempt in stamina.retry_context(
             on=state.wait_seconds,
-            attempts=self.connection.attempts,
+            attempts=most_attempts or self.connection.attempts,
             timeout=self.connection.retry_seconds,
             wait_initial=self.connection.wait_initial_seconds,
             wait_max=self.connection.wait_max_seconds,
@@ -239,20 +247,43 @@ class Client:
             self._counts[outcome] += 1
 
     def _send(self, ask: _Ask, parse: Callable[[bytes], T], allowed_seconds: float) -> T:
-        where = self.connection.place
+        where = self._where
         try:
             status, headers, content = self._exchange(ask, allowed_seconds)
         except httpx2.LocalProtocolError as error:
             # its text may quote a header, so it must not become a cause that gets printed
-            raise failures.from_exception(error, where, self.side) from None
-        except (httpx2.HTTPError, httpx2.StreamError) as error:
-            raise failures.from_exception(error, where, self.side) from error
+            raise failures.from_exception(error, where) from None
+        except self._broken as error:
+            raise failures.from_exception(error, where) from error
         if not 200 <= status < 300:
-            raise failures.from_answer(status, headers, content, where, self.side)
+            failure = failures.from_answer(status, headers, content, where, ask.path)
+            raise self._too_old(ask, failure) or failure
         try:
             return parse(content)
         except (failures.Malformed, failures.Unexpected, failures.Damaged) as error:
-            raise failures.from_content(error, content, where, self.side) from error
+            raise failures.from_content(error, content, where) from error
+
+    def _too_old(self, ask: _Ask, failure: ServerError) -> ServerTooOld | None:
+        """What a server's age explains better: an old one knows no such path, or no such method."""
+        if failure.status not in (404, 405) or isinstance(failure, NotFound):
+            return None
+        for path in age.VERSION_PATHS if ask.path not in age.VERSION_PATHS else ():
+            try:
+                return self.why_too_old(self._counted(_Ask("GET", path), decode.parsed))
+            except ServerError:
+                continue
+        return None
+
+    def why_too_old(self, version: object) -> ServerTooOld | None:
+        """The error of a server that calls itself this; None when it is new enough."""
+        if not age.is_too_old(version):
+            return None
+        return ServerTooOld(
+            f"The {self._where} calls itself Chroma {version}, and servers before {age.OLDEST} "
+            "cannot be mirrored.",
+            side=self.side,
+            untouched="Nothing was read or written.",
+        )
 
     def _exchange(self, ask: _Ask, allowed_seconds: float) -> tuple[int, Mapping[str, str], bytes]:
         deadline = time.monotonic() + min(self.connection.answer_seconds, allowed_seconds)
@@ -348,19 +379,18 @@ class _Repeats:
 
 
 def _check_url(connection: Connection) -> None:
-    side = connection.side.upper()
-    try:
-        parts = urlsplit(connection.url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
-        _ = parts.port
-        _ = httpx2.URL(connection.url)  # knows better what a host may be named
-        _ = (parts.hostname or "").encode("idna")  # as its lookup will do
-    except (ValueError, httpx2.InvalidURL):
-        usable = False
-    if not usable or parts.query or parts.fragment:
+    url = connection.url
+    if not proxies.is_usable(url, ("http", "https")) or re.search("[?#]", url):
         raise SettingsError(
-            f"{side}_URL is not a base URL like http://host:8000 or https://host/prefix."
+            f"{connection.side.upper()}_URL is not a base URL like http://host:8000 or "
+            "https://host/prefix."
         )
+
+
+def _transport_errors(proxy: proxies.Proxy | None) -> tuple[type[Exception], ...]:
+    """What the HTTP library raises when no answer comes."""
+    beyond_http = proxies.socks_errors() if proxy is not None and proxy.is_socks else ()
+    return (httpx2.HTTPError, httpx2.StreamError, *beyond_http)
 
 
 def _headers(connection: Connection) -> dict[str, str]:
@@ -372,9 +402,20 @@ def _headers(connection: Connection) -> dict[str, str]:
         if problem := _header_problem(name, value):
             raise SettingsError(
                 f"The {connection.side}'s header {name!r} {problem}.",
-                hint=f"It comes from {side}_TOKEN or {side}_HEADERS.",
+                hint=f"It comes from {_origin_of(name, side)}.",
             )
     return headers
+
+
+def _origin_of(header: str, side: str) -> str:
+    """The settings that may have given a header."""
+    match header.lower():
+        case "x-chroma-token":
+            return f"{side}_TOKEN or {side}_HEADERS"
+        case "authorization":
+            return f"{side}_BEARER, {side}_HEADERS or the user and password in {side}_URL"
+        case _:
+            return f"{side}_HEADERS"
 
 
 def _header_problem(name: str, value: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from chromasync.chroma.failures import Damaged, Malformed, Unexpected
-from chromasync.model import Collection, Floats, Metadata, Records
+from chromasync.model import Collection, Floats, Metadata, Neighbours, Records
 
 simdjson: Any
 try:
@@ -122,6 +122,32 @@ def records(body: bytes, *, embeddings: bool) -> Records:
         uris=_column(columns, "uris", count, str),
         embeddings=vectors,
     )
+
+
+def neighbours(body: bytes) -> Neighbours:
+    """The answer to a query with one vector.
+
+    Raises:
+        Malformed, Unexpected: it is not the answer to a query.
+        Damaged: its columns have other lengths than its ids, or hold no numbers.
+    """
+    columns = {name: _first(mapping(body), name) for name in ("ids", "distances", "embeddings")}
+    names, distances = _ids(columns), columns["distances"]
+    if not isinstance(distances, list) or len(distances) != len(names):
+        raise Damaged("the distances are missing or do not match the ids")
+    if not all(x is None or isinstance(x, int | float) for x in distances):
+        raise Damaged("a distance is not a number")
+    # a distance that is too large for a float32, or is none, comes as null
+    told = [float("nan") if x is None else float(x) for x in distances]
+    return Neighbours(names, told, _from_lists(columns["embeddings"], names))
+
+
+def _first(answer: Mapping[str, Any], name: str) -> Any:
+    """What the answer says of the first vector, the only one that was asked for."""
+    lists = answer.get(name)
+    if not isinstance(lists, list) or len(lists) != 1:
+        raise Unexpected(f"an answer without {name} of one query")
+    return lists[0]
 
 
 def _fast_columns(body: bytes) -> tuple[dict[str, Any], Floats] | None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from urllib.parse import urlsplit
+from typing import TypeVar
+from urllib.parse import urljoin, urlsplit
 
 import httpx2
 import orjson
 
+from chromasync.chroma.proxies import Proxy
 from chromasync.errors import (
     AccessRefused,
     Conflict,
@@ -23,8 +27,11 @@ from chromasync.errors import (
     ServerFault,
     ServerUnreachable,
     TooLarge,
+    UntrustedCertificate,
 )
 from chromasync.model import Side
+
+E = TypeVar("E", bound=BaseException)
 
 MESSAGE_LIMIT = 300
 _GATEWAY = {408, 425, 502, 504, 520, 521, 522, 523, 524, 525, 526, 530}
@@ -33,6 +40,8 @@ _SILENT = (
     "Check that the server runs and is not overloaded; one that stays silent has to be restarted."
     " Work resumes by itself."
 )
+_PROXY_REFUSES_US = re.compile(r"^407\b|username/password|^Requested .* but got ")
+"""How a proxy, or the library that speaks SOCKS to it, says that it wants other credentials."""
 _ABSENT = re.compile(r"^Collection \S.* does not exists?\.?$")
 _TAKEN = re.compile(r"UNIQUE constraint failed: collections\.name")
 
@@ -90,30 +99,66 @@ class Damaged(ValueError):
     """Chroma's answer, but with parts that are missing or do not fit together."""
 
 
-def place(side: Side, url: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A server as sentences name it, and the proxy that stands before it."""
+
+    side: Side
+    address: str
+    proxy: Proxy | None = None
+
+    def __str__(self) -> str:
+        return f"{self.side} at {self.address}"
+
+    @property
+    def with_way(self) -> str:
+        """The server with the proxy, where it may be the proxy that something is about."""
+        return f"{self}, asked through the {self.proxy}," if self.proxy else str(self)
+
+    def setting(self, name: str) -> str:
+        """The name of this side's setting."""
+        return f"{self.side.upper()}_{name}"
+
+
+def place(side: Side, url: str, proxy: Proxy | None = None) -> Where:
     """How sentences name a server: side and address, without user name and password."""
+    return Where(side, _address(url), proxy)
+
+
+def _address(url: str) -> str:
+    """A URL without user name, password and query."""
     parts = urlsplit(url)
     host = parts.hostname or "?"
     host = f"[{host}]" if ":" in host else host
     port = f":{parts.port}" if parts.port else ""
-    return f"{side} at {parts.scheme}://{host}{port}{parts.path}"
+    return f"{parts.scheme}://{host}{port}{parts.path}"
 
 
-def from_exception(error: Exception, where: str, side: Side) -> ServerUnreachable:
+def from_exception(error: Exception, where: Where) -> ServerError:
     """The failure of a request that got no complete answer."""
+    refused = _cause(error, ssl.SSLCertVerificationError)
+    if refused is not None:
+        return _untrusted(refused, where)
+    if where.proxy is not None and (failure := _from_proxy(error, where, where.proxy)):
+        return failure
+    return _unanswered(error, where)
+
+
+def _unanswered(error: Exception, where: Where) -> ServerUnreachable:
     lost = (httpx2.ReadError, httpx2.WriteError, httpx2.CloseError, httpx2.RemoteProtocolError)
+    server, side = where.with_way, where.side
     if isinstance(error, httpx2.ConnectTimeout):
-        return ServerUnreachable(f"The {where} accepts no connection in time.", side=side)
+        return ServerUnreachable(f"The {server} accepts no connection in time.", side=side)
     if isinstance(error, httpx2.TimeoutException):
-        what = f"The {where} did not answer in time{_asked(error)}."
+        what = f"The {server} did not answer in time{_asked(error)}."
         return ServerUnreachable(what, side=side, hint=_SILENT)
     if isinstance(error, httpx2.ConnectError):
         # the operating system's or the TLS library's own words; they hold no header
-        return ServerUnreachable(f"The {where} cannot be reached: {error}.", side=side)
+        return ServerUnreachable(f"The {server} cannot be reached: {error}.", side=side)
     if isinstance(error, lost):
-        return ConnectionLost(f"The {where} closed the connection without an answer.", side=side)
+        return ConnectionLost(f"The {server} closed the connection without an answer.", side=side)
     return ServerUnreachable(
-        f"The request to the {where} failed ({type(error).__name__}).", side=side
+        f"The request to the {server} failed ({type(error).__name__}).", side=side
     )
 
 
@@ -126,56 +171,128 @@ def _asked(error: httpx2.TimeoutException) -> str:
     return f" ({request.method} …/{request.url.path.rpartition('/')[2]})"
 
 
+def _cause(error: BaseException, kind: type[E]) -> E | None:
+    """The error of this kind that an error comes from."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, kind):
+        cause = cause.__cause__ or cause.__context__
+    return cause
+
+
+def _untrusted(error: ssl.SSLCertVerificationError, where: Where) -> UntrustedCertificate:
+    proxy = where.proxy
+    of_proxy = f", or of the {proxy}," if proxy and proxy.url.startswith("https") else ""
+    return UntrustedCertificate(
+        f"The certificate of the {where}{of_proxy} is not trusted: "
+        f"{error.verify_message.removesuffix('.')}.",
+        side=where.side,
+        untouched="Nothing was sent.",
+        hint=f"It has to be for the name in {where.setting('URL')}, and of an authority that is "
+        f"known here or named in {where.setting('CA_FILE')} (PEM); "
+        f"{where.setting('TLS_VERIFY')}=false leaves the check out.",
+    )
+
+
+# ---- the proxy before the server -------------------------------------------------------------
+
+
+def _from_proxy(error: Exception, where: Where, proxy: Proxy) -> ServerError | None:
+    """The failure that is the proxy's own; None when it may as well be the server's."""
+    if isinstance(error, httpx2.ProxyError):
+        return _proxy_refuses(str(error), where, proxy)
+    if isinstance(error, httpx2.ConnectError) and _cause(error, ssl.SSLError) is None:
+        what = f"The {proxy}, through which the {where} is asked, cannot be reached: {error}."
+    elif not isinstance(error, httpx2.HTTPError | httpx2.StreamError):
+        what = f"The {proxy}, through which the {where} is asked, does not speak SOCKS."
+    else:
+        return None
+    return ServerUnreachable(what, side=where.side, hint=_proxy_hint(proxy))
+
+
+def _proxy_refuses(words: str, where: Where, proxy: Proxy) -> ServerError:
+    """The failure of a proxy that answers, and lets us not through."""
+    said = words.strip().rstrip(".")
+    what = f'The {proxy} does not connect to the {where}: "{said}".'
+    if _PROXY_REFUSES_US.search(said):
+        hint = f"Check the user name and the password in {proxy.variable}."
+        return AccessRefused(what, side=where.side, said=said, hint=hint)
+    return ServerUnreachable(what, side=where.side, said=said, hint=_proxy_hint(proxy))
+
+
+def _proxy_hint(proxy: Proxy) -> str:
+    return (
+        f"Check that the proxy runs and that {proxy.variable} is right, or name the server's host "
+        "in NO_PROXY to ask it directly; work resumes by itself."
+    )
+
+
+# ---- answers ---------------------------------------------------------------------------------
+
+
 def from_answer(
-    status: int, headers: Mapping[str, str], body: bytes, where: str, side: Side
+    status: int, headers: Mapping[str, str], body: bytes, where: Where, path: str
 ) -> ServerError:
-    """The failure that an answer with another status than 2xx stands for."""
+    """The failure that an answer with another status than 2xx stands for; `path` was asked."""
     message, is_chroma = _message(body)
-    said = f": {message}" if message else "."
+    said = f': "{message}".' if message else "."
+    server = str(where) if is_chroma else where.with_way
+    if status == 407 and where.proxy is not None:
+        return _proxy_refuses(f"407 {message}", where, where.proxy)
     if 300 <= status < 400:
-        return _redirected(status, headers, where, side)
+        return _redirected(status, headers, where, path)
     if status in _BUSY:
-        return _busy(status, headers, said, where, side)
+        wait = retry_after(headers.get("retry-after"))
+        what = f"The {server} asks to slow down ({status}){said}"
+        return ServerBusy(
+            what, side=where.side, status=status, said=message, retry_after_seconds=wait
+        )
     for applies, kind, sentence in _RULES:
         if applies(status, message, is_chroma):
-            return kind(
-                sentence.format(where=where, status=status) + said, side=side, status=status
-            )
-    return ServerFault(f"The {where} failed with status {status}{said}", side=side, status=status)
+            what = sentence.format(where=server, status=status) + said
+            return kind(what, side=where.side, status=status, said=message)
+    what = f"The {server} failed with status {status}{said}"
+    return ServerFault(what, side=where.side, status=status, said=message)
 
 
-def from_content(
-    error: Malformed | Unexpected | Damaged, body: bytes, where: str, side: Side
-) -> ServerError:
+def from_content(error: Malformed | Unexpected | Damaged, body: bytes, where: Where) -> ServerError:
     """The failure that an answer with status 2xx and unusable content stands for."""
     if isinstance(error, Damaged):
-        return ServerFault(f"The {where} answered with unusable data: {error}.", side=side)
+        what = f"The {where} answered with unusable data: {error}."
+        return ServerFault(what, side=where.side)
+    server = where.with_way
     if isinstance(error, Malformed) and body.lstrip()[:1] != b"<":
-        return ServerUnreachable(
-            f"The {where} answered with truncated or invalid JSON ({len(body)} bytes).", side=side
-        )
-    what = "a web page" if isinstance(error, Malformed) else f"something else: {error}"
-    return NotChroma(f"The {where} does not answer as Chroma does, but with {what}.", side=side)
+        what = f"The {server} answered with truncated or invalid JSON ({len(body)} bytes)."
+        return ServerUnreachable(what, side=where.side)
+    found = "a web page" if isinstance(error, Malformed) else f"something else: {error}"
+    what = f"The {server} does not answer as Chroma does, but with {found}."
+    return NotChroma(what, side=where.side)
 
 
-def _redirected(status: int, headers: Mapping[str, str], where: str, side: Side) -> NotChroma:
-    target = urlsplit(headers.get("location", ""))
-    to = f" to {target.scheme}://{target.hostname}" if target.hostname else ""
+def _redirected(status: int, headers: Mapping[str, str], where: Where, path: str) -> NotChroma:
+    """The failure of a server that sends us elsewhere; its hint is a base URL if that can be told.
+
+    Query and credentials of the address may be secrets, so they are left out.
+    """
+    target = _target(where.address + path, headers.get("location", ""))
+    to = f" to {target}" if target else ""
+    url = where.setting("URL")
+    hint = f"Set {url} to an address that answers itself; this may lead to a login page."
+    if target.endswith(path):
+        hint = f"Set {url} to {target.removesuffix(path)} if that is your server."
     return NotChroma(
-        f"The {where} redirects{to}; redirects are not followed.",
-        side=side,
+        f"The {where.with_way} redirects{to}; redirects are not followed.",
+        side=where.side,
         status=status,
-        hint="Set the URL to the address it redirects to.",
+        hint=hint,
     )
 
 
-def _busy(status: int, headers: Mapping[str, str], said: str, where: str, side: Side) -> ServerBusy:
-    return ServerBusy(
-        f"The {where} asks to slow down ({status}){said}",
-        side=side,
-        status=status,
-        retry_after_seconds=retry_after(headers.get("retry-after")),
-    )
+def _target(asked: str, location: str) -> str:
+    """The address that a redirect names, whole; empty when it names none that can be read."""
+    try:
+        return _address(urljoin(asked, location)) if location else ""
+    except ValueError:
+        return ""
 
 
 def retry_after(value: str | None) -> float | None:

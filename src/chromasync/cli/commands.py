@@ -39,6 +39,7 @@ SECTIONS = (
     ("Decide", ("approve",)),
     ("Try it out", ("demo", "selftest")),
 )
+QUERIES = 20
 CLOSED_PIPE = 141
 """As the shell reports a program that wrote to a closed pipe."""
 
@@ -124,7 +125,8 @@ def _show(invocation: Invocation, report: Report) -> int:
 
         _write(lambda: sys.stdout.write(encode(report_document(invocation.command, report))))
     elif not invocation.quiet:
-        from chromasync.cli.render import Page, show
+        from chromasync.cli.page import Page
+        from chromasync.cli.render import show
 
         _write(lambda: show(Page(), report))
     return report.exit_code
@@ -218,6 +220,14 @@ def run(invocation: Invocation) -> int:
     return ExitCode.INTERRUPTED if interrupted.is_set() else code
 
 
+rebuild_option = click.option(
+    "--rebuild",
+    metavar="NAME",
+    multiple=True,
+    help="Build this collection of the replica anew beside the old one, which it then replaces.",
+)
+
+
 @program.command(
     cls=GroupedHelp,
     epilog=examples(
@@ -226,26 +236,44 @@ def run(invocation: Invocation) -> int:
     ),
 )
 @click.option("--full", is_flag=True, help="Read every record again, whatever the budget.")
+@click.option(
+    "--adopt",
+    is_flag=True,
+    help="Take over collections of the replica that are not mostly the same; this overwrites.",
+)
+@rebuild_option
 @common_options
-def sync(invocation: Invocation, *, full: bool) -> int:
+def sync(invocation: Invocation, *, full: bool, adopt: bool, rebuild: tuple[str, ...]) -> int:
     """Run one cycle and say what it did.
 
-    Only differences are written; deletes beyond SYNC_MAX_DELETE are held until approved.
+    Only differences are written; deletes beyond SYNC_MAX_DELETE are held until approved. A
+    collection of the replica that no ledger knows and that is mostly another one is left alone
+    until it is approved, or --adopt takes over all of them.
     """
-    return _long_work(invocation, lambda app, progress: app.sync(progress, full=full))
+
+    def work(app: Program, progress: TerminalProgress) -> Report:
+        report = app.sync(progress, full=full, adopt=adopt, rebuild=rebuild)
+        app.note_shown(report, watched=sys.stdout.isatty())
+        return report
+
+    return _long_work(invocation, work)
 
 
 @program.command(cls=GroupedHelp, epilog=examples("chromasync plan", "chromasync plan --json"))
+@rebuild_option
 @common_options
-def plan(invocation: Invocation) -> int:
+def plan(invocation: Invocation, *, rebuild: tuple[str, ...]) -> int:
     """Show what a cycle would do; writes nothing."""
-    return _long_work(invocation, lambda app, progress: app.plan(progress))
+    return _long_work(invocation, lambda app, progress: app.plan(progress, rebuild=rebuild))
 
 
 @program.command(
     cls=GroupedHelp,
     epilog=examples(
-        "chromasync verify", "chromasync verify --sample 5", "chromasync verify --repair"
+        "chromasync verify",
+        "chromasync verify --sample 5",
+        "chromasync verify --queries 50",
+        "chromasync verify --repair",
     ),
 )
 @click.option(
@@ -257,10 +285,19 @@ def plan(invocation: Invocation) -> int:
     help="Compare only this share of the records, chosen at random.",
 )
 @click.option(
+    "--queries",
+    metavar="[N]",
+    is_flag=False,
+    flag_value=QUERIES,
+    default=0,
+    type=click.IntRange(0, 10_000),
+    help="Ask both sides N queries for each collection, too, and compare the answers (default 20).",
+)
+@click.option(
     "--repair", is_flag=True, help="Mend what differs by a full cycle, then compare again."
 )
 @common_options
-def verify(invocation: Invocation, *, sample_percent: float, repair: bool) -> int:
+def verify(invocation: Invocation, *, sample_percent: float, queries: int, repair: bool) -> int:
     """Compare both sides record by record.
 
     Nothing that is remembered from earlier cycles is trusted. Findings start with + (missing on
@@ -268,7 +305,9 @@ def verify(invocation: Invocation, *, sample_percent: float, repair: bool) -> in
     """
     return _long_work(
         invocation,
-        lambda app, progress: app.verify(progress, sample_percent=sample_percent, repair=repair),
+        lambda app, progress: app.verify(
+            progress, sample_percent=sample_percent, repair=repair, queries=queries
+        ),
     )
 
 
@@ -288,14 +327,16 @@ def status(invocation: Invocation, *, watch: bool, every: float) -> int:
     """Show collections, lag, workers, tasks and holds.
 
     It asks the state store alone, so it answers while a server is away. It ends with 0 only if the
-    last cycle was completed and every collection is identical. With --watch --json, each line is
-    one document.
+    last cycle was completed, no longer ago than SYNC_ALERT_LAG, and every collection is identical.
+    With --watch --json, each line is one document.
     """
     settings = _prepare(invocation, servers=False)
     invocation.endless = watch
     with composition.open_program(settings) as application:
         if not watch:
-            return _show(invocation, application.status())
+            report = application.status()
+            application.note_shown(report)
+            return _show(invocation, report)
         while True:
             _show_again(invocation, application.status())
             time.sleep(every)
@@ -308,7 +349,8 @@ def _show_again(invocation: Invocation, report: StatusSnapshot) -> None:
 
         sys.stdout.write(encode(report_document(invocation.command, report), one_line=True))
     else:
-        from chromasync.cli.render import Page, show
+        from chromasync.cli.page import Page
+        from chromasync.cli.render import show
 
         click.clear()
         show(Page(), report)
@@ -316,16 +358,32 @@ def _show_again(invocation: Invocation, report: StatusSnapshot) -> None:
 
 
 @program.command(
-    cls=GroupedHelp, epilog=examples("chromasync approve documents", "chromasync approve --all")
+    cls=GroupedHelp,
+    epilog=examples(
+        "chromasync approve documents@3f9a",
+        "chromasync approve documents --expect 350",
+        "chromasync approve --all",
+    ),
 )
 @click.argument("collections", nargs=-1, metavar="[COLLECTION]...")
 @click.option("--all", "everything", is_flag=True, help="Approve everything that is held.")
+@click.option(
+    "--expect",
+    "expected",
+    metavar="COUNT",
+    type=click.IntRange(min=0),
+    help="Approve only if so many records are held there.",
+)
 @common_options
-def approve(invocation: Invocation, *, collections: Sequence[str], everything: bool) -> int:
+def approve(
+    invocation: Invocation, *, collections: Sequence[str], everything: bool, expected: int | None
+) -> int:
     """Let what a guard holds through, once.
 
-    `chromasync status` shows what is held, how much it is and why. A collection may be named as
-    TENANT/DATABASE/NAME or by its id, and must be where several have its name.
+    `chromasync status` shows what is held, how much it is, why, and under which digest. The
+    approval is for exactly that: COLLECTION@DIGEST or --expect say which; without them it must be
+    as much as was shown last. It ends when something else is held, and after a day. A collection
+    may be named as TENANT/DATABASE/NAME or by its id, and must be where several have its name.
     """
     if collections and everything:
         raise click.UsageError("Give either the names of collections or --all, not both.")
@@ -333,13 +391,14 @@ def approve(invocation: Invocation, *, collections: Sequence[str], everything: b
         raise click.UsageError("Name the collections to approve, or give --all.")
     settings = _prepare(invocation, servers=False)
     with composition.open_program(settings) as application:
-        approved = application.approve(collections, everything=everything)
+        approved = application.approve(collections, everything=everything, expected=expected)
     if invocation.as_json:
         from chromasync.cli.jsonout import approval_document, encode
 
         _write(lambda: sys.stdout.write(encode(approval_document(approved))))
     elif not invocation.quiet:
-        from chromasync.cli.render import Page, show_approval
+        from chromasync.cli.page import Page
+        from chromasync.cli.render import show_approval
 
         _write(lambda: show_approval(Page(), approved))
     return ExitCode.DONE
@@ -406,6 +465,7 @@ def selftest(invocation: Invocation, *, timeout_seconds: float | None, sqlite: b
     It uses the configured servers and state store, or starts its own when nothing is configured.
     Small collections of its own are copied by a coordinator and two workers, changed, compared
     and removed again. It writes to the primary: in these collections alone.
+    It begins by removing what earlier ones left behind when they were killed.
     """
     settings = _prepare(invocation, servers=False)
 

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from chromasync.config import Settings
+    from chromasync.model import Hold
     from chromasync.ports import Progress
     from chromasync.reports import (
         CycleReport,
         DoctorReport,
-        PlacedHold,
         PlanReport,
         StatusSnapshot,
         VerifyReport,
@@ -29,13 +29,28 @@ if TYPE_CHECKING:
 class Program(Protocol):
     """The whole program, put together; every method raises ChromasyncError subclasses."""
 
-    def sync(self, progress: Progress, *, full: bool = False) -> CycleReport: ...
-    def plan(self, progress: Progress) -> PlanReport: ...
+    def sync(
+        self,
+        progress: Progress,
+        *,
+        full: bool = False,
+        adopt: bool = False,
+        rebuild: Sequence[str] = (),
+    ) -> CycleReport: ...
+    def plan(self, progress: Progress, *, rebuild: Sequence[str] = ()) -> PlanReport: ...
     def verify(
-        self, progress: Progress, *, sample_percent: float = 100.0, repair: bool = False
+        self,
+        progress: Progress,
+        *,
+        sample_percent: float = 100.0,
+        repair: bool = False,
+        queries: int = 0,
     ) -> VerifyReport: ...
     def status(self) -> StatusSnapshot: ...
-    def approve(self, names: Sequence[str], *, everything: bool) -> list[PlacedHold]: ...
+    def approve(
+        self, names: Sequence[str], *, everything: bool, expected: int | None = None
+    ) -> list[Hold]: ...
+    def note_shown(self, report: CycleReport | StatusSnapshot, *, watched: bool = True) -> None: ...
     def run(self, stop: Event) -> int: ...
     def doctor(self) -> DoctorReport: ...
 

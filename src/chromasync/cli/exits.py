@@ -22,6 +22,7 @@ class ExitCode(IntEnum):
     UNREACHABLE = 3
     PERMANENT = 4
     ANOTHER_LEADS = 5
+    DECIDE = 6
     INTERRUPTED = 130
 
     @property
@@ -36,7 +37,11 @@ MEANINGS = {
     ExitCode.USAGE: "The command line or a setting is wrong; nothing was started.",
     ExitCode.UNREACHABLE: "A server or the state store was not reachable, retries included.",
     ExitCode.PERMANENT: "Something is held or set aside, or failed in a way that stays.",
-    ExitCode.ANOTHER_LEADS: "Another process already leads on this state store.",
+    ExitCode.ANOTHER_LEADS: (
+        "Another process leads on this state store, or another state store keeps this replica."
+    ),
+    ExitCode.DECIDE: "Both sides differ in a way that only a person can judge; nothing was written "
+    "there until someone decides which side is right.",
     ExitCode.INTERRUPTED: "Interrupted from the keyboard or by a signal.",
 }
 

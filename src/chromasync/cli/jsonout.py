@@ -13,10 +13,10 @@ import orjson
 
 from chromasync import __version__
 from chromasync.cli.exits import failure_document
+from chromasync.model import Hold
 from chromasync.reports import (
     CycleReport,
     DoctorReport,
-    PlacedHold,
     PlanReport,
     StatusSnapshot,
     VerifyReport,
@@ -41,7 +41,7 @@ def report_document(command: str, report: Report) -> dict[str, object]:
     return {**_head(command, report.exit_code), **values}
 
 
-def approval_document(approved: Sequence[PlacedHold]) -> dict[str, object]:
+def approval_document(approved: Sequence[Hold]) -> dict[str, object]:
     """The document of `approve`."""
     return {**_head("approve", 0), "approved": list(approved)}
 

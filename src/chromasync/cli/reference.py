@@ -21,10 +21,10 @@ from chromasync.cli.commands import CLOSED_PIPE, program
 from chromasync.cli.exits import MEANINGS
 from chromasync.cli.jsonout import COMPUTED
 from chromasync.config import Settings
+from chromasync.model import Hold
 from chromasync.reports import (
     CycleReport,
     DoctorReport,
-    PlacedHold,
     PlanReport,
     StatusSnapshot,
     VerifyReport,
@@ -59,6 +59,9 @@ setting are refused, and the others ignored. `chromasync doctor` shows every set
 where it came from. Tokens, header values and passwords are never shown; a `user:password@` in a
 server's URL is sent as an Authorization header and shown nowhere. Special characters of user and
 password are percent-encoded in any URL (`%40` for `@`, `%2F` for `/`).
+
+The variables of proxies (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY) count for both servers:
+[deploy.md](deploy.md#behind-a-proxy) tells how.
 
 In `chromasync.toml` the names are the same, in either case, and lists may be real lists:
 
@@ -150,7 +153,7 @@ def _document_sections() -> Iterator[str]:
         yield from ("| field | holds |", "|---|---|")
         if name == "approve":
             yield "| `approved[]` | list |"
-            rows = _rows("approved[].", PlacedHold)
+            rows = _rows("approved[].", Hold)
         else:
             rows = _report_rows(REPORTS[name])
         yield from (f"| `{path}` | {what} |" for path, what in rows)

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import shlex
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import assert_never
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
+from chromasync.cli.freshness import NEVER_REREAD, headline, reread_sentence, verdict
 from chromasync.cli.jsonout import Report
-from chromasync.cli.words import ago, duration, full_name, moment, number, plain, plural, size
-from chromasync.guard import UNCONFIRMED
+from chromasync.cli.page import Page
+from chromasync.cli.words import ago, duration, full_name, number, plain, plural, size
 from chromasync.model import (
     Cycle,
     CycleStatus,
+    Hold,
     HoldKind,
     MirrorStatus,
     OpCounts,
@@ -25,23 +22,21 @@ from chromasync.model import (
     WorkerBeat,
     WorkerStatus,
 )
+from chromasync.plan.removals import PRIMARY_EMPTY
 from chromasync.reports import (
     CollectionReport,
     CycleReport,
     DoctorReport,
     ExaminedServer,
-    Outcome,
-    PlacedHold,
     PlannedAction,
     PlannedCollection,
     PlanReport,
     StatusSnapshot,
+    VerifiedCollection,
     VerifyReport,
 )
 
 SHOWN_QUARANTINED = 10
-UNBOUNDED = 10_000
-"""Columns of an output that is no terminal: nothing is cut off or broken."""
 
 STATES = {
     MirrorStatus.NEW: "not copied yet",
@@ -51,6 +46,9 @@ STATES = {
     MirrorStatus.HELD: "held, needs approval",
     MirrorStatus.ERROR: "failed in the last cycle",
     MirrorStatus.VANISHED: "gone from the primary",
+    MirrorStatus.DIVERGED: "diverged, needs a decision",
+    MirrorStatus.UNANSWERING: "has its records and does not answer queries",
+    MirrorStatus.DOUBTFUL: "primary is not what it was, needs a decision",
 }
 ACTIONS = {
     PlannedAction.NONE: "keep",
@@ -68,35 +66,40 @@ HELD_WORDS = {
     HoldKind.DROP: "dropping the whole collection with {records}",
     HoldKind.REPLACE: "replacing the collection, which loses {records}",
     HoldKind.SURPLUS_COLLECTION: "dropping a collection that the primary never had, {records}",
+    HoldKind.DIVERGED: "everything, as {records} on the replica are not as they were left",
+    HoldKind.ADOPTION: "writing to a collection that the replica had already, with {records}",
+    HoldKind.OLDER_PRIMARY: "updates and deletes, {records} of which the primary lacks",
+    HoldKind.OTHER_PRIMARY: "everything, with {records} that are on the replica",
 }
 
 
-class Page:
-    """Prints to stdout; all data is escaped, so that it cannot drive the terminal."""
+WAYS_OUT = {
+    HoldKind.DIVERGED: (
+        "Nothing of it is written until someone decides. To take the primary's side, which deletes "
+        "and overwrites what only the replica has: {command}"
+    ),
+    HoldKind.ADOPTION: (
+        "Nothing of it is written until someone decides. To take it over, which overwrites what is "
+        "there: {command}, or chromasync sync --adopt"
+    ),
+    HoldKind.OLDER_PRIMARY: (
+        "If the primary was restored from an older copy, restore a newer one, or copy the missing "
+        "records back from the replica. If they were deleted on purpose: {command}"
+    ),
+    HoldKind.OTHER_PRIMARY: (
+        "If PRIMARY_URL leads to the wrong server, set it right. To accept this one: {command}"
+    ),
+}
+"""What to do about a hold that asks which side is right."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        if console is None:
-            width = None if sys.stdout.isatty() else UNBOUNDED
-            console = Console(width=width, markup=False, highlight=False, emoji=False)
-        self._console = console
+ONLY_COPY = (
+    "The replica may be the only copy left: keep it as it is, and restore the primary from its "
+    "backup, or let applications use the replica. If everything was deleted on purpose: {command}"
+)
+"""What to do when the primary has nothing any more."""
 
-    def say(self, *sentences: str) -> None:
-        """Print sentences on one line; without any, an empty line."""
-        self._console.print(" ".join(s for s in sentences if s), soft_wrap=True)
-
-    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Print a table; a column whose heading starts with `>` stands to the right."""
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-        for column in columns:
-            right = column.startswith(">")
-            table.add_column(column.lstrip(">"), justify="right" if right else "left")
-        for row in rows:
-            table.add_row(*row)
-        with self._console.capture() as lines:
-            self._console.print(table)
-        for line in lines.get().splitlines():
-            self._console.file.write(f"{line.rstrip()}\n")
-        self.say()
+SHOWN_DIGEST = 8
+"""So many characters of a digest are shown; they are enough to name what is meant."""
 
 
 def show(page: Page, report: Report) -> None:
@@ -126,8 +129,10 @@ def show_cycle(page: Page, report: CycleReport) -> None:
         [_cycle_row(collection) for collection in report.collections],
     )
     _show_concerns(page, report.collections, report.holds, report.quarantined, report.warnings)
+    if report.never_reread:
+        page.say(NEVER_REREAD)
     page.say(_cycle_sentence(report))
-    page.say(_verdict(report))
+    page.say(verdict(report))
 
 
 def _cycle_row(collection: CollectionReport) -> tuple[str, ...]:
@@ -164,46 +169,22 @@ def _ops_words(counts: OpCounts) -> str:
     return words
 
 
-def _verdict(report: CycleReport) -> str:
-    as_of = "" if report.identical_as_of is None else f" as of {moment(report.identical_as_of)}"
-    records = sum(collection.primary_count for collection in report.collections)
-    extent = f"{plural(records, 'record')} in {plural(len(report.collections), 'collection')}"
-    match report.outcome:
-        case Outcome.IDENTICAL:
-            return f"Identical{as_of}: {extent}."
-        case Outcome.LIMITED:
-            return f"Identical{as_of}, but for what is listed above: {extent}."
-        case Outcome.HELD:
-            return "Held: a guard stopped deletes, everything else was written."
-        case Outcome.FAILED:
-            cause = f": {plain(report.cycle.error)}" if report.cycle.error else "; see above."
-            return f"Not finished{cause}"
-
-
 # ---- status ----------------------------------------------------------------------------------
 
 
 def show_status(page: Page, snapshot: StatusSnapshot) -> None:
     """Print everything that is known without asking the servers."""
-    page.say(_headline(snapshot))
+    page.say(headline(snapshot))
     if snapshot.collections:
         page.say()
         page.table(
             ("Collection", ">Primary", ">Replica", "Identical as of", "State"),
             [_status_row(collection, snapshot.taken_at) for collection in snapshot.collections],
         )
-    _show_concerns(page, snapshot.collections, snapshot.holds, snapshot.quarantined, ())
+    _show_concerns(
+        page, snapshot.collections, snapshot.holds, snapshot.quarantined, snapshot.warnings
+    )
     _show_work(page, snapshot)
-
-
-def _headline(snapshot: StatusSnapshot) -> str:
-    if not snapshot.cycles:
-        store = plain(snapshot.store)
-        return f"No cycle has run yet on {store}. Start one with: chromasync sync"
-    if snapshot.identical_as_of is None:
-        return "Not identical yet: no cycle has ended with all collections identical."
-    as_of = snapshot.identical_as_of
-    return f"Identical as of {moment(as_of)}, {ago(as_of, snapshot.taken_at)}."
 
 
 def _status_row(collection: CollectionReport, now: datetime) -> tuple[str, ...]:
@@ -233,8 +214,8 @@ def _show_work(page: Page, snapshot: StatusSnapshot) -> None:
     for worker in snapshot.workers:
         if worker.status is not WorkerStatus.STOPPED:
             page.say(_worker_sentence(worker, now))
-    if snapshot.cycles and snapshot.reread_seconds is not None:
-        page.say(f"Every record is read again within {duration(snapshot.reread_seconds)}.")
+    if snapshot.cycles:
+        page.say(reread_sentence(snapshot))
 
 
 def _cycle_state(cycle: Cycle, now: datetime, *, deserted: bool = False) -> str:
@@ -262,7 +243,7 @@ def _worker_sentence(worker: WorkerBeat, now: datetime) -> str:
 def _show_concerns(
     page: Page,
     collections: Sequence[CollectionReport],
-    holds: Sequence[PlacedHold],
+    holds: Sequence[Hold],
     quarantined: Sequence[Quarantined],
     warnings: Sequence[str],
 ) -> None:
@@ -277,14 +258,22 @@ def _show_concerns(
     if len(quarantined) > SHOWN_QUARANTINED:
         rest = len(quarantined) - SHOWN_QUARANTINED
         page.say(f"{plural(rest, 'more record')} set aside; --json lists them all.")
+    _show_notes(page, warnings)
+
+
+def _show_notes(
+    page: Page, warnings: Sequence[str], failed: str = "", failures: Sequence[str] = ()
+) -> None:
     for warning in warnings:
         page.say(f"Note: {plain(warning)}")
+    for failure in failures:
+        page.say(f"{failed}: {plain(failure)}")
 
 
-def _hold_sentences(hold: PlacedHold, holds: Sequence[PlacedHold]) -> tuple[str, str]:
+def _hold_sentences(hold: Hold, holds: Sequence[Hold]) -> tuple[str, str]:
     name = _hold_name(hold)
     what = HELD_WORDS[hold.kind].format(records=plural(hold.count, "record"))
-    if hold.approved_count is not None:
+    if hold.approved_digest is not None:
         return f"Approved for {name}: {what}.", "It goes through in the next cycle."
     return (
         f"Held for {name}: {what}, because {plain(hold.reason)}.",
@@ -292,18 +281,21 @@ def _hold_sentences(hold: PlacedHold, holds: Sequence[PlacedHold]) -> tuple[str,
     )
 
 
-def _way_out(hold: PlacedHold, holds: Sequence[PlacedHold]) -> str:
-    if hold.reason == UNCONFIRMED:
+def _way_out(hold: Hold, holds: Sequence[Hold]) -> str:
+    if hold.unconfirmed:
         return (
-            "No approval is waited for: the next cycle that misses it, too, drops it. "
+            "No approval is waited for: the next successful cycle that sees the same does it. "
             f"SYNC_EXCLUDE={plain(hold.collection_name)} keeps it."
         )
     same = {other.full_name for other in holds if other.collection_name == hold.collection_name}
     name = _hold_name(hold) if len(same) == 1 else plain(hold.full_name)
-    return f"To let it through once: chromasync approve {shlex.quote(name)}"
+    command = f"chromasync approve {shlex.quote(f'{name}@{hold.set_digest[:SHOWN_DIGEST]}')}"
+    usual = WAYS_OUT.get(hold.kind, "To let it through once: {command}")
+    words = ONLY_COPY if hold.reason == PRIMARY_EMPTY else usual
+    return words.format(command=command)
 
 
-def _hold_name(hold: PlacedHold) -> str:
+def _hold_name(hold: Hold) -> str:
     if not hold.tenant:
         return plain(hold.collection_name)
     return full_name(hold.tenant, hold.database, hold.collection_name)
@@ -311,11 +303,16 @@ def _hold_name(hold: PlacedHold) -> str:
 
 def _quarantine_sentence(record: Quarantined, name: str) -> str:
     state = "not on the replica" if record.absent else "older on the replica"
-    record_id, reason = plain(record.record_id), plain(record.reason)
+    record_id, reason = plain(record.record_id), _sentence(plain(record.reason))
     return f'Set aside in {name}: record "{record_id}", {state}. {reason}'
 
 
-def show_approval(page: Page, approved: Sequence[PlacedHold]) -> None:
+def _sentence(words: str) -> str:
+    """Words as a sentence of their own: a capital letter and a full stop."""
+    return f"{words[:1].upper()}{words[1:].removesuffix('.')}."
+
+
+def show_approval(page: Page, approved: Sequence[Hold]) -> None:
     """Print what was approved."""
     if not approved:
         page.say("Nothing is held; there was nothing to approve.")
@@ -339,8 +336,7 @@ def show_plan(page: Page, report: PlanReport) -> None:
         if collection.reason:
             held = "held: " if collection.held else ""
             page.say(f"{_name(collection)}: {held}{plain(collection.reason)}")
-    for warning in report.warnings:
-        page.say(f"Note: {plain(warning)}")
+    _show_notes(page, report.warnings, "Not planned", report.failures)
     page.say(_plan_sentence(report), "Nothing was written.")
 
 
@@ -357,7 +353,7 @@ def _plan_row(collection: PlannedCollection) -> tuple[str, ...]:
 
 
 def _plan_sentence(report: PlanReport) -> str:
-    if report.exit_code == 0:
+    if report.is_idle:
         return "A cycle would change nothing."
     create = sum(c.create for c in report.collections)
     update = sum(c.update for c in report.collections)
@@ -376,13 +372,16 @@ def _plan_sentence(report: PlanReport) -> str:
 
 def show_verify(page: Page, report: VerifyReport) -> None:
     """Print how the two sides compare; one line per finding, with its sigil."""
+    asked = any(c.queries or c.answers_differ for c in report.collections)
+    heads = ("Collection", ">Same", ">Missing", ">Extra", ">Changed", ">Inconclusive", "Definition")
     page.table(
-        ("Collection", ">Same", ">Missing", ">Extra", ">Changed", ">Inconclusive", "Definition"),
+        (*heads, *[">Answers"] * asked),
         [
             (
                 full_name(c.tenant, c.database, c.name),
                 *map(number, (c.same, c.missing, c.extra, c.changed, c.inconclusive)),
                 "differs" if c.definition_differs else "same",
+                *[_answers(c)] * asked,
             )
             for c in report.collections
         ],
@@ -391,9 +390,14 @@ def show_verify(page: Page, report: VerifyReport) -> None:
     if report.repair is not None:
         repair = report.repair
         _show_concerns(page, repair.collections, repair.holds, repair.quarantined, repair.warnings)
-    for warning in report.warnings:
-        page.say(f"Note: {plain(warning)}")
+    _show_notes(page, report.warnings, "Not compared", report.failures)
     page.say(_verify_sentence(report))
+
+
+def _answers(collection: VerifiedCollection) -> str:
+    """How alike both sides answered: the share of the nearest records that both name."""
+    share = "" if collection.overlap is None else f"{collection.overlap:.0%} alike"
+    return f"{share}, differ".removeprefix(", ") if collection.answers_differ else share
 
 
 def _show_findings(page: Page, report: VerifyReport) -> None:
@@ -417,12 +421,20 @@ def _verify_sentence(report: VerifyReport) -> str:
         state = "Still different after the repair" if report.repaired else "Different"
         return f"{state}: {plural(report.different, 'difference')} in {extent} {took}."
     if report.inconclusive:
-        return (
-            f"Inconclusive: {plural(report.inconclusive, 'record')} changed while {extent} were "
-            f"{took}; everything else is the same."
-        )
+        return f"Inconclusive: {_why_inconclusive(report)} {extent} {took}, the rest is the same."
     state = "Repaired, and now the same" if report.repaired else "Same"
+    if report.failures:
+        state += ", but for what was not compared"
     return f"{state}: {extent} {took}."
+
+
+def _why_inconclusive(report: VerifyReport) -> str:
+    """Records that changed meanwhile, and those that the primary cannot give, apart."""
+    changed = report.inconclusive - report.unreadable
+    parts = [f"{plural(changed, 'record')} changed meanwhile."] if changed else []
+    if report.unreadable:
+        parts.append(f"{plural(report.unreadable, 'record')} cannot be read on the primary.")
+    return " ".join(parts)
 
 
 # ---- doctor ----------------------------------------------------------------------------------

@@ -4,9 +4,9 @@
 `Settings(...)` takes values as they are and reads nothing.
 """
 
-from chromasync.config.settings import (
+from chromasync.config.fields import (
     CONFIG_FILE,
-    DATABASE_FILE,
+    Drift,
     LogFormat,
     LogLevel,
     Origin,
@@ -14,6 +14,9 @@ from chromasync.config.settings import (
     ServerSettings,
     SettingInfo,
     SettingLine,
+)
+from chromasync.config.settings import (
+    DATABASE_FILE,
     Settings,
 )
 from chromasync.config.sources import load_settings
@@ -22,6 +25,7 @@ from chromasync.config.values import MaxDelete, container_memory_mb
 __all__ = [
     "CONFIG_FILE",
     "DATABASE_FILE",
+    "Drift",
     "LogFormat",
     "LogLevel",
     "MaxDelete",

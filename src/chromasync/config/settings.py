@@ -3,17 +3,43 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, PrivateAttr, SecretStr, model_validator
+from pydantic import PrivateAttr, SecretStr, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from chromasync.config.fields import (
+    CYCLE,
+    FILE,
+    GLOBS,
+    GUARDS,
+    HEADERS,
+    LEASE,
+    LIST,
+    LOGS,
+    MIRROR,
+    PAGE,
+    ROLES,
+    SECONDS,
+    SERVERS,
+    STATE,
+    TEXT,
+    URL,
+    YES_NO,
+    Drift,
+    LogFormat,
+    LogLevel,
+    Origin,
+    Role,
+    ServerSettings,
+    SettingInfo,
+    SettingLine,
+    setting,
+)
 from chromasync.config.shown import as_text, shown_database
 from chromasync.config.values import (
     BaseUrl,
@@ -24,6 +50,7 @@ from chromasync.config.values import (
     MaxDelete,
     Names,
     OptionalNames,
+    OptionalSeconds,
     Seconds,
     Threshold,
     WebhookUrl,
@@ -32,110 +59,12 @@ from chromasync.config.values import (
     cut_userinfo,
 )
 from chromasync.errors import SettingsError
-from chromasync.model import Side
+from chromasync.model import MARKS_DATABASE, Side
 
-CONFIG_FILE = "chromasync.toml"
 DATABASE_FILE = "chromasync.db"
 URL_FIELDS = ("primary_url", "replica_url")
-
-
-class Role(StrEnum):
-    """What this process does, by SYNC_DISTRIBUTED and SYNC_COORDINATOR alone."""
-
-    SINGLE = "single"
-    COORDINATOR = "coordinator"
-    WORKER = "worker"
-
-
-class Origin(StrEnum):
-    """Where the value of a setting came from, the strongest first."""
-
-    FLAG = "flag"
-    ENVIRONMENT = "environment"
-    FILE = CONFIG_FILE
-    DEFAULT = "default"
-
-
-class LogFormat(StrEnum):
-    """How log lines look; auto is console on a terminal and JSON otherwise."""
-
-    AUTO = "auto"
-    CONSOLE = "console"
-    JSON = "json"
-
-
-class LogLevel(StrEnum):
-    """The least important log lines that are shown."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-@dataclass(frozen=True, slots=True)
-class ServerSettings:
-    """How to reach one of the two servers; `headers` holds secrets and stays out of `repr`."""
-
-    side: Side
-    url: str
-    headers: Mapping[str, str]
-    timeout_seconds: float
-    ca_file: Path | None = None
-    tls_verify: bool = True
-    client_cert: Path | None = None
-
-    def __repr__(self) -> str:
-        return f"ServerSettings(side={self.side.value!r}, url={self.url!r})"
-
-
-@dataclass(frozen=True, slots=True)
-class SettingInfo:
-    """One row of the reference: what can be set, and to what."""
-
-    name: str
-    group: str
-    default: str
-    allowed: str
-    meaning: str
-
-
-@dataclass(frozen=True, slots=True)
-class SettingLine:
-    """One setting as it is in effect; `value` is fit to be shown, secrets hidden."""
-
-    name: str
-    value: str
-    origin: Origin
-
-
-SERVERS = "Servers"
-MIRROR = "What to mirror"
-STATE = "State"
-CYCLE = "Cycle"
-GUARDS = "Guards and budgets"
-ROLES = "Roles"
-PAGE = "Status page, metrics and alerts (none in this version: checked, then ignored)"
-LOGS = "Logs"
-
-URL = "a URL that starts with http:// or https://; it may have a path prefix"
-HEADERS = 'a JSON object of texts, such as {"x-team": "search"}'
-TEXT = "any text"
-FILE = "the path of an existing file"
-LIST = "names, separated by commas"
-GLOBS = "case-sensitive patterns with * and ?, separated by commas"
-YES_NO = "true or false"
-SECONDS = "a number of seconds above 0, at most 2678400 (31 days)"
-LEASE = "a number of seconds from 1 to 2678400 (31 days)"
-
-
-def _setting(
-    default: object, group: str, allowed: str, meaning: str, *, shown: str = "", **limits: Any
-) -> Any:
-    """A field with its row of the reference; `shown` is the default in words."""
-    extra: dict[str, Any] = {"group": group, "allowed": allowed, "shown": shown}
-    limits["default_factory" if callable(default) else "default"] = default
-    return Field(description=meaning, json_schema_extra=extra, **limits)
+ALERT_INTERVALS = 3
+"""So many intervals without a completed cycle are too long, unless SYNC_ALERT_LAG says how many."""
 
 
 class Settings(BaseSettings):
@@ -144,59 +73,69 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_ignore_empty=True)
     _origins: dict[str, Origin] = PrivateAttr(default_factory=dict)
 
-    primary_url: BaseUrl = _setting("", SERVERS, URL, "The server that is read.", shown="required")
-    replica_url: BaseUrl = _setting(
+    primary_url: BaseUrl = setting("", SERVERS, URL, "The server that is read.", shown="required")
+    replica_url: BaseUrl = setting(
         "", SERVERS, URL, "The server that is kept identical.", shown="required"
     )
-    primary_token: SecretStr | None = _setting(
+    primary_token: SecretStr | None = setting(
         None, SERVERS, TEXT, "Sent to the primary as `x-chroma-token`."
     )
-    replica_token: SecretStr | None = _setting(
+    replica_token: SecretStr | None = setting(
         None, SERVERS, TEXT, "Sent to the replica as `x-chroma-token`."
     )
-    primary_headers: Headers = _setting(
+    primary_bearer: SecretStr | None = setting(
+        None, SERVERS, TEXT, "Sent to the primary as `Authorization: Bearer …`."
+    )
+    replica_bearer: SecretStr | None = setting(
+        None, SERVERS, TEXT, "Sent to the replica as `Authorization: Bearer …`."
+    )
+    primary_headers: Headers = setting(
         dict, SERVERS, HEADERS, "Extra headers for the primary.", shown="none"
     )
-    replica_headers: Headers = _setting(
+    replica_headers: Headers = setting(
         dict, SERVERS, HEADERS, "Extra headers for the replica.", shown="none"
     )
-    primary_ca_file: ExistingFile = _setting(
+    primary_ca_file: ExistingFile = setting(
         None, SERVERS, FILE, "Authorities (PEM) to check the primary's TLS certificate against."
     )
-    replica_ca_file: ExistingFile = _setting(
+    replica_ca_file: ExistingFile = setting(
         None, SERVERS, FILE, "Authorities (PEM) to check the replica's TLS certificate against."
     )
-    primary_tls_verify: bool = _setting(
+    primary_tls_verify: bool = setting(
         True, SERVERS, YES_NO, "Check the primary's TLS certificate."
     )
-    replica_tls_verify: bool = _setting(
+    replica_tls_verify: bool = setting(
         True, SERVERS, YES_NO, "Check the replica's TLS certificate."
     )
-    primary_client_cert: ExistingFile = _setting(
+    primary_client_cert: ExistingFile = setting(
         None, SERVERS, FILE, "Client certificate and key (one PEM file) shown to the primary."
     )
-    replica_client_cert: ExistingFile = _setting(
+    replica_client_cert: ExistingFile = setting(
         None, SERVERS, FILE, "Client certificate and key (one PEM file) shown to the replica."
     )
-    sync_http_timeout: Seconds = _setting(
+    sync_http_timeout: Seconds = setting(
         60.0, SERVERS, SECONDS, "Longest wait for a server, in seconds."
     )
 
-    sync_tenants: Names = _setting(
+    sync_tenants: Names = setting(
         ("default_tenant",), MIRROR, LIST, "Tenants to mirror.", min_length=1
     )
-    sync_databases: OptionalNames = _setting(
+    sync_databases: OptionalNames = setting(
         None,
         MIRROR,
         LIST,
-        "Databases to mirror in each tenant.",
+        "Databases to mirror in each tenant. One that is missing fails alone.",
         shown="all of each tenant",
         min_length=1,
     )
-    sync_include: Names = _setting(
-        (), MIRROR, GLOBS, "Mirror only collections whose name matches one of these.", shown="all"
+    sync_include: Names = setting(
+        (),
+        MIRROR,
+        GLOBS,
+        "Mirror only collections whose name matches one of these; what matches nothing is told.",
+        shown="all",
     )
-    sync_exclude: Names = _setting(
+    sync_exclude: Names = setting(
         (),
         MIRROR,
         GLOBS,
@@ -205,10 +144,10 @@ class Settings(BaseSettings):
         shown="none",
     )
 
-    sync_data_dir: Path = _setting(
+    sync_data_dir: Path = setting(
         Path("chromasync-data"), STATE, "the path of a folder", "Folder of the state file."
     )
-    database_url: DatabaseUrl = _setting(
+    database_url: DatabaseUrl = setting(
         None,
         STATE,
         "sqlite:///PATH, or postgresql://USER:PASSWORD@HOST/NAME",
@@ -216,39 +155,82 @@ class Settings(BaseSettings):
         shown=f"SQLite file {DATABASE_FILE} under SYNC_DATA_DIR",
     )
 
-    sync_interval: Seconds = _setting(
+    sync_interval: Seconds = setting(
         300.0, CYCLE, SECONDS, "Seconds from the start of one cycle to the start of the next."
     )
-    sync_chunk_size: int = _setting(
+    sync_chunk_size: int = setting(
         1000, CYCLE, "a whole number from 1 to 5000", "Records in a chunk.", ge=1, le=5000
     )
-    sync_workers: int = _setting(
+    sync_workers: int = setting(
         2, CYCLE, "a whole number from 1 to 64", "Worker threads in this process.", ge=1, le=64
     )
-    sync_replica_check_interval: Seconds = _setting(
+    sync_replica_check_interval: Seconds = setting(
         86400.0,
         CYCLE,
         SECONDS,
         "Seconds within which the replica's side of every chunk is read again, to find what "
         "someone else changed there.",
     )
+    sync_alert_lag: Seconds | None = setting(
+        None,
+        CYCLE,
+        SECONDS,
+        "Seconds after which `status` is not well: the newest completed cycle must not have begun "
+        "longer ago.",
+        shown=f"{ALERT_INTERVALS} times SYNC_INTERVAL",
+    )
 
-    sync_max_delete: Threshold = _setting(
+    sync_max_delete: Threshold = setting(
         MaxDelete(10, is_percentage=True),
         GUARDS,
         "a count such as 500, or a percentage such as 10%",
-        "More deletes than this in one collection are held until approved; a percentage never "
-        "means less than 100 records. A collection that the primary lists no more is dropped, "
-        "however large, by the second successful cycle that misses it, unless SYNC_EXCLUDE names "
-        "it; only when most of them are gone at once, that is held, too.",
+        "More deletes than this are held until approved: in one collection, or in all of them, "
+        "within a day. A percentage never means less than 100 records in all collections together; "
+        "0 and 0% mean never. A collection that goes as a whole counts with all its records, and "
+        "only in the second successful cycle that misses it. When half of the collections or more "
+        "go at once, that is held, too.",
     )
-    sync_scrub_budget: Fraction = _setting(
+    sync_drift: Drift = setting(
+        Drift.MEND,
+        GUARDS,
+        "mend or hold",
+        "What to do with records that others changed or deleted on the replica while the primary "
+        "was there: mend them from the primary, or hold them. Records that others added there are "
+        "held in any case.",
+    )
+    sync_assume_away: Seconds | None = setting(
+        None,
+        GUARDS,
+        SECONDS,
+        "After so many seconds without a look at the primary it counts as having been away: what "
+        "others wrote to the replica meanwhile is held.",
+        shown="3 x SYNC_INTERVAL",
+    )
+    sync_keep_dropped: OptionalSeconds = setting(
+        None,
+        GUARDS,
+        f"{SECONDS}, or off",
+        "For so long, a collection of the replica that was replaced or dropped as a whole stays "
+        "there under another name, which ends in `.chromasync-kept-` and a part of its id; then it "
+        "is dropped. While this is off, what was kept before stays.",
+        shown="off",
+    )
+    sync_scrub_budget: Fraction = setting(
         0.25,
         GUARDS,
         "a percentage from 0% to 100%, or a fraction below 1 such as 0.25",
         "Share of the interval that may go into reading unchanged content again.",
     )
-    sync_max_memory_mb: int | None = _setting(
+    sync_mark: bool = setting(
+        True,
+        GUARDS,
+        "on or off",
+        "Keep a mark on the replica: one small record for each mirrored database, in a database of "
+        f"its own ({MARKS_DATABASE}). It tells of a replica or a state store that was restored "
+        "from an older copy, and of another store that writes to the same replica.",
+        shown="on",
+    )
+    sync_max_memory_mb: int | None = setting(
         container_memory_mb,
         GUARDS,
         "a whole number of at least 64",
@@ -257,21 +239,21 @@ class Settings(BaseSettings):
         ge=64,
     )
 
-    sync_distributed: bool = _setting(False, ROLES, YES_NO, "Share the work among processes.")
-    sync_coordinator: bool = _setting(
+    sync_distributed: bool = setting(False, ROLES, YES_NO, "Share the work among processes.")
+    sync_coordinator: bool = setting(
         False, ROLES, YES_NO, "With SYNC_DISTRIBUTED: this process plans the cycles."
     )
-    sync_coordinator_works: bool = _setting(
+    sync_coordinator_works: bool = setting(
         True, ROLES, YES_NO, "A coordinator works on tasks, too."
     )
-    sync_lease_seconds: Seconds = _setting(
+    sync_lease_seconds: Seconds = setting(
         120.0,
         ROLES,
         LEASE,
         "Seconds after which the task of a silent worker goes to another.",
         ge=1,
     )
-    sync_lead_seconds: Seconds = _setting(
+    sync_lead_seconds: Seconds = setting(
         30.0,
         ROLES,
         LEASE,
@@ -279,8 +261,8 @@ class Settings(BaseSettings):
         ge=1,
     )
 
-    sync_http_host: str = _setting("127.0.0.1", PAGE, TEXT, "Address the page listens on.")
-    sync_http_port: int | None = _setting(
+    sync_http_host: str = setting("127.0.0.1", PAGE, TEXT, "Address the page listens on.")
+    sync_http_port: int | None = setting(
         None,
         PAGE,
         "a whole number from 1 to 65535",
@@ -289,17 +271,17 @@ class Settings(BaseSettings):
         ge=1,
         le=65535,
     )
-    sync_http_token: SecretStr | None = _setting(
+    sync_http_token: SecretStr | None = setting(
         None, PAGE, TEXT, "Token that a reader of the page must give."
     )
-    sync_webhook_url: WebhookUrl = _setting(
+    sync_webhook_url: WebhookUrl = setting(
         None, PAGE, "a URL that starts with http:// or https://", "Where alerts go, as JSON."
     )
 
-    sync_log_format: LogFormat = _setting(
+    sync_log_format: LogFormat = setting(
         LogFormat.AUTO, LOGS, "auto, console or json", "auto: console on a terminal, else JSON."
     )
-    sync_log_level: LogLevel = _setting(
+    sync_log_level: LogLevel = setting(
         LogLevel.INFO,
         LOGS,
         "debug, info, warning or error",
@@ -335,6 +317,14 @@ class Settings(BaseSettings):
                 )
         return values
 
+    @field_validator("sync_databases")
+    @classmethod
+    def _refuse_marks(cls, given: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        """The database of the marks belongs to a replica, and is never mirrored."""
+        if given is not None and MARKS_DATABASE in given:
+            raise ValueError(f"{MARKS_DATABASE} holds the marks of a replica")
+        return given
+
     # ---- what the program asks --------------------------------------------------------------
 
     @property
@@ -350,6 +340,11 @@ class Settings(BaseSettings):
         plans_only = self.role is Role.COORDINATOR and not self.sync_coordinator_works
         return 0 if plans_only else self.sync_workers
 
+    @property
+    def alert_lag_seconds(self) -> float:
+        """How long ago the newest completed cycle may have begun before that is told."""
+        return self.sync_alert_lag or ALERT_INTERVALS * self.sync_interval
+
     def check_role(self) -> None:
         """Raise SettingsError when this process could never meet the others of its role."""
         if self.role is Role.WORKER and self.database_url is None:
@@ -358,6 +353,11 @@ class Settings(BaseSettings):
                 untouched="Nothing was started.",
                 hint="Set DATABASE_URL to the coordinator's, such as postgresql://….",
             )
+
+    @property
+    def assume_away_seconds(self) -> float:
+        """After so long without a look at the primary, it counts as having been away."""
+        return self.sync_assume_away or 3 * self.sync_interval
 
     @property
     def store_url(self) -> str:
@@ -378,33 +378,52 @@ class Settings(BaseSettings):
         return shown_database(self.store_url)
 
     def server(self, side: Side) -> ServerSettings:
-        """How to reach the server of `side`; raises SettingsError when its URL is not set."""
+        """How to reach the server of `side`.
+
+        Raises:
+            SettingsError: its URL is not set, or two settings ask for an Authorization header.
+        """
         url: str = getattr(self, f"{side}_url")
         if not url:
             raise missing_urls([f"{side}_url"])
-        headers = {k: v.get_secret_value() for k, v in getattr(self, f"{side}_headers").items()}
-        token: SecretStr | None = getattr(self, f"{side}_token")
-        if token is not None:
-            headers["x-chroma-token"] = token.get_secret_value()
         return ServerSettings(
             side=side,
             url=url,
-            headers=headers,
+            headers=self._headers(side),
             timeout_seconds=self.sync_http_timeout,
             ca_file=getattr(self, f"{side}_ca_file"),
             tls_verify=getattr(self, f"{side}_tls_verify"),
             client_cert=getattr(self, f"{side}_client_cert"),
         )
 
+    def _headers(self, side: Side) -> dict[str, str]:
+        """All headers for one server, those of its token and its bearer token among them."""
+        headers = {k: v.get_secret_value() for k, v in getattr(self, f"{side}_headers").items()}
+        token: SecretStr | None = getattr(self, f"{side}_token")
+        if token is not None:
+            headers["x-chroma-token"] = token.get_secret_value()
+        bearer: SecretStr | None = getattr(self, f"{side}_bearer")
+        if bearer is not None:
+            if any(name.lower() == "authorization" for name in headers):
+                raise two_authorizations(side)
+            headers["Authorization"] = f"Bearer {bearer.get_secret_value()}"
+        return headers
+
     def wants_collection(self, name: str) -> bool:
         """Whether SYNC_INCLUDE and SYNC_EXCLUDE let a collection of this name be mirrored."""
         included = not self.sync_include or any(fnmatchcase(name, g) for g in self.sync_include)
         return included and not any(fnmatchcase(name, g) for g in self.sync_exclude)
 
+    def unmatched(self, names: Iterable[str]) -> list[str]:
+        """What SYNC_INCLUDE lists and none of these names matches: each may be misspelt."""
+        known = list(names)
+        return [g for g in self.sync_include if not any(fnmatchcase(n, g) for n in known)]
+
     def covers(self, tenant: str, database: str) -> bool:
         """Whether SYNC_TENANTS and SYNC_DATABASES name this database."""
         databases = self.sync_databases
-        return tenant in self.sync_tenants and (databases is None or database in databases)
+        named = databases is None or database in databases
+        return tenant in self.sync_tenants and named and database != MARKS_DATABASE
 
     # ---- what people ask --------------------------------------------------------------------
 
@@ -464,4 +483,15 @@ def missing_urls(fields: list[str]) -> SettingsError:
         f"{' and '.join(field.upper() for field in fields)} {verb} not set.",
         hint="Set PRIMARY_URL and REPLICA_URL in the environment or in chromasync.toml, "
         "or give --primary and --replica.",
+    )
+
+
+def two_authorizations(side: Side) -> SettingsError:
+    """The error of a bearer token beside another Authorization header, of which one could go."""
+    name = side.upper()
+    return SettingsError(
+        f"{name}_BEARER is given, and another Authorization header, too: in {name}_HEADERS, or as "
+        f"user:password@ in {name}_URL.",
+        untouched="Nothing was sent.",
+        hint="A request has one Authorization header: leave one of them out.",
     )

@@ -12,10 +12,12 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
 
-from chromasync.config.settings import (
+from chromasync.config.fields import (
     CONFIG_FILE,
-    URL_FIELDS,
     Origin,
+)
+from chromasync.config.settings import (
+    URL_FIELDS,
     Settings,
     field_extra,
     missing_urls,
@@ -136,10 +138,17 @@ def _explain(error: ValidationError, values: dict[str, Any], origins: dict[str, 
         where = WHERE[origins.get(name, Origin.DEFAULT)]
         cause = f" ({wrong['ctx']['error']})" if wrong["type"] == "value_error" else ""
         sentences[name] = (
-            f"{name.upper()} {where} is {_quoted(name, values.get(name))}{cause}; "
+            f"{_variable(name, origins)} {where} is {_quoted(name, values.get(name))}{cause}; "
             f"allowed: {allowed}."
         )
     return " ".join(sentences.values())
+
+
+def _variable(name: str, origins: dict[str, Origin]) -> str:
+    """What the setting is called where it was set: platforms name the port of a page PORT."""
+    shown = name.upper()
+    is_port = name == "sync_http_port" and origins.get(name) is Origin.ENVIRONMENT
+    return "PORT" if is_port and shown not in os.environ else shown
 
 
 def _quoted(name: str, value: object) -> str:

@@ -45,14 +45,18 @@ class MaxDelete:
             raise ValueError("a count is a whole number")
         return cls(value, is_percentage)
 
-    def limit(self, total: int) -> int:
-        """How many of `total` records may be deleted without approval.
+    @property
+    def floor(self) -> int:
+        """Records that may go whatever the percentage says; 0 where a count, or never, is set."""
+        return SMALLEST_PERCENTAGE_LIMIT if self.is_percentage and self.value else 0
 
-        A percentage never gives less than 100 records; a count is taken as it is.
-        """
-        if not self.is_percentage:
-            return int(self.value)
-        return max(SMALLEST_PERCENTAGE_LIMIT, int(total * self.value / 100))
+    def share(self, total: int) -> int:
+        """How many of `total` records may go by the count or the percentage alone."""
+        return int(total * self.value / 100) if self.is_percentage else int(self.value)
+
+    def limit(self, total: int) -> int:
+        """How many of `total` records may go without approval, the floor included."""
+        return max(self.share(total), self.floor)
 
     def __str__(self) -> str:
         return f"{self.value:g}%" if self.is_percentage else str(int(self.value))
@@ -93,6 +97,11 @@ def read_fraction(given: object) -> object:
         raise ValueError("a bare 1 can be read in two ways: write 100% or 1%")
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", str(given))
     return float(found[1]) / 100 if found else given
+
+
+def read_optional(given: object) -> object:
+    """Take `off` for nothing; anything else is left as it is."""
+    return None if str(given).strip().lower() == "off" else given
 
 
 def read_base_url(given: object) -> object:
@@ -176,6 +185,7 @@ Headers = Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(read_json)]
 ExistingFile = Annotated[Path | None, BeforeValidator(read_existing_file)]
 Fraction = Annotated[float, BeforeValidator(read_fraction), Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(gt=0, le=LONGEST_SECONDS, allow_inf_nan=False)]
+OptionalSeconds = Annotated[Seconds | None, BeforeValidator(read_optional)]
 Threshold = Annotated[
     MaxDelete,
     NoDecode,

@@ -5,114 +5,128 @@ chunk is filled first), ids that moved to the end change chunk with their digest
 ledger has twice leave one place. Each such step is one transaction and makes sense alone, so a
 process may die between any two. Which *content* is read again is planned from the chunks alone.
 
-The replica's walk looks for what someone else did there: known records that are missing make their
-chunk suspect, and ids that no chunk has are surplus, left to the delete guard.
+The replica's count and the walk of its ids tell whether it is as it was left (`plan.doubt`). If it
+is not, all that was ever written there is compared. Ids that no chunk has are surplus, left to the
+delete guard.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Collection as Container
 from dataclasses import replace
+from functools import partial
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chromasync import faultpoints
+from chromasync.cycle.ahead import FirstPages
+from chromasync.cycle.append import Appender
 from chromasync.cycle.work import CollectionWork, CycleWork
-from chromasync.errors import DamagedChunk
-from chromasync.ledger.idset import IdSet
-from chromasync.ledger.paging import stitched
+from chromasync.definition import effective
+from chromasync.errors import DamagedChunk, RequestRefused
+from chromasync.ledger.idset import IdSet, has_more
+from chromasync.ledger.paging import pages
 from chromasync.ledger.plan import (
-    Carried,
-    carry_from,
-    extended,
     is_overdue,
     must_read,
-    new_chunk,
-    without_ids,
     without_rows,
     written_rows,
 )
 from chromasync.ledger.walk import Disordered, MergeWalk, SetWalk, Walk
 from chromasync.model import (
-    Chunk,
     ChunkHead,
-    Collection,
     DeletionKind,
-    MirrorStatus,
     NewTask,
 )
-from chromasync.ports import Reader, Store
-
-PAGE_IDS = 100_000
-"""Ids in one page: each page sorts the whole collection on the server, so few large ones win."""
+from chromasync.plan.distance import ask_distance
+from chromasync.plan.doubt import Bounds, bounds_of, is_surely_unwritten, why_doubtful
+from chromasync.plan.older import Part, judged_before, tail_without
+from chromasync.plan.removals import IdSum
+from chromasync.ports import Reader
+from chromasync.reconcile.read import RecordReader
 
 SURPLUS_BATCH = 5_000
-
-COUNTED = (MirrorStatus.IDENTICAL, MirrorStatus.LIMITED, MirrorStatus.HELD)
-"""States in which the replica's count was as expected when the last cycle closed."""
 
 Publish = Callable[[list[NewTask]], None]
 
 
-def pages(reader: Reader, collection: Collection, count: int) -> Iterator[list[str]]:
-    """All ids of a collection, also those that deletes shift from one page to the one before.
+class _Noted(NamedTuple):
+    """A chunk, and which of its rows were ever written, before the replica's ids were asked for."""
 
-    Args:
-        count: records that the server counted; a short page before that is not the last.
-    """
-    return stitched(
-        lambda offset, limit: reader.list_ids(collection, offset=offset, limit=limit),
-        count,
-        PAGE_IDS,
-    )
+    head: ChunkHead
+    written: NDArray[np.bool_]
 
 
 class Census:
-    """Walks both sides of collections; `publish` is called with tasks as soon as they exist."""
+    """Walks both sides of collections; `publish` is called with tasks as soon as they exist.
 
-    def __init__(self, cycle: CycleWork, publish: Publish) -> None:
+    Args:
+        first: the primary's ids that were asked for ahead; none are when None.
+    """
+
+    def __init__(self, cycle: CycleWork, publish: Publish, first: FirstPages | None = None) -> None:
         self._primary: Reader = cycle.primary
         self._replica: Reader = cycle.replica
         self._store = cycle.store
         self._chunk_size = cycle.settings.sync_chunk_size
+        self._cycle_id = cycle.cycle.id
         self._check_before = cycle.check_before
         self._full = cycle.full
+        self._check_stop = cycle.check_stop
+        self._cycle = cycle
+        self._vouched = cycle.vouched
         self._publish = publish
+        self._counts = cycle.counts
+        self._first = first or FirstPages(cycle.primary, ())
+        keys = [work.mirror.collection_id for work in cycle.collections]
+        self._heads = self._store.heads_of(keys)
 
     def take(self, work: CollectionWork) -> None:
-        """Bring the ledger's membership up to date and publish tasks for what must be read.
+        """Bring the ledger's membership up to date, and publish tasks for new chunks.
 
         A ledger that is empty, or damaged and thus forgotten, is built anew by comparing.
         """
-        self._look_at_replica_count(work)
         try:
-            self._take(work)
+            heads = self._heads.pop(work.mirror.collection_id, None)
+            if heads is None:
+                heads = self._store.chunk_heads(work.mirror.collection_id)
+            self._look_at_replica_count(work, heads)
+            self._take(work, heads)
         except DamagedChunk as error:
             work.notes.append(f"{error.what} Comparing both sides record by record instead.")
             self._store.forget_chunks(work.mirror.collection_id)
             work.planned = 0
-            self._take(work)
+            self._take(work, [])
 
-    def _take(self, work: CollectionWork) -> None:
-        planned = self._walk_primary(work)
+    def _take(self, work: CollectionWork, heads: list[ChunkHead]) -> None:
+        work.published = self._walk_primary(work, heads)
         faultpoints.reach(faultpoints.AFTER_WALK)
         if self._is_replica_walk_due(work):
             self._walk_replica(work)
-        heads = self._store.chunk_heads(work.mirror.collection_id)
-        due = [h for h in heads if h.id not in planned and (must_read(h) or h.id in work.hints)]
-        self._publish_heads(work, due)
+
+    def due(self, work: CollectionWork, heads: Iterable[ChunkHead]) -> list[NewTask]:
+        """Tasks for all that must be read whatever the budget, and is not published."""
+        due = [h for h in heads if h.id not in work.published]
+        due = [head for head in due if must_read(head) or head.id in work.hints]
+        # what is on no side yet first: a copy that is cut off again and again gets on all the same
+        return self._tasks_for(work, sorted(due, key=lambda head: head.suspect))
 
     # ---- the primary ------------------------------------------------------------------------
 
-    def _walk_primary(self, work: CollectionWork) -> set[int]:
+    def _walk_primary(self, work: CollectionWork, heads: list[ChunkHead]) -> set[int]:
         """Returns the chunks whose tasks are published already."""
-        collection_id = work.mirror.collection_id
-        heads = self._store.chunk_heads(collection_id)
         if not heads:
             self._look_for_lost_ledger(work)
-        count = self._primary.count(work.primary)
+        count = partial(self._primary.count, work.primary)
+        if work.primary.dimension is None and count():
+            self._check_distance(work)
+        if work.mirror.adopting:
+            work.outgrown = self._has_outgrown(work, count)
         try:
             kind: type[MergeWalk | SetWalk] = MergeWalk if work.mirror.ordered else SetWalk
             walk: Walk = self._new_walk(kind, work, heads, count)
@@ -123,8 +137,26 @@ class Census:
         missing = walk.missing  # named before rows go, because it counts them
         self._drop_repeats(walk.repeated)
         work.hints = self._fresh_hints(heads, missing)
+        self._note_tail(work, heads, walk, missing)
         work.update(walked_at=work.started_at, ordered=walk.ordered, primary_count=walk.seen)
         return planned
+
+    def _check_distance(self, work: CollectionWork) -> None:
+        """Ask a collection whose first records came after it was listed, before any is copied."""
+        page = self._primary.list_ids(work.primary, offset=0, limit=1)
+        first = self._primary.read(work.primary, page)
+        if first.embeddings is None or not len(first):
+            return
+        asked = replace(work.primary, dimension=first.embeddings.shape[1])
+        space = ask_distance(self._primary, asked)
+        if space not in (None, effective(work.primary).space):
+            raise RequestRefused(
+                f"The first records of {work.mirror.name} came a moment ago, and its index has the "
+                f"distance {space}, which is not what its description says.",
+                side=self._primary.side,
+                untouched="None of them was copied.",
+                hint="The next cycle builds it with that distance.",
+            )
 
     def _look_for_lost_ledger(self, work: CollectionWork) -> None:
         """Adopt a collection whose ledger was forgotten; remembered before any chunk is stored."""
@@ -132,27 +164,89 @@ class Census:
             work.update(adopting=True, replica_walked_at=None)
             self._store.save_mirror(work.mirror)
 
+    def _has_outgrown(self, work: CollectionWork, count: Callable[[], int]) -> bool:
+        """Whether the replica has records that the primary lacks, before anything is written."""
+        if self._waiting_surplus(work.mirror.collection_id):
+            return True
+        theirs = pages(self._replica, work.replica, work.mirror.replica_count)
+        return has_more(theirs, self._until_stop(pages(self._primary, work.primary, count)))
+
     def _new_walk(
         self,
         kind: type[MergeWalk | SetWalk],
         work: CollectionWork,
         heads: list[ChunkHead],
-        count: int,
+        count: Callable[[], int],
     ) -> Walk:
-        return kind(pages(self._primary, work.primary, count), heads, self._load_ids)
+        listed = self._until_stop(self._first.pages(work.primary, count))
+        return kind(listed, heads, self._load_ids)
+
+    def _until_stop(self, listed: Iterator[list[str]]) -> Iterator[list[str]]:
+        """The pages, as long as the process shall not end."""
+        for page in listed:
+            self._check_stop()
+            yield page
 
     def _load_ids(self, chunk_id: int) -> list[str]:
         chunk = self._store.load_chunk(chunk_id)
         return [] if chunk is None else chunk.ids
 
     def _append_new(self, work: CollectionWork, heads: list[ChunkHead], walk: Walk) -> set[int]:
-        appender = _Appender(self._store, work, heads, self._chunk_size)
+        appender = Appender(
+            self._store,
+            work,
+            heads,
+            self._chunk_size,
+            self._cycle_id,
+            is_deleted=partial(self._deleted_there, work, heads),
+        )
         published: set[int] = set()
         for ids in walk.new_ids():
-            full = appender.append(list(dict.fromkeys(ids)), walk.moved)
+            new = list(dict.fromkeys(ids))
+            work.fresh_count += sum(record_id not in walk.moved for record_id in new)
+            full = appender.append(new, walk.moved)
             self._publish_heads(work, full)
             published.update(head.id for head in full)
         return published
+
+    def _deleted_there(
+        self, work: CollectionWork, heads: list[ChunkHead], ids: Container[str]
+    ) -> set[str]:
+        """Those of the ids that waited to be deleted, and are not on the replica any more.
+
+        A process that was cut off may have deleted them: they came back as records like any new.
+        """
+        if not any(head.gone_count for head in heads):
+            return set()
+        known = set().union(*self._known_gone(work.mirror.collection_id).values())
+        asked = sorted(known.intersection(ids))
+        if not asked:
+            return set()
+        found = RecordReader(self._replica).read(work.replica, asked, embeddings=False)
+        there = {i for piece in found.pieces for i in piece.ids} | found.unreadable.keys()
+        return set(asked) - there
+
+    def _note_tail(
+        self,
+        work: CollectionWork,
+        heads: list[ChunkHead],
+        walk: Walk,
+        missing: Mapping[int, list[str]],
+    ) -> None:
+        """Note what is missing, and whether it is the newest part of the ledger.
+
+        Records that came in this walk stand behind those that were there.
+        """
+        work.ledger_count = sum(head.count for head in heads)
+        left = Counter(walk.moved.values())
+        parts = [Part(h.id, h.count - left[h.id], h.added_cycle) for h in heads]
+        known = self._known_gone(work.mirror.collection_id) if missing else {}
+        waiting = (record_id for ids in known.values() for record_id in ids)
+        holds = self._store.holds() if missing else []
+        judged = judged_before(work.mirror, waiting, holds, work.replica.id)
+        work.unseen = {chunk_id: set(ids) for chunk_id, ids in missing.items()}
+        work.missing = IdSum(i for ids in missing.values() for i in ids)
+        work.tail = tail_without(parts, work.unseen, judged, self._load_ids, work.fresh_count)
 
     def _drop_repeats(self, repeated: Mapping[int, list[int]]) -> None:
         for chunk_id, rows in repeated.items():
@@ -189,20 +283,41 @@ class Census:
 
     # ---- the replica ------------------------------------------------------------------------
 
-    def _look_at_replica_count(self, work: CollectionWork) -> None:
-        """Notice a replica that lost or gained records since the last clean cycle.
-
-        Either may be a replica restored from an older copy, so no record's content is trusted.
-        """
-        mirror = work.mirror
-        now = self._replica.count(work.replica)
-        if mirror.status in COUNTED and now != mirror.replica_count:
-            self._store.distrust(mirror.collection_id)
-            change = now - mirror.replica_count
-            words = f"gained {change:,}" if change > 0 else f"lost {-change:,}"
-            work.notes.append(f"the replica {words} records; comparing all")
+    def _look_at_replica_count(self, work: CollectionWork, heads: list[ChunkHead]) -> None:
+        """Notice a replica that is not as it was left; then no record's content is trusted."""
+        now = self._counts.of(work.replica)
+        vouched = (work.mirror.tenant, work.mirror.database) in self._vouched
+        bounds = partial(self._bounds, heads)
+        doubt = why_doubtful(work.mirror, now, vouched=vouched, bounds=bounds)
+        if doubt and work.mirror.settled_cycle is not None:
+            self._doubt(work, heads, doubt)
+        elif doubt and (written := [h for h in heads if not self._is_unwritten(h)]):
+            self._doubt(work, written, doubt)
+        elif work.mirror.settled_cycle is None and heads:
             work.update(replica_walked_at=None)
         work.update(replica_count=now)
+        work.counted = True
+
+    def _doubt(self, work: CollectionWork, heads: Iterable[ChunkHead], why: str) -> None:
+        """Let all that was written be compared."""
+        self._store.distrust(work.mirror.collection_id, [head.id for head in heads])
+        work.notes.append(why)
+        work.update(replica_walked_at=None)
+        work.doubtful = True
+
+    def _is_unwritten(self, head: ChunkHead) -> bool:
+        """Whether nothing of a chunk was ever written; its records may have come from others."""
+        if not is_surely_unwritten(head):
+            return False
+        chunk = self._store.load_chunk(head.id)
+        return chunk is None or not written_rows(chunk).any()
+
+    def _bounds(self, heads: list[ChunkHead]) -> Bounds:
+        collection_id = heads[0].collection_id if heads else ""
+        chunks = (self._store.load_chunk(head.id) for head in heads)
+        aside = sum(q.absent for q in self._store.quarantined(collection_id))
+        waiting = self._store.deletions(collection_id)
+        return bounds_of((chunk for chunk in chunks if chunk is not None), waiting, aside)
 
     def _is_replica_walk_due(self, work: CollectionWork) -> bool:
         last = work.mirror.replica_walked_at
@@ -210,72 +325,119 @@ class Census:
 
     def _walk_replica(self, work: CollectionWork) -> None:
         collection_id = work.mirror.collection_id
+        before = self._waiting_surplus(collection_id)
+        noted: list[_Noted] = []
         heads = self._store.chunk_heads(collection_id)
-        written: list[NDArray[np.bool_]] = []
-        ledger = IdSet.of(self._note_written(head.id, written) for head in heads)
+        ledger = IdSet.of(self._note_written(head, noted) for head in heads)
         found = np.zeros(len(ledger), dtype=bool)
         surplus: list[str] = []
-        for page in pages(self._replica, work.replica, work.mirror.replica_count):
+        listed = pages(self._replica, work.replica, work.mirror.replica_count)
+        for page in self._until_stop(listed):
             rows = ledger.find(page)
             found[rows[rows >= 0]] = True
             surplus += [page[i] for i in np.flatnonzero(rows < 0)]
         self._store.replace_surplus(collection_id, list(_batched(surplus, SURPLUS_BATCH)))
-        self._distrust_lossy(work, heads, written, found)
-        work.update(replica_walked_at=work.started_at)
+        self._look_what_is_missing(work, noted, found)
         if surplus:
-            work.notes.append(f"the replica has {len(surplus):,} records that the primary lacks")
+            work.notes.append(f"the replica has {len(surplus):,} records that the primary lacks.")
+        if not before.issuperset(surplus) and not (work.doubtful or work.mirror.adopting):
+            self._doubt_written(
+                work, noted, "Not all of what is there was left by us; comparing all."
+            )
+        work.update(replica_walked_at=work.started_at)
 
-    def _note_written(self, chunk_id: int, written: list[NDArray[np.bool_]]) -> list[str]:
+    def _waiting_surplus(self, collection_id: str) -> set[str]:
+        waiting = self._store.deletions(collection_id)
+        return {i for d in waiting if d.kind is DeletionKind.SURPLUS for i in d.ids}
+
+    def _note_written(self, head: ChunkHead, noted: list[_Noted]) -> list[str]:
         """A chunk's ids; which of them were ever written is noted before the replica is asked.
 
         Workers reconcile chunks meanwhile: what they write behind the walk is not lost.
         """
-        chunk = self._store.load_chunk(chunk_id)
-        written.append(written_rows(chunk) if chunk else np.zeros(0, dtype=bool))
-        return chunk.ids if chunk else []
+        chunk = self._store.load_chunk(head.id)
+        if chunk is None:
+            noted.append(_Noted(head, np.zeros(0, dtype=bool)))
+            return []
+        noted.append(_Noted(chunk.head, written_rows(chunk)))
+        return chunk.ids
 
-    def _distrust_lossy(
-        self,
-        work: CollectionWork,
-        heads: list[ChunkHead],
-        written: list[NDArray[np.bool_]],
-        found: NDArray[np.bool_],
+    def _look_what_is_missing(
+        self, work: CollectionWork, noted: list[_Noted], found: NDArray[np.bool_]
     ) -> None:
-        """Make chunks suspect whose written records are missing on the replica."""
-        start = 0
-        lost = 0
-        for head, rows in zip(heads, written, strict=True):
-            missing = np.flatnonzero(rows & ~found[start : start + len(rows)])
-            start += len(rows)
-            if len(missing) and (known := self._count_wanted(head, missing.tolist())):
-                lost += known
-                self._store.distrust(work.mirror.collection_id, [head.id])
-        if lost:
-            work.notes.append(f"{lost:,} records are missing on the replica; writing them again")
+        """Records that were written and are not there cast doubt on all that was written.
 
-    def _count_wanted(self, head: ChunkHead, rows: list[int]) -> int:
-        """How many of these rows are not set aside; all, when the chunk changed meanwhile."""
+        But not those of a chunk that was in a worker's hands when it was cut off: it may have been
+        about to put them back, and the chunk is compared anyway.
+        """
+        start = lost = 0
+        lossy = []
+        excused = self._may_be_absent(work.mirror.collection_id)
+        for note in noted:
+            missing = np.flatnonzero(note.written & ~found[start : start + len(note.written)])
+            start += len(note.written)
+            if known := self._count_wanted(note.head, missing.tolist(), excused):
+                lost += known
+                lossy.append(note.head)
+        if not lost:
+            return
+        self._store.distrust(work.mirror.collection_id, [head.id for head in lossy])
+        words = f"{lost:,} records are missing on the replica; writing them again"
+        if work.doubtful or all(head.in_hand for head in lossy):
+            work.notes.append(words)
+        else:
+            self._doubt_written(work, noted, f"{words}, and comparing all.")
+
+    def _doubt_written(self, work: CollectionWork, noted: list[_Noted], why: str) -> None:
+        """Let all be compared that was written before this cycle."""
+        written = [n.head for n in noted if n.written.any()]
+        self._doubt(work, [h for h in written if h.read_cycle != self._cycle_id], why)
+
+    def _may_be_absent(self, collection_id: str) -> set[str]:
+        """Written records that need not be there: set aside, or about to be deleted."""
+        aside = {q.record_id for q in self._store.quarantined(collection_id) if q.absent}
+        waiting = self._store.deletions(collection_id)
+        return aside.union(*(d.ids for d in waiting if d.kind is DeletionKind.GONE))
+
+    def _count_wanted(self, head: ChunkHead, rows: list[int], excused: set[str]) -> int:
+        """How many of these rows should be there; all, when the chunk changed meanwhile."""
+        if not rows:
+            return 0
         chunk = self._store.load_chunk(head.id)
         if chunk is None:  # the primary has none of its records any more
             return 0
         if chunk.head.ids_digest != head.ids_digest:
             return len(rows)
-        aside = {q.record_id for q in self._store.quarantined(head.collection_id) if q.absent}
-        return sum(chunk.ids[row] not in aside for row in rows)
+        return sum(chunk.ids[row] not in excused for row in rows)
 
     # ---- tasks ------------------------------------------------------------------------------
 
     def _publish_heads(self, work: CollectionWork, heads: Iterable[ChunkHead]) -> None:
-        tasks = [
-            new_task(work, head, check_replica=self._full or is_overdue(head, self._check_before))
-            for head in heads
-        ]
-        work.planned += sum(task.end_offset - task.start_offset for task in tasks)
+        tasks = self._tasks_for(work, heads)
         if tasks:
             self._publish(tasks)
 
+    def _tasks_for(self, work: CollectionWork, heads: Iterable[ChunkHead]) -> list[NewTask]:
+        tasks = [
+            new_task(
+                work,
+                head,
+                check_replica=self._full or is_overdue(head, self._check_before),
+                hold_foreign=self._cycle.holds_foreign(work),
+            )
+            for head in heads
+        ]
+        work.planned += sum(task.end_offset - task.start_offset for task in tasks)
+        return tasks
 
-def new_task(work: CollectionWork, head: ChunkHead, *, check_replica: bool = False) -> NewTask:
+
+def new_task(
+    work: CollectionWork,
+    head: ChunkHead,
+    *,
+    check_replica: bool = False,
+    hold_foreign: bool = False,
+) -> NewTask:
     """The task to reconcile one chunk."""
     return NewTask(
         collection_id=head.collection_id,
@@ -284,6 +446,7 @@ def new_task(work: CollectionWork, head: ChunkHead, *, check_replica: bool = Fal
         start_offset=head.start_offset,
         end_offset=head.start_offset + head.count,
         check_replica=check_replica,
+        hold_foreign=hold_foreign,
     )
 
 
@@ -291,75 +454,3 @@ def _batched(items: list[str], size: int) -> Iterator[list[str]]:
     left = iter(items)
     while batch := list(islice(left, size)):
         yield batch
-
-
-class _Appender:
-    """Appends ids to a collection's ledger, the last chunk first; each call is one transaction.
-
-    A chunk with room left is not handed out, because the next call may fill it; nor is one that
-    the ledger had before, because the next call may take records from it.
-    """
-
-    def __init__(
-        self, store: Store, work: CollectionWork, heads: list[ChunkHead], chunk_size: int
-    ) -> None:
-        self._store = store
-        self._collection_id = work.mirror.collection_id
-        self._suspect = work.mirror.adopting
-        self._size = chunk_size
-        self._former = {head.id for head in heads}
-        self._offset = sum(head.count for head in heads)
-        self._open_id = heads[-1].id if heads and heads[-1].count < chunk_size else 0
-
-    def append(self, ids: list[str], moved: Mapping[str, int]) -> list[ChunkHead]:
-        """Store chunks for `ids`; ids in `moved` leave the chunk named there, with their digests.
-
-        Returns:
-            The heads of new chunks that are full now.
-        """
-        shrunk, carry = self._take_from_sources(ids, moved)
-        filled, taken = self._fill_open(ids, shrunk, carry)
-        cut = [
-            new_chunk(
-                self._collection_id,
-                ids[start : start + self._size],
-                self._offset + start,
-                carry,
-                suspect=self._suspect,
-            )
-            for start in range(taken, len(ids), self._size)
-        ]
-        appended = [filled, *cut] if filled else cut
-        new_ids = iter(self._store.save_chunks([*appended, *shrunk.values()]))
-        self._offset += len(ids)
-        heads = [replace(c.head, id=c.head.id or next(new_ids)) for c in appended]
-        self._open_id = heads[-1].id if heads[-1].count < self._size else 0
-        return [h for h in heads if h.count >= self._size and h.id not in self._former]
-
-    def _take_from_sources(
-        self, ids: list[str], moved: Mapping[str, int]
-    ) -> tuple[dict[int, Chunk], dict[str, Carried]]:
-        leaving: dict[int, set[str]] = {}
-        for record_id in ids:
-            if record_id in moved:
-                leaving.setdefault(moved[record_id], set()).add(record_id)
-        shrunk: dict[int, Chunk] = {}
-        carry: dict[str, Carried] = {}
-        for chunk_id, names in leaving.items():
-            chunk = self._store.load_chunk(chunk_id)
-            if chunk is not None:
-                carry.update(carry_from(chunk, names))
-                shrunk[chunk_id] = without_ids(chunk, names)
-        return shrunk, carry
-
-    def _fill_open(
-        self, ids: list[str], shrunk: dict[int, Chunk], carry: Mapping[str, Carried]
-    ) -> tuple[Chunk | None, int]:
-        """The open chunk with as many of `ids` as fit, and how many those are."""
-        if not self._open_id:
-            return None, 0
-        chunk = shrunk.pop(self._open_id, None) or self._store.load_chunk(self._open_id)
-        if chunk is None:
-            return None, 0
-        fitting = ids[: self._size - len(chunk.ids)]
-        return extended(chunk, fitting, carry), len(fitting)

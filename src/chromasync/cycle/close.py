@@ -2,7 +2,8 @@
 
 *Identical as of T* means: every record that the primary did not change since T is the same on the
 replica. T is the oldest of the instants at which the ids were walked and each chunk's content was
-read, so it moves only when a clean read has covered everything.
+read, so it moves only when a clean read has covered everything. An instant that is still to come,
+or a clock that jumped during the cycle, makes it unknown; then nothing is called identical.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from chromasync.cycle.work import REFUSALS, CollectionWork, CycleWork
 from chromasync.model import (
     ChunkHead,
     Cycle,
+    Deletion,
     DeletionKind,
     Hold,
     Mirror,
@@ -22,22 +24,43 @@ from chromasync.model import (
     Quarantined,
     TaskCounts,
 )
+from chromasync.plan.clock import known
 from chromasync.reports import CollectionReport, CycleReport, Outcome, oldest
-from chromasync.status import look_at_mirrored, report_mirror
+from chromasync.status import look_at_mirrored, report_mirror, say_what_waits
 
 
-def settle_mirror(cycle: CycleWork, work: CollectionWork) -> None:
-    """Count both sides, decide the collection's state, and remember it."""
-    heads = cycle.store.chunk_heads(work.mirror.collection_id)
-    quarantined = cycle.store.quarantined(work.mirror.collection_id)
-    _count_replica(cycle, work)
+def settle_mirrors(cycle: CycleWork) -> None:
+    """Count the replica's collections, decide the state of each, and remember all of it."""
+    store = cycle.store
+    heads = store.heads_of([work.mirror.collection_id for work in cycle.collections])
+    done = store.cycle_counts(cycle.cycle.id)
+    aside: dict[str, list[Quarantined]] = {}
+    for record in store.quarantined():
+        aside.setdefault(record.collection_id, []).append(record)
+    now = store.now()
+    for work in cycle.collections:
+        key = work.mirror.collection_id
+        counted = _count_replica(cycle, work, done.get(key, OpCounts()))
+        _settle(cycle, work, heads[key], aside.get(key, []), now, counted=counted)
+    store.save_mirrors([work.mirror for work in cycle.collections])
+
+
+def _settle(
+    cycle: CycleWork,
+    work: CollectionWork,
+    heads: list[ChunkHead],
+    quarantined: list[Quarantined],
+    finished_at: datetime,
+    *,
+    counted: bool,
+) -> None:
     agrees = work.error is None and _counts_agree(cycle, work, heads, quarantined)
     agrees &= _is_in_place(work)
-    finished_at = cycle.store.now()
-    seconds = (finished_at - work.started_at).total_seconds()
+    as_of = None if cycle.jumped else identical_since(work.mirror, heads, finished_at)
     work.update(
-        status=_status(work, heads, quarantined, agrees=agrees),
-        duration_seconds=seconds,
+        status=_status(work, heads, quarantined, agrees=agrees and as_of is not None),
+        duration_seconds=cycle.seconds,
+        settled_cycle=cycle.cycle.id if counted else work.mirror.settled_cycle,
         reduced_count=sum(head.reduced_count for head in heads),
         consecutive_errors=0 if work.error is None else work.mirror.consecutive_errors + 1,
         last_error=None if work.error is None else str(work.error),
@@ -45,34 +68,44 @@ def settle_mirror(cycle: CycleWork, work: CollectionWork) -> None:
         adopting=work.mirror.adopting and not (agrees and _is_settled(cycle, work)),
     )
     if work.mirror.status is MirrorStatus.IDENTICAL:
-        as_of = identical_since(work.mirror, heads)
         work.update(last_successful_sync_at=finished_at, identical_as_of=as_of)
-    cycle.store.save_mirror(work.mirror)
 
 
-def _count_replica(cycle: CycleWork, work: CollectionWork) -> None:
-    """Count what the replica has; a collection that someone dropped meanwhile is an error of it."""
+def _count_replica(cycle: CycleWork, work: CollectionWork, done: OpCounts) -> bool:
+    """Count what the replica has, and say whether that is what this cycle left there.
+
+    Where nothing was added or deleted, that is what was counted at the beginning.
+
+    A collection that someone dropped meanwhile is an error of it. Where nobody looked whether it is
+    as it was left, the count of then stays, so that the next cycle can look.
+    """
+    if work.error is not None and not work.counted:
+        return False
+    if work.error is None and work.counted and not (done.inserted or done.replaced or work.deleted):
+        work.count_is_early = True
+        return True
     try:
         work.update(replica_count=cycle.replica.count(work.replica))
     except REFUSALS as error:
         work.error = work.error or error
+        return False
+    return True
 
 
-def identical_since(mirror: Mirror, heads: Iterable[ChunkHead]) -> datetime | None:
-    """The oldest instant at which a part of the collection was last read."""
-    instants = [mirror.walked_at, *(head.read_at for head in heads)]
-    known = [instant for instant in instants if instant is not None]
-    return min(known) if len(known) == len(instants) else None
+def identical_since(mirror: Mirror, heads: Iterable[ChunkHead], now: datetime) -> datetime | None:
+    """The oldest instant at which a part was last read; None when that of any is unknown."""
+    return oldest(known(i, now) for i in [mirror.walked_at, *(head.read_at for head in heads)])
 
 
 def _counts_agree(
     cycle: CycleWork, work: CollectionWork, heads: list[ChunkHead], quarantined: list[Quarantined]
 ) -> bool:
     """Whether the replica holds as many records as the ledger says; if not, walk it next time."""
-    surplus = sum(
-        len(d.ids) for d in cycle.store.deletions(work.mirror.collection_id) if d.chunk_id is None
-    )
+    surplus = sum(len(d.ids) for d in _waiting(cycle, work) if d.chunk_id is None)
     expected = sum(h.count for h in heads) - sum(q.absent for q in quarantined) + surplus
+    if work.mirror.replica_count != expected and work.count_is_early:
+        # an attempt that was cut off may have written what no other one had to
+        work.update(replica_count=cycle.replica.count(work.replica))
     if work.mirror.replica_count == expected:
         return True
     work.notes.append(
@@ -81,6 +114,12 @@ def _counts_agree(
     )
     work.update(replica_walked_at=None)
     return False
+
+
+def _waiting(cycle: CycleWork, work: CollectionWork) -> list[Deletion]:
+    """What waits to be deleted, asked for only where something did when the tasks were done."""
+    key = work.mirror.collection_id
+    return cycle.store.deletions(key) if key in cycle.waiting else []
 
 
 def _is_in_place(work: CollectionWork) -> bool:
@@ -96,8 +135,7 @@ def _is_in_place(work: CollectionWork) -> bool:
 
 def _is_settled(cycle: CycleWork, work: CollectionWork) -> bool:
     """Whether the replica's ids were walked and nothing surplus waits for an approval."""
-    waiting = cycle.store.deletions(work.mirror.collection_id)
-    surplus = any(d.kind is DeletionKind.SURPLUS for d in waiting)
+    surplus = any(d.kind is DeletionKind.SURPLUS for d in _waiting(cycle, work))
     return work.mirror.replica_walked_at is not None and not surplus
 
 
@@ -108,10 +146,15 @@ def _status(
     *,
     agrees: bool,
 ) -> MirrorStatus:
-    if work.error is not None:
-        return MirrorStatus.ERROR
-    if work.held:
-        return MirrorStatus.HELD
+    first = (
+        (work.error is not None, MirrorStatus.ERROR),
+        (work.diverged, MirrorStatus.DIVERGED),
+        (work.older, MirrorStatus.DOUBTFUL),
+        (work.held > 0, MirrorStatus.HELD),
+        (work.mirror.unanswering is not None, MirrorStatus.UNANSWERING),
+    )
+    if state := next((state for applies, state in first if applies), None):
+        return state
     if not agrees or any(head.read_at is None or head.suspect for head in heads):
         return MirrorStatus.SYNCING
     if quarantined or work.not_carried or any(head.reduced_count for head in heads):
@@ -139,39 +182,42 @@ def report_cycle(
     counts: dict[str, OpCounts],
 ) -> CycleReport:
     """What people are told of the cycle."""
-    known = look_at_mirrored(work.store, work.settings)
+    found = look_at_mirrored(work.store, work.settings)
+    waits = say_what_waits(work.store)
     notes = {w.mirror.collection_id: [*w.notes, *w.not_carried] for w in work.collections}
     deleted = {w.mirror.collection_id: OpCounts(deleted=w.deleted) for w in work.collections}
     collections = tuple(
         report_mirror(
             mirror,
-            known.holds,
-            known.quarantined,
+            found.holds,
+            found.quarantined,
             counts.get(mirror.collection_id, OpCounts())
             + deleted.get(mirror.collection_id, OpCounts()),
-            notes.get(mirror.collection_id, ()),
+            [*notes.get(mirror.collection_id, ()), *waits.get(mirror.collection_id, ())],
         )
-        for mirror in known.mirrors
+        for mirror in found.mirrors
     )
     as_of = oldest(report.identical_as_of for report in collections)
-    finished_at = closed.finished_at or work.store.now()
     return CycleReport(
         cycle=closed,
-        outcome=_outcome(collections, known.holds),
+        outcome=_outcome(collections, found.holds, failed=closed.error is not None),
         collections=collections,
-        holds=known.holds,
-        quarantined=known.quarantined,
+        holds=found.holds,
+        quarantined=found.quarantined,
         warnings=tuple(work.warnings),
         tasks=tasks,
         counts=sum(counts.values(), OpCounts(deleted=work.deleted)),
-        duration_seconds=(finished_at - closed.started_at).total_seconds(),
+        duration_seconds=work.seconds,
         identical_as_of=as_of,
+        never_reread=work.settings.sync_scrub_budget == 0,
     )
 
 
-def _outcome(collections: Iterable[CollectionReport], holds: tuple[Hold, ...]) -> Outcome:
+def _outcome(
+    collections: Iterable[CollectionReport], holds: tuple[Hold, ...], *, failed: bool
+) -> Outcome:
     states = {report.status for report in collections}
-    if MirrorStatus.ERROR in states:
+    if failed or states & {MirrorStatus.ERROR, MirrorStatus.UNANSWERING}:
         return Outcome.FAILED
     if holds:
         return Outcome.HELD

@@ -6,48 +6,33 @@ the next cycle, which finds the collection by its name and adopts it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 from chromasync import faultpoints
-from chromasync.config import Settings
-from chromasync.cycle.listing import Listing
 from chromasync.cycle.names import settle_names
-from chromasync.cycle.pairing import Match, Pairing, Pairings, final_name
 from chromasync.cycle.work import REFUSALS, CollectionWork, CycleWork
 from chromasync.definition import (
     configuration_change,
     creatable,
     effective,
-    immutable_differences,
     not_held,
 )
 from chromasync.errors import ChromasyncError
-from chromasync.model import Capabilities, Collection, Definition, MirrorStatus
+from chromasync.model import Collection, Definition, Mirror, MirrorStatus, Side
+from chromasync.plan.distance import promise
+from chromasync.plan.pairing import Match, Pairing, Pairings, final_name, superseded
 from chromasync.reconcile.diff import metadata_delta
-
-
-def why_incompatible(primary: Collection, replica: Collection, server: Capabilities) -> str:
-    """Why a replica collection can never become equal to a primary one; empty when it can."""
-    if primary.dimension and replica.dimension and primary.dimension != replica.dimension:
-        return f"The dimension is {replica.dimension} instead of {primary.dimension}."
-    return " ".join(immutable_differences(primary, replica, server))
-
-
-def warn_of_filters(primary: Listing, settings: Settings) -> tuple[str, ...]:
-    """A warning when SYNC_INCLUDE and SYNC_EXCLUDE leave nothing to mirror: a name is misspelt."""
-    names = [collection.name for collection in primary.collections.values()]
-    if not names or any(map(settings.wants_collection, names)):
-        return ()
-    which = "the only collection" if len(names) == 1 else f"all {len(names):,} collections"
-    return (f"SYNC_INCLUDE and SYNC_EXCLUDE leave out {which} of the primary.",)
 
 
 def settle_collections(cycle: CycleWork, pairings: Pairings) -> None:
     """Create, adopt, redefine and rename, so that `cycle.collections` is ready for the census."""
-    cycle.warnings += warn_of_filters(cycle.primary_listing, cycle.settings)
     for tenant, database in cycle.primary_listing.databases:
         if (tenant, database) not in cycle.replica_listing.databases:
             cycle.replica.ensure_database(tenant, database)
     for pairing in pairings.pairings:
         _settle_one(cycle, pairing)
+    pairings.vanished.extend(cycle.superseded)
     _rename(cycle, pairings)
 
 
@@ -56,17 +41,18 @@ def _settle_one(cycle: CycleWork, pairing: Pairing) -> None:
     definition, not_carried = creatable(pairing.primary, cycle.replica.capabilities())
     if pairing.lost:
         cycle.warnings.append(f"{mirror.name}: {pairing.lost} Copying it anew.")
-        cycle.store.forget_chunks(mirror.collection_id)
+        _put_aside(cycle, pairing)
     try:
         replica = pairing.replica or _create(cycle, pairing, definition)
         work = CollectionWork(mirror, pairing.primary, replica, started_at)
         lost = not_held(pairing.primary, replica, cycle.replica.capabilities())
-        work.not_carried = (*not_carried, *lost)
+        work.not_carried = (*not_carried, *lost, *_misbuilt(cycle, replica))
         work.update(
             replica_id=replica.id,
             space=effective(pairing.primary).space,
             dimension=pairing.primary.dimension,
             last_attempt_at=started_at,
+            first_cycle=mirror.first_cycle or cycle.cycle.id,
         )
         _remember(cycle, pairing, work)
         _redefine(cycle, work, definition)
@@ -74,6 +60,21 @@ def _settle_one(cycle: CycleWork, pairing: Pairing) -> None:
         cycle.refuse(mirror, error)
         return
     cycle.collections.append(work)
+
+
+def _put_aside(cycle: CycleWork, pairing: Pairing) -> None:
+    """Take the ledger from a collection that begins anew.
+
+    Where the former replica is still there it keeps its ledger, under a mirror of its own: only
+    that tells later which of its records are ours.
+    """
+    if pairing.superseded is None:
+        cycle.store.forget_chunks(pairing.mirror.collection_id)
+        return
+    former = superseded(pairing.mirror, pairing.superseded)
+    cycle.superseded.append(former)
+    cycle.store.save_mirror(former)
+    cycle.store.move_ledger(pairing.mirror.collection_id, former.collection_id)
 
 
 def _create(cycle: CycleWork, pairing: Pairing, definition: Definition) -> Collection:
@@ -86,13 +87,30 @@ def _create(cycle: CycleWork, pairing: Pairing, definition: Definition) -> Colle
         definition.schema,
     )
     created = cycle.replica.create_collection(named)
+    cycle.redefined = True
+    promised = promise(created, pairing.primary)
+    cycle.store.save_distances([promised])
+    created = replace(created, live=promised.space)
+    cycle.store.remember_ids(cycle.cycle.id, {created.id: Side.REPLICA})
     cycle.replica_listing.collections[created.id] = created
     faultpoints.reach(faultpoints.AFTER_COLLECTION_CREATED)
     return created
 
 
+def _misbuilt(cycle: CycleWork, replica: Collection) -> Iterator[str]:
+    """What to say of an index that the server made otherwise than it was asked to."""
+    space = cycle.misbuilt.get(replica.id)
+    if space is not None:
+        yield (
+            f"The replica's server built an index that answers with the distance {space} where "
+            f"{replica.live} was asked for, so queries give other results."
+        )
+
+
 def _remember(cycle: CycleWork, pairing: Pairing, work: CollectionWork) -> None:
     """Store whose replica it is, before any record is written to it."""
+    if pairing.former is not None:
+        _take_over(cycle, pairing.former, work)
     if pairing.match is not Match.KEEP:
         adopted = pairing.match is Match.ADOPT
         work.update(
@@ -100,9 +118,17 @@ def _remember(cycle: CycleWork, pairing: Pairing, work: CollectionWork) -> None:
             identical_as_of=None,
             replica_walked_at=None if adopted else work.started_at,
             replica_count=0,
+            settled_cycle=None,
             adopting=adopted,
         )
         cycle.store.save_mirror(work.mirror)
+
+
+def _take_over(cycle: CycleWork, former: Mirror, work: CollectionWork) -> None:
+    """Move the ledger of a collection that is gone; a kill in between is healed by `plan.heirs`."""
+    cycle.store.save_mirror(work.mirror)
+    faultpoints.reach(faultpoints.BETWEEN_LEDGERS)
+    cycle.store.move_ledger(former.collection_id, work.mirror.collection_id)
 
 
 def _redefine(cycle: CycleWork, work: CollectionWork, wanted: Definition) -> None:
@@ -110,6 +136,8 @@ def _redefine(cycle: CycleWork, work: CollectionWork, wanted: Definition) -> Non
     delta = metadata_delta(dict(wanted.metadata), dict(work.replica.metadata))
     configuration = configuration_change(work.primary, work.replica, cycle.replica.capabilities())
     if delta is not None or configuration:
+        cycle.redefined = True
+        cycle.forget_definition(work)
         cycle.replica.modify_collection(
             work.replica,
             metadata=None if delta is None else wanted.metadata,
@@ -133,7 +161,8 @@ def _rename(cycle: CycleWork, pairings: Pairings) -> None:
         if all(work.replica.id != replica.id for work in cycle.collections):
             cycle.warnings.append(f"{final_name(replica)} was not renamed: {error.what}")
 
+    cycle.forget_definitions_to_rename()
+    for mirror in pairings.excluded:
+        cycle.store.save_mirror(replace(mirror, definition_digest=None))
     settle_names(cycle.replica, cycle.replica_listing, wanted, may_take, refused)
     cycle.refresh_replicas()
-    for mirror in pairings.excluded:
-        cycle.store.save_mirror(mirror)

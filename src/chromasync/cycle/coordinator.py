@@ -17,34 +17,51 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from math import inf
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
 import structlog
 
 from chromasync import faultpoints
 from chromasync.config import Settings
+from chromasync.cycle.adopt import clear_decided, hold_unlike
+from chromasync.cycle.ahead import FirstPages
 from chromasync.cycle.census import Census, new_task
-from chromasync.cycle.close import report_cycle, settle_mirror
-from chromasync.cycle.collections import settle_collections, why_incompatible
-from chromasync.cycle.drops import Drops, note_vanished
-from chromasync.cycle.listing import list_primary, list_replica
-from chromasync.cycle.pairing import Pairings, final_name, pair_collections
-from chromasync.cycle.prune import prune
+from chromasync.cycle.clock import MEANWHILE, CycleClock
+from chromasync.cycle.close import report_cycle, settle_mirrors
+from chromasync.cycle.collections import settle_collections
+from chromasync.cycle.keep import drop_overdue, finish_keeping
+from chromasync.cycle.marks import CycleMarks
+from chromasync.cycle.match import match_collections
+from chromasync.cycle.notes import (
+    note_absence,
+    note_clean,
+    note_definitions,
+    note_failure,
+    note_foreign,
+)
+from chromasync.cycle.older import hold_older
+from chromasync.cycle.probe import check_primary, look_at_primary, probe_indexes
+from chromasync.cycle.removals import Removals
 from chromasync.cycle.work import REFUSALS, CollectionWork, CycleWork
-from chromasync.errors import ChromasyncError, DamagedChunk, Stopped, StoreError
-from chromasync.guard import refuse_same_server, refuse_swapped
+from chromasync.errors import (
+    ChromasyncError,
+    DamagedChunk,
+    SettingsError,
+    Stopped,
+    StoreError,
+)
 from chromasync.lease import Lead, monotonic
 from chromasync.ledger.plan import choose_scrubs, must_read
+from chromasync.marks import MarkKeeper
 from chromasync.model import (
     ChunkHead,
-    Collection,
     CycleStatus,
     Mirror,
     MirrorStatus,
     NewTask,
-    Records,
     TaskCounts,
 )
+from chromasync.plan.pairing import Pairings
 from chromasync.ports import Progress, Reader, Store, Writer
 from chromasync.reports import CycleReport
 from chromasync.status import active_workers, look_at_mirrored, scrub_budget_seconds
@@ -69,6 +86,8 @@ class Coordinator:
     Args:
         pool: the workers of this process; others may share the work.
         stop: set when the process shall end; the cycle at hand ends early then.
+        marks: what this process knows of the marks on the replica.
+        clock: that of the process, which has seen its cycles before this one.
     """
 
     def __init__(
@@ -81,32 +100,51 @@ class Coordinator:
         lead: Lead,
         pool: WorkerPool,
         stop: threading.Event,
+        marks: MarkKeeper | None = None,
+        clock: CycleClock | None = None,
     ) -> None:
         self._stop = stop
+        self._clock = clock or CycleClock()
         self._primary = primary
-        self._replica = replica.permitted_by(lead.check)
         self._store = store.led_by(lead.term)
+        keeper = marks or MarkKeeper(replica)
+        self._marks = CycleMarks(keeper, self._store, lead.check, lead.term.holder)
+        self._replica = replica.permitted_by(self._marks.permit)
         self._settings = settings
         self._pool = pool
 
-    def run_cycle(self, progress: Progress, *, full: bool = False) -> CycleReport:
+    def run_cycle(
+        self,
+        progress: Progress,
+        *,
+        full: bool = False,
+        adopt: bool = False,
+        rebuild: Sequence[str] = (),
+    ) -> CycleReport:
         """One cycle.
 
         Args:
             full: read every record of the primary and the replica, whatever the budget.
+            adopt: take over collections of the replica that are not mostly the same.
+            rebuild: names of collections to build anew beside those that the replica has.
 
         Raises:
             ChromasyncError: the cycle could not be finished; its reason is stored with it.
         """
+        jumped = self._clock.open(self._store)
         cycle = CycleWork(
-            self._store.open_cycle(),
+            self._store.open_cycle(self._settings.sync_lease_seconds),
             self._settings,
-            _until_stop(self._primary, self._check_stop),
-            _until_stop(self._replica, self._check_stop),
+            self._primary,
+            self._replica,
             self._store,
             progress,
             full,
+            adopt,
+            check_stop=self._check_stop,
+            rebuild=rebuild,
         )
+        cycle.warnings += [jumped] if jumped else []
         faultpoints.reach(faultpoints.AFTER_OPEN)
         try:
             self._do(cycle)
@@ -116,73 +154,83 @@ class Coordinator:
             raise
 
     def _do(self, cycle: CycleWork) -> None:
-        pairings, known = self._match(cycle)
+        pairings = match_collections(cycle, self._marks)
+        if pairings is None:
+            return
+        pairings = hold_unlike(cycle, pairings)
+        finish_keeping(cycle)
         settle_collections(cycle, pairings)
-        self._take_census(cycle)
+        clear_decided(cycle)
+        census = self._take_census(cycle)
+        hold_older(cycle, pairings)
+        probe_indexes(cycle)
+        self._publish_due(cycle, census)
         self._publish_scrubs(cycle)
         faultpoints.reach(faultpoints.AFTER_PLAN)
         self._wait_for_tasks(cycle)
-        self._delete(cycle, pairings, known)
+        self._remove(cycle, pairings)
         faultpoints.reach(faultpoints.BEFORE_CLOSE)
-
-    # ---- collections ------------------------------------------------------------------------
-
-    def _match(self, cycle: CycleWork) -> tuple[Pairings, int]:
-        """List both sides, refuse wrong servers, and match; also how many mirrors are known."""
-        cycle.primary_listing = list_primary(self._primary, self._settings)
-        cycle.replica_listing = list_replica(self._replica, self._settings, cycle.primary_listing)
-        mirrors = [m for m in self._store.mirrors() if self._settings.covers(m.tenant, m.database)]
-        primary_ids = cycle.primary_listing.collections.keys()
-        known_replica_ids = {m.replica_id for m in mirrors if m.replica_id}
-        refuse_swapped(primary_ids, known_replica_ids, self._settings.primary_url)
-        refuse_same_server(primary_ids, cycle.replica_listing.collections.keys())
-        pairings = pair_collections(
-            cycle.primary_listing,
-            cycle.replica_listing,
-            mirrors,
-            self._settings.wants_collection,
-            partial(why_incompatible, server=self._replica.capabilities()),
-        )
-        return pairings, len(mirrors)
 
     # ---- tasks ------------------------------------------------------------------------------
 
-    def _take_census(self, cycle: CycleWork) -> None:
-        census = Census(cycle, partial(self._publish, cycle))
+    def _take_census(self, cycle: CycleWork) -> Census:
         cycle.progress.start("walking", None)
-        for work in cycle.collections:
-            self._check_stop()
-            self._note_error(work, partial(census.take, work))
+        with FirstPages(self._primary, cycle.collections) as first:
+            census = Census(cycle, partial(self._publish, cycle), first)
+            for work in cycle.collections:
+                self._check_stop()
+                self._note_error(work, partial(census.take, work))
+        return census
+
+    def _publish_due(self, cycle: CycleWork, census: Census) -> None:
+        """Tasks for what must be read again, once it is known which collections are in doubt."""
+        works = [work for work in cycle.collections if work.error is None and not work.older]
+        heads = self._store.heads_of([work.mirror.collection_id for work in works])
+        tasks = [
+            task for work in works for task in census.due(work, heads[work.mirror.collection_id])
+        ]
+        if tasks:
+            self._publish(cycle, tasks)
 
     def _publish(self, cycle: CycleWork, tasks: list[NewTask]) -> None:
         self._check_stop()
-        works = {w.mirror.collection_id: w for w in cycle.collections}
-        for collection_id in {task.collection_id for task in tasks}:
-            self._mark_syncing(works[collection_id])
+        concerned = {task.collection_id for task in tasks}
+        works = [work for work in cycle.collections if work.mirror.collection_id in concerned]
+        self._mark_syncing(*works)
+        self._marks.prepare(sorted({(w.mirror.tenant, w.mirror.database) for w in works}))
         self._store.add_tasks(cycle.cycle.id, tasks)
         self._pool.wake()
 
-    def _mark_syncing(self, work: CollectionWork) -> None:
-        """Remember that writes may follow: a later count that differs is then our own doing.
+    def _mark_syncing(self, *works: CollectionWork) -> None:
+        """Remember that writes may follow: if they are cut off, no count is known that was left.
 
         It also tells the workers, who know of a collection what its mirror says and no more.
         """
-        if not work.announced:
+        new = [work for work in works if not work.announced]
+        for work in new:
             work.announced = True
-            work.update(status=MirrorStatus.SYNCING)
-            self._store.save_mirror(work.mirror)
+            work.update(status=MirrorStatus.SYNCING, settled_cycle=None)
+        self._store.save_mirrors([work.mirror for work in new])
 
     def _publish_scrubs(self, cycle: CycleWork) -> None:
-        works = {w.mirror.collection_id: w for w in cycle.collections if w.error is None}
+        works = {
+            w.mirror.collection_id: w for w in cycle.collections if w.error is None and not w.older
+        }
+        known = self._store.heads_of(works)
         heads = [
             head
-            for work in works.values()
-            for head in self._store.chunk_heads(work.mirror.collection_id)
+            for key, work in works.items()
+            for head in known[key]
             if not _is_read_in(cycle, head) and not must_read(head) and head.id not in work.hints
         ]
         budget = inf if cycle.full else scrub_budget_seconds(self._store, self._settings)
         tasks = [
-            new_task(works[s.head.collection_id], s.head, check_replica=s.check_replica)
+            new_task(
+                works[s.head.collection_id],
+                s.head,
+                check_replica=s.check_replica,
+                hold_foreign=cycle.holds_foreign(works[s.head.collection_id]),
+            )
             for s in choose_scrubs(heads, budget, cycle.check_before)
         ]
         for task in tasks:
@@ -203,6 +251,7 @@ class Coordinator:
         while (counts := watch.look(partial(self._store.task_counts, cycle.cycle.id))).live:
             self._check_stop()
             self._check_workers()
+            self._marks.refresh()
             if watch.is_stalled(counts):
                 self._look_why_nothing_happens(cycle, counts)
             seen = self._show(cycle, seen)
@@ -221,7 +270,13 @@ class Coordinator:
             raise ChromasyncError("A worker thread of this process ended unexpectedly.")
 
     def _look_why_nothing_happens(self, cycle: CycleWork, counts: TaskCounts) -> None:
-        """Say what is waited for; raises ServerUnreachable when a server is away."""
+        """Say what is waited for.
+
+        Raises:
+            ServerUnreachable: a server is away.
+            AnotherStore: another store's mark keeps the workers from writing.
+            WritesRefused: the replica takes no writes, so the workers hand everything back.
+        """
         workers = active_workers(self._store)
         if not workers:
             cycle.progress.note(f"No worker is active. Tasks that wait for one: {counts.live:,}.")
@@ -233,6 +288,9 @@ class Coordinator:
         )
         for server in (self._primary, self._replica):
             server.list_databases(self._settings.sync_tenants[0])
+        self._marks.check()
+        if workers and not counts.processing:
+            self._replica.check_writes(cycle.collections[0].replica)
 
     def _check_stop(self) -> None:
         """Let the tasks at hand be finished, and raise Stopped, when the process shall end."""
@@ -250,23 +308,33 @@ class Coordinator:
 
     # ---- the end ----------------------------------------------------------------------------
 
-    def _delete(self, cycle: CycleWork, pairings: Pairings, known: int) -> None:
-        holds = self._store.holds()
+    def _remove(self, cycle: CycleWork, pairings: Pairings) -> None:
+        cycle.waiting = self._store.waiting_deletions()
+        waiting = [w for w in cycle.collections if w.mirror.collection_id in cycle.waiting]
+        self._mark_syncing(*waiting)
         for work in cycle.collections:
-            if self._store.deletions(work.mirror.collection_id):
-                self._mark_syncing(work)
-            self._note_error(work, partial(prune, cycle, work, holds))
-        note_vanished(cycle, pairings)
-        Drops(cycle, pairings, holds, known).run()
+            if work.mirror.collection_id in cycle.waiting:
+                look_at_primary(cycle, work)
+            check_primary(cycle, work)
+        note_absence(cycle)
+        Removals(cycle, pairings).run()
+        drop_overdue(cycle)
 
     def _close(self, cycle: CycleWork) -> CycleReport:
-        cycle.primary, cycle.replica = self._primary, self._replica  # it is done: stop or not
-        for work in cycle.collections:
-            settle_mirror(cycle, work)
-        for mirror, error in cycle.refused:
+        self._marks.finish(cycle)
+        cycle.jumped = self._clock.has_jumped(self._store)
+        note_definitions(cycle)
+        note_foreign(cycle)
+        settle_mirrors(cycle)
+        for mirror, error in [*cycle.refused, *cycle.untold]:
             self._store.save_mirror(_refused(cycle, mirror, error))
-        status = CycleStatus.FAILED if cycle.has_errors else CycleStatus.COMPLETED
-        closed = self._store.close_cycle(cycle.cycle.id, status, cycle.deleted)
+        if cycle.jumped:
+            cycle.warnings.append(MEANWHILE)
+            self._store.forget_instants()
+        failed = cycle.has_errors or cycle.missing
+        status = CycleStatus.FAILED if failed else CycleStatus.COMPLETED
+        note_clean(cycle)
+        closed = self._store.close_cycle(cycle.cycle.id, status, cycle.deleted, cycle.missing)
         self._prune_history()
         tasks = self._store.task_counts(cycle.cycle.id)
         counts = self._store.cycle_counts(cycle.cycle.id)
@@ -280,9 +348,12 @@ class Coordinator:
         try:
             with self._pool.recalled():
                 self._store.cancel_tasks(str(error))
+            self._marks.finish_quietly(cycle, error)
             if isinstance(error, DamagedChunk):
                 self._store.forget_chunks(error.collection_id)
-            for mirror in [] if stopped else self._concerned(cycle):
+            note_failure(cycle, error)
+            asked_wrongly = isinstance(error, SettingsError)
+            for mirror in [] if stopped or asked_wrongly else self._concerned(cycle):
                 self._store.save_mirror(_failed(cycle, mirror, error))
             self._store.close_cycle(cycle.cycle.id, status, cycle.deleted, str(error))
         except ChromasyncError as second:
@@ -312,41 +383,6 @@ class Coordinator:
         except REFUSALS as error:
             log.warning("collection failed", name=work.mirror.name, reason=str(error))
             work.error = error
-
-
-class _UntilStop:
-    """A server that answers no more questions once the process shall end.
-
-    So walks end between two pages, and deletes between two batches, each of which begins with a
-    question. What only writes passes: renames that belong together stay together.
-    """
-
-    def __init__(self, server: Reader, check: Callable[[], None]) -> None:
-        self._server = server
-        self._check = check
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._server, name)
-
-    def list_ids(self, collection: Collection, *, offset: int, limit: int) -> list[str]:
-        self._check()
-        return self._server.list_ids(collection, offset=offset, limit=limit)
-
-    def read(
-        self, collection: Collection, ids: Sequence[str], *, embeddings: bool = True
-    ) -> Records:
-        self._check()
-        return self._server.read(collection, ids, embeddings=embeddings)
-
-    def count(self, collection: Collection) -> int:
-        # one that lost its name is dropped in any case: later, nobody would know whose it was
-        if collection.name == final_name(collection):
-            self._check()
-        return self._server.count(collection)
-
-
-def _until_stop(server: S, check: Callable[[], None]) -> S:
-    return cast("S", _UntilStop(server, check))
 
 
 class _Watch:
@@ -383,7 +419,7 @@ class _Watch:
 
 
 def _is_read_in(cycle: CycleWork, head: ChunkHead) -> bool:
-    return head.read_at is not None and head.read_at >= cycle.cycle.started_at
+    return head.read_cycle == cycle.cycle.id
 
 
 def _refused(cycle: CycleWork, mirror: Mirror, error: ChromasyncError) -> Mirror:

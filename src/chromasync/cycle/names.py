@@ -13,11 +13,11 @@ from dataclasses import replace
 import structlog
 
 from chromasync import faultpoints
-from chromasync.cycle.listing import Listing, place_of
-from chromasync.cycle.pairing import final_name, marked
 from chromasync.cycle.work import REFUSALS
 from chromasync.errors import ChromasyncError
 from chromasync.model import Collection
+from chromasync.plan.listing import Listing, place_of
+from chromasync.plan.pairing import final_name, marked
 from chromasync.ports import Writer
 
 log = structlog.get_logger()

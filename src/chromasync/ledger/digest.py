@@ -55,6 +55,13 @@ def payload_digests(records: Records) -> bytes:
     )
 
 
+def replica_digests(records: Records) -> bytes:
+    """One digest per whole record as the replica returned it, laid end to end (16 bytes each)."""
+    embedding, payload = embedding_digests(records), payload_digests(records)
+    rows = range(len(records))
+    return b"".join([_digest(at(embedding, row) + at(payload, row)) for row in rows])
+
+
 def at(digests: bytes, row: int) -> bytes:
     """The digest of one row out of digests laid end to end."""
     return digests[row * DIGEST_BYTES : (row + 1) * DIGEST_BYTES]

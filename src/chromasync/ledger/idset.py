@@ -56,3 +56,9 @@ class IdSet:
         ordered = self._order
         same = self._digests[ordered[1:]] == self._digests[ordered[:-1]]
         return np.sort(ordered[1:][same])
+
+
+def has_more(lists: Iterable[Sequence[str]], than: Iterable[Sequence[str]]) -> bool:
+    """Whether some id of `lists` is in none of `than`; 24 bytes for each id of those."""
+    known = IdSet.of(than)
+    return any((known.find(ids) < 0).any() for ids in lists)

@@ -24,6 +24,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
+from chromasync.model import Collection
+from chromasync.ports import Reader
+
 OVERLAP = 16
 """Ids that each page repeats: more deletes than that between two pages cost another request."""
 
@@ -33,11 +36,33 @@ STEP = 64
 REMEMBERED = 100_000
 """Ids seen last that are remembered (about 10 MB)."""
 
+PAGE_IDS = 100_000
+"""Ids in one page: each page sorts the whole collection on the server, so few large ones win."""
+
+SMALLEST_CAP = 100
+"""No server caps an answer below so many ids; a shorter one that is asked for more is the last."""
+
 Ask = Callable[[int, int], list[str]]
 """The server's ids from an offset on, at most so many."""
 
+Count = int | Callable[[], int]
+"""Records that the server counted, or a way to ask when that matters."""
 
-def stitched(ask: Ask, count: int, size: int) -> Iterator[list[str]]:
+
+def pages(reader: Reader, collection: Collection, count: Count) -> Iterator[list[str]]:
+    """All ids of a collection, also those that deletes shift from one page to the one before.
+
+    Args:
+        count: records that the server counted; a short page before that is not the last.
+    """
+    return stitched(
+        lambda offset, limit: reader.list_ids(collection, offset=offset, limit=limit),
+        count,
+        PAGE_IDS,
+    )
+
+
+def stitched(ask: Ask, count: Count, size: int) -> Iterator[list[str]]:
     """All ids that the server has, in lists of `size` or a few more, the last one fewer.
 
     A collection at rest comes in order and once. Each list may be stored in one transaction, so
@@ -69,7 +94,7 @@ class _Cursor:
         self._cap = 0
         self._restarted = False
 
-    def advance(self, count: int) -> tuple[list[str], bool]:
+    def advance(self, count: Count) -> tuple[list[str], bool]:
         """The next ids that were not seen, and whether they are the last."""
         back = min(self._overlap, self._nearby)
         while True:
@@ -119,8 +144,12 @@ class _Cursor:
         seen = [places[record_id] for record_id in page if record_id in places]
         return any(before > after for before, after in pairwise(seen))
 
-    def _is_last(self, page: list[str], fresh: list[str], count: int) -> bool:
+    def _is_last(self, page: list[str], fresh: list[str], count: Count) -> bool:
         """Whether a page with fewer ids than asked for is the end, or all that the server gives."""
+        if callable(count):
+            if self._at < SMALLEST_CAP:
+                return True
+            count = count()
         if self._at >= count:
             return True
         if not fresh:

@@ -1,11 +1,12 @@
 """Which chunks to read again, and how new ids become chunks; pure.
 
 A chunk *must* be read when it is new, suspect, changed in the last cycle (a read that raced a
-write may have been torn) or hinted at by the walk. Every other chunk is read again (*scrubbed*)
-each cycle while all of them fit the budget; beyond it, those read longest ago go first, so every
-record is read again within `reread_cycles` cycles. The replica's side of a chunk is read in the
-same pass when its last check is older than the check interval. The budget pays for both sides of
-one chunk before it pays for the next, so no chunk's check waits longer than its next read.
+write may have been torn) or hinted at by the walk, or when nobody knows any more when it was read.
+Every other chunk is read again (*scrubbed*) each cycle while all of them fit the budget; beyond it,
+those read longest ago go first, so every record is read again within `reread_cycles` cycles. The
+replica's side of a chunk is read in the same pass when its last check is older than the check
+interval. The budget pays for both sides of one chunk before it pays for the next, so no chunk's
+check waits longer than its next read.
 """
 
 from __future__ import annotations
@@ -43,9 +44,10 @@ def is_overdue(head: ChunkHead, check_before: datetime) -> bool:
     """Whether a chunk that must be read anyway is due for a look at the replica's side as well.
 
     One that changes in every cycle is never scrubbed, so this is its turn; a new one is not due.
+    One that was read at an instant which nobody knows any more is due.
     """
     if head.checked_at is None:
-        return head.read_at is not None
+        return head.read_at is not None or head.read_cycle is not None
     return head.checked_at < check_before
 
 
@@ -91,23 +93,33 @@ class Carried:
 
     embedding: bytes
     payload: bytes
+    replica: bytes
     suspect: bool
+    in_hand: bool
 
 
 Carry = Mapping[str, Carried]
-_UNKNOWN = Carried(UNKNOWN_DIGEST, UNKNOWN_DIGEST, suspect=False)
+_UNKNOWN = Carried(UNKNOWN_DIGEST, UNKNOWN_DIGEST, UNKNOWN_DIGEST, suspect=False, in_hand=False)
 
 
 def new_chunk(
-    collection_id: str, ids: Sequence[str], start_offset: int, carry: Carry, *, suspect: bool
+    collection_id: str,
+    ids: Sequence[str],
+    start_offset: int,
+    carry: Carry,
+    *,
+    suspect: bool,
+    cycle_id: int | None = None,
 ) -> Chunk:
     """A chunk of records that are not known to be on the replica, but for those in `carry`."""
     head = ChunkHead(0, collection_id, start_offset, 0, ids_digest([]), suspect=suspect)
-    return extended(Chunk(head, [], b"", b""), ids, carry)
+    return extended(Chunk(head, [], b"", b""), ids, carry, cycle_id=cycle_id)
 
 
-def extended(chunk: Chunk, ids: Sequence[str], carry: Carry) -> Chunk:
-    """The chunk with more ids at its end; it must be read again."""
+def extended(
+    chunk: Chunk, ids: Sequence[str], carry: Carry, *, cycle_id: int | None = None
+) -> Chunk:
+    """The chunk with more ids at its end, which came in this cycle; it must be read again."""
     both = chunk.ids + list(ids)
     known = [carry.get(record_id, _UNKNOWN) for record_id in ids]
     head = replace(
@@ -115,18 +127,29 @@ def extended(chunk: Chunk, ids: Sequence[str], carry: Carry) -> Chunk:
         count=len(both),
         ids_digest=ids_digest(both),
         read_at=None,
+        read_cycle=None,
+        added_cycle=cycle_id,
         suspect=chunk.head.suspect or any(k.suspect for k in known),
+        in_hand=chunk.head.in_hand or any(k.in_hand for k in known),
     )
-    embedding = chunk.embedding_digests + b"".join([k.embedding for k in known])
-    payload = chunk.payload_digests + b"".join([k.payload for k in known])
-    return Chunk(head, both, embedding, payload)
+    return Chunk(
+        head,
+        both,
+        chunk.embedding_digests + b"".join([k.embedding for k in known]),
+        chunk.payload_digests + b"".join([k.payload for k in known]),
+        chunk.replica_digests + b"".join([k.replica for k in known]),
+    )
 
 
 def carry_from(chunk: Chunk, ids: Container[str]) -> dict[str, Carried]:
     """What the chunk knows of those of its records that are in `ids`."""
     return {
         record_id: Carried(
-            at(chunk.embedding_digests, row), at(chunk.payload_digests, row), chunk.head.suspect
+            at(chunk.embedding_digests, row),
+            at(chunk.payload_digests, row),
+            at(chunk.replica_digests, row),
+            chunk.head.suspect,
+            chunk.head.in_hand,
         )
         for row, record_id in enumerate(chunk.ids)
         if record_id in ids
@@ -148,6 +171,7 @@ def without_rows(chunk: Chunk, rows: Container[int]) -> Chunk:
         ids,
         b"".join([at(chunk.embedding_digests, i) for i in kept]),
         b"".join([at(chunk.payload_digests, i) for i in kept]),
+        b"".join([at(chunk.replica_digests, i) for i in kept]),
     )
 
 

@@ -40,7 +40,7 @@ LoadIds = Callable[[int], list[str]]
 
 
 class Disordered(Exception):
-    """Too many ids are out of place for a merge; not an error, the caller takes the set walk."""
+    """A merge cannot tell what is where; not an error, the caller takes the set walk."""
 
 
 class _Stream:
@@ -90,7 +90,7 @@ class MergeWalk:
         moved: ids seen again after the ledger's end, with the chunk they left.
         seen: ids seen.
         ordered: always true for a merge that came to its end.
-        repeated: always empty; only a set walk can tell.
+        repeated: always empty; a merge that meets an id for the second time gives up.
     """
 
     ordered = True
@@ -140,6 +140,8 @@ class MergeWalk:
             self._stream.skip(head.count)
             return
         expected = dict.fromkeys(self._load_ids(head.id), head.id)
+        if not self._missed.keys().isdisjoint(expected):
+            raise Disordered  # an id stands in the ledger twice, and only the set walk mends that
         ahead = self._stream.peek(2 * len(expected))
         last = max((i for i, seen in enumerate(ahead) if seen in expected), default=-1)
         for seen in ahead[: last + 1]:

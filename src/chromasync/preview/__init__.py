@@ -1,70 +1,180 @@
 """The plan: what a cycle would do, told without writing to a server or to the store.
 
-It takes the same decisions as a cycle (pairing, walks, what to read again, digests, guards) and
-stops before each write. Records of chunks that a cycle would compare on both sides are compared
-here too; chunks that it would not read are taken at the ledger's word.
+It takes the decisions of `plan/`, as a cycle does, and stops before each write. Records of chunks
+that a cycle would compare on both sides are compared here too; chunks that it would not read are
+taken at the ledger's word.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection as Container
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from chromasync.config import Settings
-from chromasync.cycle.collections import warn_of_filters, why_incompatible
-from chromasync.cycle.drops import UNKNOWN_ORIGIN
-from chromasync.cycle.listing import Listing, Place, list_primary, list_replica, place_of
-from chromasync.cycle.pairing import Pairings, final_name, pair_collections
-from chromasync.cycle.prune import ADOPTED, find_hold
-from chromasync.guard import (
-    is_approved,
-    judge_deletes,
-    judge_drop,
-    judge_replacement,
-    refuse_same_server,
-    refuse_swapped,
+from chromasync.cycle.adopt import in_place_words
+from chromasync.cycle.divergence import Diverged, DivergenceLook, take_out
+from chromasync.cycle.match import lacks_ledger_ids
+from chromasync.cycle.removals import FROZEN
+from chromasync.cycle.sampler import Sampler
+from chromasync.ledger.ids import id_set_of, ids_of
+from chromasync.marks import Knowledge, Marks, Spot, look_at_replica, refuse_if_marked, say_refused
+from chromasync.model import Collection, Hold, HoldKind, Mirror
+from chromasync.plan.heirs import with_heirs
+from chromasync.plan.listing import Place, place_of
+from chromasync.plan.mark import MarkState
+from chromasync.plan.match import Matched, Sides, list_sides, mirrors_told_of, pair_sides
+from chromasync.plan.older import Ages, Seen, judge_ages, unseen_of, vanished_to_judge
+from chromasync.plan.pairing import (
+    Pairing,
+    Pairings,
+    rebuilt,
+    successor_of,
+    superseded,
+    why_incompatible,
 )
-from chromasync.model import DIGEST_BYTES, Collection, Hold, HoldKind, Mirror
-from chromasync.ports import Progress, Reader, Store, Writer
+from chromasync.plan.removals import (
+    Candidate,
+    Key,
+    Surroundings,
+    Verdict,
+    deletes_candidate,
+    judge_removals,
+)
+from chromasync.plan.whole import Newcomer, WholeRemoval, WholeRemovals
+from chromasync.ports import Progress, Reader, Store
 from chromasync.preview.draft import Draft, Drafter
+from chromasync.preview.undecided import Undecided
 from chromasync.reports import PlannedAction, PlannedCollection, PlanReport
 
 __all__ = ["Preview"]
 
+KEPT = "what leaves the replica stays there for a while, under another name"
 ASSUMED_WRITES_PER_SECOND = 900.0
 """Until cycles have measured this replica."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What both sides' ids tell.
+
+    Attributes:
+        pairings: what is left to be planned.
+        undecided: what someone must decide first.
+        drafter: None when nothing is to be planned at all.
+        frozen: no collection may go as a whole meanwhile.
+        records: how many the primary has in collections that wait.
+    """
+
+    matched: Matched
+    pairings: Pairings
+    undecided: list[PlannedCollection]
+    drafter: Drafter | None = None
+    drafts: list[Draft] = field(default_factory=list)
+    ages: Ages = field(default_factory=Ages)
+    frozen: bool = False
+    records: int = 0
+
+    @property
+    def waiting(self) -> set[Place]:
+        """Places whose collection waits for a decision."""
+        return {(p.tenant, p.database, p.name) for p in self.undecided}
 
 
 class Preview:
     """Makes plans; reads servers and store, writes nothing."""
 
-    def __init__(self, primary: Reader, replica: Writer, store: Store, settings: Settings) -> None:
+    def __init__(
+        self,
+        primary: Reader,
+        replica: Reader,
+        store: Store,
+        settings: Settings,
+        rebuild: Sequence[str] = (),
+    ) -> None:
+        self._rebuild = rebuild
         self._primary = primary
         self._replica = replica
         self._store = store
         self._settings = settings
+        self._sampler = Sampler(primary, replica, store)
         self._holds: list[Hold] = []
-        self._replicas = Listing()
+        self._doubtful: set[Spot] = set()
+        self._vouched: set[Spot] = set()
         self._warnings: tuple[str, ...] = ()
 
     def make(self, progress: Progress) -> PlanReport:
         """What a cycle would create, update and delete.
 
         Raises:
-            GuardRefusal: a cycle would refuse to run.
+            GuardRefusal, AnotherStore: a cycle would refuse to run.
             ServerError, StoreError: a side or the store could not be read.
         """
+        found = self._look(progress)
+        planned = [*found.undecided, *self._plan(found)]
+        return self._report(planned, found.matched)
+
+    def undecided(self, progress: Progress) -> list[PlannedCollection]:
+        """What a cycle would write nothing of, until someone decides which side is right.
+
+        Raises:
+            GuardRefusal, AnotherStore: a cycle would refuse to run.
+            ServerError, StoreError: a side or the store could not be read.
+        """
+        return self._look(progress).undecided
+
+    def _look(self, progress: Progress) -> _Found:
+        """Both sides' ids, and what someone must decide about them."""
         self._holds = self._store.holds()
-        pairings, known = self._match()
+        sides = list_sides(self._primary, self._replica, self._store, self._settings)
+        sides.replica.hide(one.replica_id for one in self._store.kept())
+        self._look_at_marks(sides)
+        matched = pair_sides(sides, self._replica, self._store, self._settings)
+        if matched.other is not None and not matched.approved:
+            return _Found(matched, Pairings([], [], []), [self._undecided(matched.other)])
+        pairings = self._with_heirs(matched)
+        diverged = self._find_diverged(matched, pairings)
+        pairings = rebuilt(
+            pairings,
+            self._rebuild,
+            matched.replica,
+            self._holds,
+            partial(lacks_ledger_ids, self._store, self._primary),
+        )
+        unlike = Undecided(self._sampler, self._holds)
+        pairings = unlike.set_apart(pairings)
         progress.start("planning", None)
-        drafter = Drafter(self._primary, self._replica, self._store, self._settings, progress)
-        drafts = drafter.read_chunks([drafter.draft(p) for p in pairings.pairings])
-        empty = not any(draft.seen for draft in drafts)
-        planned = [self._guarded(draft, pairings, primary_empty=empty) for draft in drafts]
-        awaited = {place_of(draft.pairing.primary) for draft in drafts}
-        planned += self._whole_collections(pairings, known, awaited)
+        drafter = self._drafter(progress)
+        drafts = [drafter.draft(pairing) for pairing in pairings.pairings]
+        ages = self._judge_ages(matched, pairings, drafts)
+        older = list(ages.held.values())
+        take_out(pairings, ages.held.keys())
+        outgrown = [self._outgrown(draft) for draft in drafts if draft.outgrown]
+        drafts = [draft for draft in drafts if not draft.outgrown]
+        undecided = [self._undecided(hold) for hold in [*(d.hold for d in diverged), *older]]
+        return _Found(
+            matched,
+            pairings,
+            [*undecided, *unlike.planned, *outgrown],
+            drafter,
+            [d for d in drafts if d.pairing.mirror.collection_id not in ages.held],
+            ages,
+            frozen=bool(diverged),
+            records=unlike.records,
+        )
+
+    def _drafter(self, progress: Progress) -> Drafter:
+        return Drafter(
+            self._primary,
+            self._replica,
+            self._store,
+            self._settings,
+            progress,
+            doubtful=self._doubtful,
+            vouched=self._vouched,
+        )
+
+    def _report(self, planned: Sequence[PlannedCollection], matched: Matched) -> PlanReport:
         writes = sum(p.create + p.update + p.delete for p in planned if not p.held)
         rates = self._store.records_per_second() or {}
         rate = rates.get("write") or ASSUMED_WRITES_PER_SECOND
@@ -72,119 +182,197 @@ class Preview:
             collections=tuple(planned),
             expected_seconds=writes / rate,
             bytes=sum(p.bytes for p in planned),
-            warnings=self._warnings,
+            warnings=(*matched.warnings, *self._warnings),
+            failures=tuple(str(gone.error) for gone in matched.primary.missing),
         )
 
-    def _match(self) -> tuple[Pairings, int]:
-        primary = list_primary(self._primary, self._settings)
-        self._warnings = warn_of_filters(primary, self._settings)
-        self._replicas = list_replica(self._replica, self._settings, primary)
-        mirrors = [m for m in self._store.mirrors() if self._settings.covers(m.tenant, m.database)]
-        known_ids = {m.replica_id for m in mirrors if m.replica_id}
-        refuse_swapped(primary.collections.keys(), known_ids, self._settings.primary_url)
-        refuse_same_server(primary.collections.keys(), self._replicas.collections.keys())
-        check = partial(why_incompatible, server=self._replica.capabilities())
-        wants = self._settings.wants_collection
-        return pair_collections(primary, self._replicas, mirrors, wants, check), len(mirrors)
+    def _look_at_marks(self, sides: Sides) -> None:
+        """Refuse what a cycle would refuse, and note the places where it would compare all."""
+        if not self._settings.sync_mark:
+            return
+        known, url = Knowledge.of(self._store), self._settings.primary_url
+        refuse_if_marked(Marks(self._primary), sides.primary, known.deployment, url)
+        told = [m for m in sides.mirrors if sides.primary.tells_of(m)]
+        places = [(m.tenant, m.database) for m in told]
+        spots = dict.fromkeys([*sides.primary.databases, *places])
+        look = look_at_replica(Marks(self._replica), sides.replica, spots, known)
+        if look.refusal is not None:
+            self._warnings += (say_refused(look.refusal),)
+        self._vouched = {spot for spot, verdict in look.verdicts.items() if verdict.vouches}
+        for spot, verdict in look.verdicts.items():
+            if verdict.error is not None:
+                raise verdict.error
+            if verdict.state is MarkState.DOUBT:
+                self._doubtful.add(spot)
+                if spot in places:
+                    self._warnings += (f"{verdict.why} Every record there would be compared.",)
 
-    # ---- guards -----------------------------------------------------------------------------
+    # ---- what must be decided first ---------------------------------------------------------
 
-    def _guarded(
-        self, draft: Draft, pairings: Pairings, *, primary_empty: bool
+    def _with_heirs(self, matched: Matched) -> Pairings:
+        """The pairings, with re-created collections that are compared in place."""
+        pairings = with_heirs(
+            matched.pairings,
+            matched.primary,
+            matched.replica,
+            self._store.mirrors(),
+            why_incompatible=partial(why_incompatible, server=self._replica.capabilities()),
+            is_like=self._is_like,
+        )
+        heirs = [p for p in pairings.pairings if p.former is not None]
+        self._warnings += tuple(in_place_words(pairing) for pairing in heirs)
+        return pairings
+
+    def _is_like(self, pairing: Pairing, former: Mirror, held: Collection) -> bool:
+        likeness = self._sampler.of_ledger(former.collection_id, pairing.primary, held)
+        return likeness.is_mostly_same
+
+    def _find_diverged(self, matched: Matched, pairings: Pairings) -> list[Diverged]:
+        """What diverged and is not approved; it is taken out of the pairings."""
+        look = DivergenceLook(
+            self._primary,
+            self._replica,
+            self._store,
+            matched.replica,
+            why=matched.why_away,
+            met=matched.met,
+        )
+        found = [d for d in look.find(pairings) if not d.approved]
+        take_out(pairings, {d.hold.collection_id for d in found})
+        return found
+
+    @staticmethod
+    def _undecided(hold: Hold) -> PlannedCollection:
+        return PlannedCollection(
+            hold.tenant,
+            hold.database,
+            hold.collection_name,
+            PlannedAction.HOLD,
+            held=True,
+            undecided=True,
+            reason=hold.reason,
+        )
+
+    @staticmethod
+    def _outgrown(draft: Draft) -> PlannedCollection:
+        return replace(draft.planned, update=0, held=True, undecided=True, reason=draft.outgrown)
+
+    # ---- what may go ------------------------------------------------------------------------
+
+    def _plan(self, found: _Found) -> Iterator[PlannedCollection]:
+        if found.drafter is None:
+            return
+        drafts = found.drafter.read_chunks(found.drafts)
+        whole = self._find_whole(found, drafts)
+        candidates = [c for draft in drafts for c in self._deletes(draft)]
+        candidates += [removal.candidate for removal in whole]
+        verdicts = judge_removals(candidates, self._surroundings(found, drafts))
+        for draft in drafts:
+            yield self._planned(draft, candidates, verdicts)
+        for removal in whole:
+            if removal.candidate.kind is not HoldKind.REPLACE:
+                yield self._planned_whole(removal, verdicts[removal.candidate.key])
+
+    def _judge_ages(self, matched: Matched, pairings: Pairings, drafts: Sequence[Draft]) -> Ages:
+        """Which collections look like those of a primary restored from an older copy."""
+        away = bool(matched.why_away)
+        gone = vanished_to_judge(pairings.vanished, self._holds, away=away)
+        seen = [draft.as_seen for draft in drafts]
+        seen += [Seen.gone(m, partial(ids_of, self._store, m.collection_id)) for m in gone]
+        seen += unseen_of(seen, self._holds, self._store.mirrors(), self._settings)
+        clean_cycle = self._store.deployment().clean_cycle
+        return judge_ages(seen, self._holds, clean_cycle=clean_cycle, away=away)
+
+    def _deletes(self, draft: Draft) -> Iterator[Candidate]:
+        replica = draft.pairing.replica
+        mirror = replace(draft.pairing.mirror, adopting=draft.adopting)
+        for kind, ids in ((HoldKind.DELETES, draft.gone), (HoldKind.SURPLUS, draft.surplus)):
+            if ids.count and replica is not None:
+                yield deletes_candidate(
+                    mirror,
+                    replica.id,
+                    kind,
+                    ids,
+                    total=draft.total,
+                    holds=self._holds,
+                )
+
+    def _find_whole(self, found: _Found, drafts: Sequence[Draft]) -> list[WholeRemoval]:
+        pairings = found.pairings
+        former = [superseded(p.mirror, p.superseded) for p in pairings.pairings if p.superseded]
+        origin = {mirror.collection_id: successor_of(mirror) for mirror in former}
+        with_former = Pairings(pairings.pairings, [*pairings.vanished, *former], pairings.surplus)
+        finder = WholeRemovals(
+            self._replica,
+            found.matched.replica,
+            with_former,
+            lambda key: id_set_of(self._store, origin.get(key, key)),
+            self._holds,
+        )
+        newcomers = [
+            Newcomer(
+                draft.pairing.mirror.collection_id,
+                place_of(draft.pairing.primary),
+                None if draft.pairing.replica is None else draft.pairing.replica.id,
+                draft.id_set,
+            )
+            for draft in drafts
+        ]
+        awaited = found.waiting | {place_of(p.primary) for p in pairings.pairings}
+        return finder.find(newcomers, awaited)
+
+    def _surroundings(self, found: _Found, drafts: Sequence[Draft]) -> Surroundings:
+        settings = self._settings
+        mirrors = mirrors_told_of(self._store, settings, found.matched.primary)
+        new = [d.pairing.mirror for d in drafts]
+        totals = {m.collection_id: m.replica_count for m in [*new, *mirrors]}
+        return Surroundings(
+            settings.sync_max_delete,
+            totals,
+            len({place_of(m) for m in [*new, *mirrors]}),
+            removed=self._store.removals_of_day(),
+            holds=self._holds,
+            approved_sets=frozenset(found.ages.approved.values()),
+            primary_empty=not (found.records or any(draft.seen for draft in drafts)),
+            frozen=FROZEN if found.frozen else "",
+            undecided=found.ages.doubt,
+        )
+
+    # ---- for people -------------------------------------------------------------------------
+
+    def _planned(
+        self, draft: Draft, candidates: Sequence[Candidate], verdicts: dict[Key, Verdict]
     ) -> PlannedCollection:
-        """The plan of one collection with its deletes, and what would be held of it."""
-        limit = self._settings.sync_max_delete
-        ledger = sum(head.count for head in draft.heads)
-        total = ledger + len(draft.fresh) // DIGEST_BYTES
-        judge = partial(judge_deletes, total=total, max_delete=limit, primary_empty=primary_empty)
-        reasons = []
-        for kind, count in ((HoldKind.DELETES, draft.gone), (HoldKind.SURPLUS, draft.surplus)):
-            unvouched = kind is HoldKind.SURPLUS and draft.adopting
-            reason = ADOPTED if unvouched else judge(count)
-            if count and not self._is_approved(draft.pairing.mirror.collection_id, kind, count):
-                reasons += [reason] if reason else []
+        """The plan of one collection with what would go of it, and what would be held."""
+        key = draft.pairing.mirror.collection_id
+        mine = [c for c in candidates if c.collection_id == key and c.kind is not HoldKind.DROP]
+        held = [verdicts[c.key].reason for c in mine if verdicts[c.key].held]
+        swap = next((c for c in mine if c.kind is HoldKind.REPLACE), None)
         planned = replace(
             draft.planned,
-            delete=draft.gone + draft.surplus,
-            held=bool(reasons),
-            reason="; ".join(filter(None, [draft.planned.reason, *reasons])),
+            action=draft.planned.action if swap is None else PlannedAction.REPLACE,
+            delete=sum(c.count for c in mine),
+            held=bool(held),
+            reason="; ".join(filter(None, [draft.planned.reason, *held])),
         )
-        return self._judged_replacement(planned, draft, pairings, primary_empty=primary_empty)
+        return planned if swap is None else self._as_kept(planned, swap.count)
 
-    def _judged_replacement(
-        self, planned: PlannedCollection, draft: Draft, pairings: Pairings, *, primary_empty: bool
-    ) -> PlannedCollection:
-        """With the collection that must give its name up, if there is one."""
-        occupant = self._replicas.by_place().get(place_of(draft.pairing.primary))
-        replica = draft.pairing.replica
-        mirrored = {m.replica_id for m in pairings.vanished} | {c.id for c in _superseded(pairings)}
-        surplus = {c.id for c in pairings.surplus}
-        if occupant is None or occupant.id not in mirrored | surplus:
+    def _planned_whole(self, removal: WholeRemoval, verdict: Verdict) -> PlannedCollection:
+        candidate = removal.candidate
+        planned = PlannedCollection(
+            candidate.tenant,
+            candidate.database,
+            candidate.name,
+            PlannedAction.HOLD if verdict.held else PlannedAction.DROP,
+            delete=candidate.count,
+            held=verdict.held,
+            reason=verdict.reason or "it vanished from the primary",
+        )
+        return self._as_kept(planned, candidate.count)
+
+    def _as_kept(self, planned: PlannedCollection, count: int) -> PlannedCollection:
+        """With a collection of so many records that is not dropped but kept, if it is."""
+        if planned.held or self._settings.sync_keep_dropped is None:
             return planned
-        if replica is not None and replica.id == occupant.id:
-            return planned
-        old_count = self._replica.count(occupant)
-        reason = judge_replacement(
-            old_count,
-            draft.seen,
-            self._settings.sync_max_delete,
-            mirrored=occupant.id in mirrored,
-            primary_empty=primary_empty,
-        )
-        key = draft.pairing.mirror.collection_id
-        planned = replace(planned, action=PlannedAction.REPLACE, delete=planned.delete + old_count)
-        if reason is None or self._is_approved(key, HoldKind.REPLACE, old_count):
-            return planned
-        return replace(planned, held=True, reason="; ".join(filter(None, [planned.reason, reason])))
-
-    def _is_approved(self, key: str, kind: HoldKind, count: int) -> bool:
-        return is_approved(find_hold(self._holds, key, kind), count)
-
-    def _whole_collections(
-        self, pairings: Pairings, known: int, awaited: Container[Place]
-    ) -> Iterator[PlannedCollection]:
-        """Collections that only the replica has, but for those whose successor waits."""
-        places = {c.id: place_of(c) for c in self._replicas.collections.values()}
-        for mirror in pairings.vanished:
-            if places.get(mirror.replica_id or "") not in awaited:
-                yield self._vanished(mirror, pairings, known)
-        for collection in [*pairings.surplus, *_superseded(pairings)]:
-            if place_of(collection) not in awaited:
-                yield self._surplus(collection)
-
-    def _vanished(self, mirror: Mirror, pairings: Pairings, known: int) -> PlannedCollection:
-        replica = self._replicas.collections.get(mirror.replica_id or "")
-        count = 0 if replica is None else self._replica.count(replica)
-        reason = judge_drop(
-            mirror.missing_cycles + 1,
-            sum(m.replica_id is not None for m in pairings.vanished),
-            known,
-            primary_empty=not pairings.pairings,
-        )
-        if self._is_approved(mirror.collection_id, HoldKind.DROP, count):
-            reason = None
-        return PlannedCollection(
-            *place_of(mirror),
-            PlannedAction.HOLD if reason else PlannedAction.DROP,
-            delete=count,
-            held=reason is not None,
-            reason=reason or "it vanished from the primary",
-        )
-
-    def _surplus(self, collection: Collection) -> PlannedCollection:
-        count = self._replica.count(collection)
-        held = not self._is_approved(collection.id, HoldKind.SURPLUS_COLLECTION, count)
-        return PlannedCollection(
-            collection.tenant,
-            collection.database,
-            final_name(collection),
-            PlannedAction.HOLD if held else PlannedAction.DROP,
-            delete=count,
-            held=held,
-            reason=UNKNOWN_ORIGIN,
-        )
-
-
-def _superseded(pairings: Pairings) -> list[Collection]:
-    """Replica collections of earlier cycles that can never become equal any more."""
-    return [p.superseded for p in pairings.pairings if p.superseded is not None]
+        reason = "; ".join(filter(None, [planned.reason, KEPT]))
+        return replace(planned, delete=planned.delete - count, reason=reason)

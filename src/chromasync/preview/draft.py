@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Collection as Container
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 
 import numpy as np
 import orjson
 
 from chromasync.config import Settings
-from chromasync.cycle.census import COUNTED, pages
-from chromasync.cycle.listing import place_of
-from chromasync.cycle.pairing import Match, Pairing
 from chromasync.definition import configuration_change, creatable, effective
 from chromasync.errors import DamagedChunk
 from chromasync.ledger.digest import at, embedding_digests, id_digests, payload_digests
 from chromasync.ledger.idset import IdSet
-from chromasync.ledger.plan import choose_scrubs, is_overdue, must_read
+from chromasync.ledger.paging import pages
+from chromasync.ledger.plan import choose_scrubs, is_overdue, must_read, written_rows
 from chromasync.ledger.walk import Disordered, MergeWalk, SetWalk, Walk
 from chromasync.model import (
+    DIGEST_BYTES,
     UNKNOWN_DIGEST,
     Chunk,
     ChunkHead,
@@ -30,7 +30,13 @@ from chromasync.model import (
     DeletionKind,
     Records,
 )
-from chromasync.ports import Progress, Reader, Store, Writer
+from chromasync.plan.clock import Clock, is_ahead
+from chromasync.plan.doubt import Bounds, bounds_of, is_surely_unwritten, why_doubtful
+from chromasync.plan.listing import place_of
+from chromasync.plan.older import Part, Seen, Tail, judged_before, tail_without
+from chromasync.plan.pairing import Match, Pairing
+from chromasync.plan.removals import IdSum
+from chromasync.ports import Progress, Reader, Store
 from chromasync.reconcile.diff import Differ, Difference, Whole, carried, metadata_delta
 from chromasync.reconcile.read import RecordReader
 from chromasync.reports import PlannedAction, PlannedCollection
@@ -51,11 +57,14 @@ class Draft:
         moved: ids that a cycle would move to the ledger's end, with the chunk they are in.
         hints: chunks of which the walk missed ids, or whose missing ids are back, or that new ids
             would join.
-        lossy: chunks that a cycle would make suspect, because the replica lost or gained records.
+        lossy: chunks that a cycle would make suspect, because the replica is not as it was left.
         seen: ids that the primary listed.
         fresh: digests of ids that the ledger does not have.
         gone: records to delete because the primary has them no more.
         surplus: records to delete because the primary never had them.
+        missing: ids of the ledger that the primary did not list.
+        tail: the newest part of the ledger.
+        id_set: the primary's ids, as the ledger would have them.
     """
 
     planned: PlannedCollection
@@ -67,8 +76,36 @@ class Draft:
     lossy: set[int] = field(default_factory=set)
     seen: int = 0
     fresh: bytearray = field(default_factory=bytearray)
-    gone: int = 0
-    surplus: int = 0
+    gone: IdSum = field(default_factory=IdSum)
+    surplus: IdSum = field(default_factory=IdSum)
+    missing: IdSum = field(default_factory=IdSum)
+    tail: Tail | None = None
+    id_set: Callable[[], IdSet] = lambda: IdSet(bytearray())
+
+    @property
+    def ledger_count(self) -> int:
+        """Records that the ledger has."""
+        return sum(head.count for head in self.heads)
+
+    @property
+    def total(self) -> int:
+        """Records that the ledger would have after the walk."""
+        return self.ledger_count + len(self.fresh) // DIGEST_BYTES
+
+    @property
+    def outgrown(self) -> str:
+        """Why what differs may be newer on the replica that is to be adopted; empty when not."""
+        if not (self.adopting and self.surplus.count and self.planned.update):
+            return ""
+        return (
+            f"the replica has {self.surplus.count:,} records that the primary lacks, and "
+            f"{self.planned.update:,} differ: no ledger knows which side is newer"
+        )
+
+    @property
+    def as_seen(self) -> Seen:
+        """What the walk of the primary says of its age."""
+        return Seen(self.pairing.mirror, self.missing, self.ledger_count, self.tail)
 
     def is_due(self, head: ChunkHead) -> bool:
         """Whether a cycle would read this chunk whatever the budget."""
@@ -80,28 +117,42 @@ class Draft:
 
 
 class Drafter:
-    """Makes drafts; reads servers and store, writes nothing."""
+    """Makes drafts; reads servers and store, writes nothing.
+
+    Args:
+        doubtful: places (tenant, database) in which the replica's mark is not what was left there.
+    """
 
     def __init__(
         self,
         primary: Reader,
-        replica: Writer,
+        replica: Reader,
         store: Store,
         settings: Settings,
         progress: Progress,
+        *,
+        doubtful: Container[tuple[str, str]] = (),
+        vouched: Container[tuple[str, str]] = (),
     ) -> None:
         self._primary = primary
         self._replica = replica
         self._store = store
+        self._vouched = vouched
         self._chunk_size = settings.sync_chunk_size
         self._budget_seconds = scrub_budget_seconds(store, settings)
-        self._check_before = store.now() - timedelta(seconds=settings.sync_replica_check_interval)
+        now = store.now()
+        self._check_before = now - timedelta(seconds=settings.sync_replica_check_interval)
+        self._clock = Clock(now, is_ahead(store.newest_instant(), now))
         self._progress = progress
+        self._doubtful = doubtful
 
     def draft(self, pairing: Pairing) -> Draft:
         """Both walks of one collection, with what is new to the ledger compared."""
         keeps = pairing.match is Match.KEEP
-        heads = self._store.chunk_heads(pairing.mirror.collection_id) if keeps else []
+        heads = self._store.chunk_heads(pairing.ledger_id) if keeps else []
+        if pairing.former is not None:
+            heads = [replace(head, suspect=True) for head in heads]
+        heads = [self._clock.head(head) for head in heads]
         try:
             return self._walked(pairing, heads)
         except DamagedChunk:
@@ -116,16 +167,20 @@ class Drafter:
 
     def _read_chunks_of(self, draft: Draft, scrubs: Mapping[int, bool]) -> Draft:
         moved = Counter(draft.moved.values())
+        gone = self._waiting(draft, DeletionKind.GONE)
+        waiting = {d.chunk_id: d.ids for d in gone}
+        regains = self._replica.capabilities().arrays
         try:
             for head in draft.heads:
+                regained = head.reduced_count > 0 and regains
                 if draft.is_due(head):
                     suspect = head.suspect or head.id in draft.lossy
                     overdue = is_overdue(head, self._check_before)
-                    self._compare_chunk(draft, head, whole=suspect or overdue)
+                    self._compare_chunk(draft, head, whole=suspect or overdue or regained)
                 elif head.id in scrubs:
-                    self._compare_chunk(draft, head, whole=scrubs[head.id])
+                    self._compare_chunk(draft, head, whole=scrubs[head.id] or regained)
                 else:
-                    draft.gone += head.gone_count
+                    draft.gone.add(waiting.get(head.id, ()))
                     draft.count_same(head.count - head.gone_count - moved[head.id])
         except DamagedChunk:
             return self._walked(draft.pairing, [])
@@ -139,6 +194,8 @@ class Drafter:
         draft = Draft(planned, pairing, heads, adopting)
         walk = self._walk(draft)
         draft.seen, draft.hints = walk.seen, self._fresh_hints(draft, walk)
+        draft.id_set = lambda: self._id_set(draft)
+        self._note_tail(draft, walk)
         if heads and heads[-1].count < self._chunk_size and (draft.fresh or draft.moved):
             draft.hints.add(heads[-1].id)
         if pairing.replica is not None:
@@ -149,7 +206,7 @@ class Drafter:
         if pairing.match is Match.CREATE:
             beside = pairing.create_name != pairing.primary.name
             return PlannedAction.REPLACE if beside else PlannedAction.CREATE
-        if pairing.match is Match.ADOPT:
+        if pairing.match is Match.ADOPT or pairing.former is not None:
             return PlannedAction.ADOPT
         replica = pairing.replica
         if replica is None or replica.name != pairing.primary.name:
@@ -192,6 +249,29 @@ class Drafter:
             for part in _parts(fresh):
                 self._compare(draft, part, absent=not draft.adopting)
 
+    def _id_set(self, draft: Draft) -> IdSet:
+        digests = bytearray()
+        for head in draft.heads:
+            digests += id_digests(self._load_ids(head.id))
+        return IdSet(digests + draft.fresh)
+
+    def _note_tail(self, draft: Draft, walk: Walk) -> None:
+        """Note what is missing, and whether it is the newest part of the ledger."""
+        missing = walk.missing
+        draft.missing = IdSum(i for ids in missing.values() for i in ids)
+        left = Counter(draft.moved.values())
+        parts = [Part(h.id, h.count - left[h.id], h.added_cycle) for h in draft.heads]
+        waiting = (i for d in self._waiting(draft, DeletionKind.GONE) for i in d.ids)
+        mirror, holds = draft.pairing.mirror, self._store.holds() if missing else []
+        judged = judged_before(mirror, waiting, holds, mirror.replica_id or "")
+        draft.tail = tail_without(
+            parts,
+            {chunk_id: set(ids) for chunk_id, ids in missing.items()},
+            judged,
+            lambda chunk_id: [i for i in self._load_ids(chunk_id) if i not in draft.moved],
+            new=len(draft.fresh) // DIGEST_BYTES,
+        )
+
     def _fresh_hints(self, draft: Draft, walk: Walk) -> set[int]:
         missing = walk.missing
         waiting = {head.id for head in draft.heads if head.gone_count}
@@ -202,44 +282,70 @@ class Drafter:
     def _waiting(self, draft: Draft, kind: DeletionKind) -> list[Deletion]:
         if not draft.heads:
             return []
-        stored = self._store.deletions(draft.pairing.mirror.collection_id)
+        stored = self._store.deletions(draft.pairing.ledger_id)
         return [d for d in stored if d.kind is kind]
 
     def _look_at_replica(self, draft: Draft, replica: Collection) -> None:
         """Decide whether a cycle would walk the replica's ids, and do so if it would."""
-        mirror = draft.pairing.mirror
+        mirror = self._clock.mirror(draft.pairing.mirror)
         now = self._replica.count(replica)
         walked_at = None if draft.adopting and not draft.heads else mirror.replica_walked_at
-        if mirror.status in COUNTED and now != mirror.replica_count:
+        vouched = (mirror.tenant, mirror.database) in self._vouched
+        doubtful = (mirror.tenant, mirror.database) in self._doubtful
+        if doubtful or why_doubtful(
+            mirror, now, vouched=vouched, bounds=partial(self._bounds, draft)
+        ):
+            settled = mirror.settled_cycle is not None
+            draft.lossy = {h.id for h in draft.heads if settled or self._is_written(h)}
             walked_at = None
-            draft.lossy = {head.id for head in draft.heads}
+        if mirror.settled_cycle is None and draft.heads:
+            walked_at = None
         due = now > 0 if walked_at is None else walked_at <= self._check_before
         if due:
             self._walk_replica(draft, replica, now)
         else:
             waiting = self._waiting(draft, DeletionKind.SURPLUS)
-            draft.surplus = sum(len(d.ids) for d in waiting)
+            draft.surplus = IdSum(i for d in waiting for i in d.ids)
+
+    def _is_written(self, head: ChunkHead) -> bool:
+        if not is_surely_unwritten(head):
+            return True
+        chunk = self._store.load_chunk(head.id)
+        return chunk is not None and bool(written_rows(chunk).any())
+
+    def _bounds(self, draft: Draft) -> Bounds:
+        key = draft.pairing.mirror.collection_id
+        chunks = (self._store.load_chunk(head.id) for head in draft.heads)
+        aside = sum(q.absent for q in self._store.quarantined(key))
+        return bounds_of((c for c in chunks if c is not None), self._store.deletions(key), aside)
 
     def _walk_replica(self, draft: Draft, replica: Collection, count: int) -> None:
-        digests = bytearray()
-        for head in draft.heads:
-            digests += id_digests(self._load_ids(head.id))
-        ledger = IdSet(digests + draft.fresh)
+        before = {i for d in self._waiting(draft, DeletionKind.SURPLUS) for i in d.ids}
+        ledger = self._id_set(draft)
         found = np.zeros(len(ledger), dtype=bool)
+        strange = False
         for page in pages(self._replica, replica, count):
             rows = ledger.find(page)
             found[rows[rows >= 0]] = True
-            draft.surplus += int(np.count_nonzero(rows < 0))
+            surplus = [page[row] for row in np.flatnonzero(rows < 0)]
+            draft.surplus.add(surplus)
+            strange = strange or any(i not in before for i in surplus)
+        doubtful = strange and not draft.adopting
         start = 0
         for head in draft.heads:
             missing = np.flatnonzero(~found[start : start + head.count]).tolist()
             start += head.count
             if missing and self._knows_any(head, missing):
                 draft.lossy.add(head.id)
+                doubtful = doubtful or not head.in_hand
+        if doubtful:
+            draft.lossy.update(h.id for h in draft.heads if self._is_written(h))
 
     def _knows_any(self, head: ChunkHead, rows: list[int]) -> bool:
         chunk = self._store.load_chunk(head.id)
         aside = {q.record_id for q in self._store.quarantined(head.collection_id) if q.absent}
+        waiting = self._store.deletions(head.collection_id)
+        aside.update(i for d in waiting if d.kind is DeletionKind.GONE for i in d.ids)
         return chunk is not None and any(
             _is_known(chunk, row) and chunk.ids[row] not in aside for row in rows
         )
@@ -268,7 +374,7 @@ class Drafter:
                 changed = list(piece.ids) if whole else _changed_ids(piece, known)
                 self._compare_records(draft, piece, changed)
                 draft.count_same(len(piece) - len(changed))
-            draft.gone += sum(suspect or known[i] != 2 * UNKNOWN_DIGEST for i in absent)
+            draft.gone.add(i for i in absent if suspect or known[i] != 2 * UNKNOWN_DIGEST)
             self._progress.advance(len(batch.asked))
 
     def _compare(self, draft: Draft, ids: list[str], *, absent: bool = False) -> None:

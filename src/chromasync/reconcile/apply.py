@@ -5,23 +5,31 @@ smallest write for it. The first round may be spared its read when the ledger kn
 not there. A record that still differs after `ROUNDS` is one that the replica's server does not
 keep; it is quarantined, as is one that the server refuses. Nothing here is atomic on the server,
 so every write can be repeated: a process that dies between two of them leaves a suspect chunk.
+
+What the replica returned of each record is remembered as a digest: as long as it returns the same,
+nobody has written there since. These are the reads that are made anyway; none is added for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from chromasync import faultpoints
 from chromasync.errors import ServerError, ServerFault
+from chromasync.ledger.digest import at, replica_digests
 from chromasync.model import Change, Collection, Records
 from chromasync.ports import Writer
 from chromasync.reconcile.diff import Differ, Difference, Whole, describe
+from chromasync.reconcile.origin import Held, Nothing, found
 from chromasync.reconcile.read import RecordReader
 from chromasync.reconcile.split import Splitter
 
 ROUNDS = 3
+
+MayWrite = Callable[[str, Held], bool]
+"""Whether a record that differs may be written, by its id and what the replica holds of it."""
 
 
 @dataclass(slots=True)
@@ -33,6 +41,8 @@ class Applied:
         refused: records that could not be made equal, with the reason.
         failed: those of them at which the server failed, which may pass, rather than refused.
         absent: those of them that are not on the replica at all.
+        foreign: records that differ and were left as they are, because others wrote them.
+        seen: for what the replica was found to hold of a record, and holds since then: its digest.
     """
 
     inserted: set[str] = field(default_factory=set)
@@ -42,6 +52,8 @@ class Applied:
     refused: dict[str, str] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
     absent: set[str] = field(default_factory=set)
+    foreign: set[str] = field(default_factory=set)
+    seen: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def written(self) -> set[str]:
@@ -59,6 +71,43 @@ class Applied:
         """Count records that the server took, each by the first write that it needed."""
         counted = self.written | self.refused.keys()
         kind.update(i for i in ids if i not in counted)
+
+    def forget(self, ids: Iterable[str]) -> None:
+        """Forget what was seen of records to which a write was sent, unless it was refused."""
+        for record_id in ids:
+            if record_id not in self.refused or record_id in self.absent:
+                self.seen.pop(record_id, None)
+
+
+@dataclass(slots=True)
+class Look:
+    """What the replica returned of the records that it was asked for.
+
+    Attributes:
+        present: where each record that it gave stands.
+        unreadable: records that it has but cannot give.
+        digests: for each record that it gave, the digest of the whole.
+    """
+
+    present: dict[str, tuple[Records, int]] = field(default_factory=dict)
+    unreadable: set[str] = field(default_factory=set)
+    digests: dict[str, bytes] = field(default_factory=dict)
+
+    def take_in(self, records: Records) -> None:
+        """Add one answer."""
+        digests = replica_digests(records)
+        for row, record_id in enumerate(records.ids):
+            self.present[record_id] = (records, row)
+            self.digests[record_id] = at(digests, row)
+
+    def held(self, record_id: str) -> Held:
+        """What the replica holds of one record that was asked for."""
+        if record_id in self.unreadable:
+            return Nothing.UNREADABLE
+        if record_id not in self.present:
+            return Nothing.MISSING
+        records, row = self.present[record_id]
+        return found(records.take([row]))
 
 
 class Applier:
@@ -79,8 +128,12 @@ class Applier:
         self._collection = collection
         self._differ = differ
 
-    def apply(self, wanted: Records, known_absent: set[str]) -> Applied:
+    def apply(
+        self, wanted: Records, known_absent: set[str], may_write: MayWrite | None = None
+    ) -> Applied:
         """Make the replica's records equal to `wanted`; those in `known_absent` are not there.
+
+        `may_write` is asked about each record that differs, before the first write.
 
         Raises:
             LeaseLost: this process may no longer write.
@@ -88,47 +141,57 @@ class Applier:
         """
         done = Applied()
         rows = list(range(len(wanted)))
+        differences = self._compare(wanted, rows, known_absent, done, may_write)
         for _ in range(ROUNDS - 1):
-            differences = self._differences(wanted, rows, known_absent)
             if not differences:
                 return done
-            done.different.update(wanted.ids[row] for row in differences)
             self._send(wanted, differences, done)
+            done.forget(wanted.ids[row] for row in differences)
             rows = [row for row in differences if wanted.ids[row] not in done.refused]
-            known_absent = set()
-        self._refuse_leftovers(wanted, self._differences(wanted, rows, known_absent), done)
+            differences = self._compare(wanted, rows, set(), done)
+        self._refuse_leftovers(wanted, differences, done)
         return done
 
-    def _differences(
-        self, wanted: Records, rows: Sequence[int], known_absent: set[str]
-    ) -> dict[int, Difference]:
-        asked = [wanted.ids[row] for row in rows if wanted.ids[row] not in known_absent]
-        present: dict[str, tuple[Records, int]] = {}
-        unreadable: dict[str, str] = {}
-        for batch in self._reader.batches(self._collection, asked):
-            unreadable.update(batch.unreadable)
+    def look(self, ids: Sequence[str]) -> Look:
+        """What the replica holds of these records now."""
+        look = Look()
+        for batch in self._reader.batches(self._collection, ids):
+            look.unreadable.update(batch.unreadable)
             for piece in batch.pieces:
-                present.update((i, (piece, at)) for at, i in enumerate(piece.ids))
-        differences: dict[int, Difference] = {}
-        for row in rows:
-            difference = self._one(wanted, row, present, unreadable)
-            if difference is not None:
-                differences[row] = difference
-        return differences
+                look.take_in(piece)
+        return look
 
-    def _one(
+    def _compare(
         self,
         wanted: Records,
-        row: int,
-        present: dict[str, tuple[Records, int]],
-        unreadable: dict[str, str],
-    ) -> Difference:
+        rows: Sequence[int],
+        known_absent: set[str],
+        done: Applied,
+        may_write: MayWrite | None = None,
+    ) -> dict[int, Difference]:
+        """Which of the rows differ and may be written; the others that differ are foreign."""
+        look = self.look([wanted.ids[row] for row in rows if wanted.ids[row] not in known_absent])
+        done.seen.update(look.digests)
+        differences: dict[int, Difference] = {}
+        for row in rows:
+            record_id = wanted.ids[row]
+            difference = self._one(wanted, row, look)
+            if difference is None:
+                continue
+            done.different.add(record_id)
+            if may_write is None or may_write(record_id, look.held(record_id)):
+                differences[row] = difference
+            else:
+                done.foreign.add(record_id)
+        return differences
+
+    def _one(self, wanted: Records, row: int, look: Look) -> Difference:
         record_id = wanted.ids[row]
-        if record_id in unreadable:
+        if record_id in look.unreadable:
             return Whole.REBUILD
-        if record_id not in present:
+        if record_id not in look.present:
             return Whole.INSERT
-        records, other = present[record_id]
+        records, other = look.present[record_id]
         return self._differ.difference(wanted, row, records, other)
 
     def _send(self, wanted: Records, differences: dict[int, Difference], done: Applied) -> None:

@@ -14,11 +14,15 @@ failed, in the next cycle.
 
 A record that the primary no longer returns is *gone*: it is never deleted here, only handed to the
 delete guard at the end of the cycle. Interrupted anywhere, the chunk's ledger entry is as before.
+
+A task that *holds what is foreign* looks before each write, and asks `origin` about every record
+that differs or is gone. One that others wrote on the replica is left as it is, reported, and keeps
+its row in the ledger; its chunk stays suspect, so that the next reconcile meets it again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from chromasync import faultpoints
@@ -28,6 +32,7 @@ from chromasync.model import (
     UNKNOWN_DIGEST,
     Capabilities,
     Chunk,
+    ChunkHead,
     ChunkResult,
     Collection,
     Mirror,
@@ -40,6 +45,7 @@ from chromasync.model import (
 from chromasync.ports import Permit, Reader, Writer
 from chromasync.reconcile.apply import Applied, Applier
 from chromasync.reconcile.diff import Differ, carried
+from chromasync.reconcile.origin import Held, Known, is_ours
 from chromasync.reconcile.read import ReadBatch, RecordReader
 from chromasync.timing import Stopwatch
 
@@ -85,6 +91,10 @@ class ChunkReconciler:
         task: Task,
         permit: Permit,
         set_aside: Mapping[str, Quarantined],
+        *,
+        deleting: Container[str] = frozenset(),
+        note_write: Callable[[], None] = lambda: None,
+        write_permit: Permit | None = None,
     ) -> ChunkResult:
         """Make the chunk's records on the replica equal to the primary's.
 
@@ -95,14 +105,23 @@ class ChunkReconciler:
             permit: called before every write, and after every read, so that work whose lease is
                 lost ends soon.
             set_aside: quarantined records by id; they are tried again when their content changed.
+            deleting: records that we may have deleted, without having noted it.
+            note_write: called before every write, and before `permit` is asked about it.
+            write_permit: called before every write instead, where more is to be done then.
 
         Raises:
             LeaseLost: `permit` refused.
             ServerError: one of the servers failed for a reason other than single records.
         """
-        writer = self._replica.permitted_by(permit)
+
+        def permit_write() -> float:
+            note_write()
+            return (write_permit or permit)()
+
+        writer = self._replica.permitted_by(permit_write)
         applier = Applier(writer, self._replica_reader, pair.replica, Differ(pair.space))
         work = _ChunkWork(chunk, task, applier, writer.capabilities(), set_aside)
+        work.deleting = deleting
         for batch in work.timed(self._primary.batches(pair.primary, chunk.ids)):
             faultpoints.reach(faultpoints.AFTER_READ)
             permit()
@@ -112,7 +131,11 @@ class ChunkReconciler:
 
 
 class _ChunkWork:
-    """The state of one reconcile: what is known of each row so far."""
+    """The state of one reconcile: what is known of each row so far.
+
+    Attributes:
+        deleting: records that we may have deleted, without having noted it.
+    """
 
     def __init__(
         self,
@@ -130,11 +153,14 @@ class _ChunkWork:
         # a server that was upgraded can hold by now what was left out for its sake
         self._regained = chunk.head.reduced_count > 0 and capabilities.arrays
         self._compare_all = chunk.head.suspect or task.check_replica or self._regained
+        self.deleting: Container[str] = frozenset()
         self._rows = {record_id: row for row, record_id in enumerate(chunk.ids)}
         self._embedding = bytearray(chunk.embedding_digests)
         self._payload = bytearray(chunk.payload_digests)
+        self._replica = bytearray(chunk.replica_digests)
         self._dropped: set[int] = set()
         self._gone: list[str] = []
+        self._foreign: list[str] = []
         self._quarantined: list[Quarantined] = []
         self._counts = OpCounts()
         self._reduced = 0
@@ -156,9 +182,7 @@ class _ChunkWork:
         for piece in batch.pieces:
             returned.update(piece.ids)
             self._take_in_records(piece)
-        for record_id in batch.asked:
-            if record_id not in returned:
-                self._note_gone(record_id)
+        self._note_gone([record_id for record_id in batch.asked if record_id not in returned])
         for record_id, reason in batch.unreadable.items():
             self._note_unreadable(record_id, reason)
 
@@ -170,14 +194,26 @@ class _ChunkWork:
         ]
         rows = [i for i in range(len(records)) if self._compare_all or not same[i]]
         done = self._mend(records, rows)
+        self._foreign.extend(i for i in records.ids if i in done.foreign)
         for i, record_id in enumerate(records.ids):
-            place = self._rows[record_id] * DIGEST_BYTES
-            self._embedding[place : place + DIGEST_BYTES] = at(embedding, i)
-            self._payload[place : place + DIGEST_BYTES] = at(payload, i)
+            if record_id in done.foreign:
+                continue
+            _put(self._embedding, self._rows[record_id], at(embedding, i))
+            _put(self._payload, self._rows[record_id], at(payload, i))
             if same[i] and not self._compare_all and record_id in self._set_aside:
                 self._quarantined.append(self._set_aside[record_id])
+        looked_at = [records.ids[i] for i in rows]
+        self._remember(looked_at, done)
         expected = set() if self._regained else {records.ids[i] for i in rows if same[i]}
-        self._count(done, len(records), drifted=len(done.different & expected))
+        mended = done.different - done.foreign
+        self._count(done, len(records), drifted=len(mended & expected))
+
+    def _remember(self, looked_at: Sequence[str], done: Applied) -> None:
+        """Keep what the replica returned of each record; it is unknown where that has changed."""
+        for record_id in looked_at:
+            if record_id not in done.foreign:
+                seen = done.seen.get(record_id, UNKNOWN_DIGEST)
+                _put(self._replica, self._rows[record_id], seen)
 
     def _mend(self, records: Records, rows: list[int]) -> Applied:
         if not rows:
@@ -187,12 +223,28 @@ class _ChunkWork:
         sendable, reduced = carried(records, self._capabilities)
         self._reduced += reduced
         wanted = sendable.take(rows) if len(rows) < len(sendable) else sendable
+        if self._task.hold_foreign:
+            return self._applier.apply(wanted, set(), self._may_write)
         absent = (
             set()
             if self._compare_all
             else {i for i in wanted.ids if self._is_unknown(self._rows[i])}
         )
         return self._applier.apply(wanted, absent)
+
+    def _may_write(self, record_id: str, held: Held) -> bool:
+        return is_ours(self._known(record_id), held, on_primary=True)
+
+    def _known(self, record_id: str) -> Known:
+        chunk, row = self._chunk, self._rows[record_id]
+        aside = self._set_aside.get(record_id)
+        return Known(
+            at(chunk.embedding_digests, row),
+            at(chunk.payload_digests, row),
+            at(chunk.replica_digests, row),
+            absent=record_id in self.deleting or (aside is not None and aside.absent),
+            in_hand=chunk.head.in_hand,
+        )
 
     def _count(self, done: Applied, read: int, drifted: int) -> None:
         self._repeat = self._repeat or bool(done.failed)
@@ -216,17 +268,30 @@ class _ChunkWork:
     def _is_unknown(self, row: int) -> bool:
         return at(self._chunk.payload_digests, row) == UNKNOWN_DIGEST
 
-    def _note_gone(self, record_id: str) -> None:
-        row = self._rows[record_id]
-        if self._is_unknown(row) and not self._chunk.head.suspect:
-            self._dropped.add(row)
-        else:
-            self._gone.append(record_id)
+    def _note_gone(self, record_ids: Sequence[str]) -> None:
+        foreign = self._foreign_among(record_ids) if self._task.hold_foreign else set()
+        for record_id in record_ids:
+            row = self._rows[record_id]
+            if record_id in foreign:
+                self._foreign.append(record_id)
+            elif self._is_unknown(row) and not self._chunk.head.suspect:
+                self._dropped.add(row)
+            else:
+                self._gone.append(record_id)
+
+    def _foreign_among(self, record_ids: Sequence[str]) -> set[str]:
+        """Which of these records, that the primary has no more, others wrote on the replica."""
+        look = self._applier.look(record_ids)
+        return {
+            record_id
+            for record_id in record_ids
+            if not is_ours(self._known(record_id), look.held(record_id), on_primary=False)
+        }
 
     def _note_unreadable(self, record_id: str, reason: str) -> None:
         row = self._rows[record_id]
         # so that it is compared with the replica as soon as it can be read again
-        self._embedding[row * DIGEST_BYTES : (row + 1) * DIGEST_BYTES] = UNKNOWN_DIGEST
+        _put(self._embedding, row, UNKNOWN_DIGEST)
         words = f"the primary has it but cannot give it: {reason}"
         self._quarantine(record_id, words, absent=self._is_unknown(row))
 
@@ -240,21 +305,35 @@ class _ChunkWork:
         ids = [self._chunk.ids[row] for row in keep]
         counts = self._counts + OpCounts(quarantined=len(self._quarantined))
         all_seen = self._compare_all or counts.inserted == len(ids) - len(self._quarantined)
-        claimed_at = self._task.claimed_at
         head = replace(
-            self._chunk.head,
+            self._head_of_read(all_seen=all_seen),
             count=len(ids),
             ids_digest=ids_digest(ids),
-            read_at=claimed_at,
-            checked_at=claimed_at if all_seen else self._chunk.head.checked_at,
-            read_seconds=self._reading.seconds,
-            suspect=self._repeat,
-            recheck=counts.applied > 0,
+            suspect=self._repeat or bool(self._foreign),
+            recheck=counts.applied > 0 or bool(self._foreign),
             gone_count=len(self._gone),
             reduced_count=self._reduced,
+            in_hand=False,
         )
-        entry = Chunk(head, ids, _rows_of(self._embedding, keep), _rows_of(self._payload, keep))
-        return ChunkResult(entry, self._gone, self._quarantined, counts)
+        digests = [_rows_of(d, keep) for d in (self._embedding, self._payload, self._replica)]
+        entry = Chunk(head, ids, *digests)
+        return ChunkResult(entry, self._gone, self._quarantined, counts, self._foreign)
+
+    def _head_of_read(self, *, all_seen: bool) -> ChunkHead:
+        """The chunk's head with when it was read, and checked if every record there was seen."""
+        head, task = self._chunk.head, self._task
+        return replace(
+            head,
+            read_at=task.claimed_at,
+            read_cycle=task.cycle_id,
+            checked_at=task.claimed_at if all_seen else head.checked_at,
+            checked_cycle=task.cycle_id if all_seen else head.checked_cycle,
+            read_seconds=self._reading.seconds,
+        )
+
+
+def _put(digests: bytearray, row: int, digest: bytes) -> None:
+    digests[row * DIGEST_BYTES : (row + 1) * DIGEST_BYTES] = digest
 
 
 def _rows_of(digests: bytearray, rows: list[int]) -> bytes:

@@ -40,10 +40,16 @@ class ReadBatch:
 
 
 class RecordReader:
-    """Reads one server; learns per collection how large its records are."""
+    """Reads one server; learns per collection how large its records are.
 
-    def __init__(self, reader: Reader) -> None:
+    Args:
+        most_lost: give up a batch of which more records than that cannot be given; None for never,
+            so that each of them is found, however long that takes.
+    """
+
+    def __init__(self, reader: Reader, most_lost: int | None = None) -> None:
         self._reader = reader
+        self._most_lost = most_lost
         self._record_bytes: dict[str, float] = {}
 
     def batches(
@@ -59,15 +65,23 @@ class RecordReader:
     def read(
         self, collection: Collection, ids: Sequence[str], *, embeddings: bool = True
     ) -> ReadBatch:
-        """The records of `ids` in one batch, split only where the server fails."""
+        """The records of `ids` in one batch, split only where the server fails.
+
+        Raises:
+            ServerFault, RequestRefused: the server can give none of them, or too many are lost.
+        """
         batch = ReadBatch(list(ids))
 
         def send(part: Sequence[str]) -> None:
-            records = self._reader.read(collection, part, embeddings=embeddings)
+            # a failure that may pass is waited for with all records, and with single ones
+            attempts = 1 if 1 < len(part) < len(batch.asked) else None
+            records = self._reader.read(
+                collection, part, embeddings=embeddings, most_attempts=attempts
+            )
             batch.pieces.append(records)
             self._learn(collection, records)
 
-        for record_id, error in Splitter(send).run(batch.asked):
+        for record_id, error in Splitter(send, self._most_lost).run(batch.asked):
             if self._may_exist(collection, record_id):
                 batch.unreadable[record_id] = error.what
         return batch

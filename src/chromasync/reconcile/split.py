@@ -26,10 +26,12 @@ class Splitter(Generic[T]):
     Args:
         send: does one request for the given items; raises `RequestRefused` or `ServerFault` when
             the server does not take them, and anything else for other reasons.
+        most: so many bad items at most are looked for; no limit when None.
     """
 
-    def __init__(self, send: Callable[[Sequence[T]], None]) -> None:
+    def __init__(self, send: Callable[[Sequence[T]], None], most: int | None = None) -> None:
         self._send = send
+        self._most = most
         self._items: Sequence[T] = ()
         self._settled: set[int] = set()
         self._succeeded = False
@@ -41,7 +43,8 @@ class Splitter(Generic[T]):
         No item is part of two requests that succeed.
 
         Raises:
-            RequestRefused, ServerFault: every single item asked so far failed.
+            RequestRefused, ServerFault: every single item asked so far failed, or more than
+                `most` did.
         """
         self._items = items
         if items:
@@ -73,6 +76,8 @@ class Splitter(Generic[T]):
     def _blame(self, row: int, error: RequestRefused | ServerFault) -> None:
         self._settled.add(row)
         self._culprits[row] = error
+        if self._most is not None and len(self._culprits) > self._most:
+            raise error
         if not self._succeeded and len(self._culprits) > SINGLES_BEFORE_PROBING:
             self._probe(error)
 

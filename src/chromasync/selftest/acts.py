@@ -8,10 +8,12 @@ from datetime import datetime
 
 from chromasync.definition import creatable
 from chromasync.errors import SettingsError
-from chromasync.guard import refuse_same_server, refuse_swapped
+from chromasync.guard import refuse_same_server
 from chromasync.model import Collection, Records, TaskCounts
+from chromasync.plan.identity import refuse_wrong_sides
 from chromasync.selftest.compare import count_right, find
 from chromasync.selftest.crew import COORDINATOR, WORKER, Crew, worker_name
+from chromasync.selftest.lifetime import mark
 from chromasync.selftest.material import ADDED, SPACES, Truth, first_count
 from chromasync.selftest.report import NOT_SHOWN, SelftestReport
 from chromasync.selftest.stage import Say, Stage
@@ -46,6 +48,7 @@ class Play:
     Args:
         running: a coordinator that the self-test did not start leads on the store.
         chunk_size: records of a chunk, as that coordinator or ours cuts them.
+        lasts_seconds: until when the self-test and its clean-up are over at the latest.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Play:
         *,
         running: bool,
         chunk_size: int,
+        lasts_seconds: float,
     ) -> None:
         self._stage = stage
         self._crew = crew
@@ -66,6 +70,7 @@ class Play:
         self._report = report
         self._running = running
         self._chunk_size = chunk_size
+        self._lasts_seconds = lasts_seconds
         self.subjects: list[Subject] = []
 
     def copy(self) -> None:
@@ -119,7 +124,7 @@ class Play:
             name=name,
             tenant=stage.tenant,
             database=stage.database,
-            metadata={"made_by": "chromasync selftest"},
+            metadata=mark(self._lasts_seconds),
             configuration={"hnsw": {"space": truth.space.value}},
         )
         definition, _ = creatable(wanted, stage.application.capabilities())
@@ -247,9 +252,10 @@ def check_servers(stage: Stage) -> None:
     primary, replica = (
         [c.id for c in server.list_collections(*place)] for server in (stage.primary, stage.replica)
     )
-    known = [mirror.replica_id for mirror in stage.store.mirrors() if mirror.replica_id]
-    refuse_swapped(primary, known, stage.settings.primary_url)
+    met = stage.store.sides_of([*primary, *replica])
+    refuse_wrong_sides(primary, (), met, stage.settings.primary_url)
     refuse_same_server(primary, replica)
+    refuse_wrong_sides((), replica, met, stage.settings.primary_url)
 
 
 def check_names(stage: Stage) -> None:

@@ -58,8 +58,11 @@ class Truth:
         return changes
 
     def delete(self) -> list[str]:
-        """The ids of records to be deleted on the primary."""
-        gone = list(self.records)[-DELETED:]
+        """The ids of records to be deleted on the primary.
+
+        None of the newest: a primary that lacks them looks like one restored from an older copy.
+        """
+        gone = list(self.records)[3 * CHANGED :][:DELETED]
         for record_id in gone:
             del self.records[record_id]
         return gone

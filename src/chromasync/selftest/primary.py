@@ -27,5 +27,6 @@ def writable_primary(connection: Connection) -> Iterator[ChromaWriter]:
     except ServerError as error:
         if disguised.place in error.what:
             error.what = error.what.replace(disguised.place, connection.place)
+            error.hint = error.hint.replace("REPLICA_", "PRIMARY_")
             error.side = Side.PRIMARY
         raise

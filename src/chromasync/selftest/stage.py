@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,12 +18,12 @@ from chromasync.demo.stage import loopback_without_proxy
 from chromasync.errors import NotFound, SettingsError
 from chromasync.localpostgres import LocalPostgres, LocalPostgresError
 from chromasync.localserver import ChromaServer, LocalServerError
-from chromasync.model import Side
+from chromasync.model import MARKS_DATABASE, Side
 from chromasync.ports import Store
 from chromasync.selftest.primary import writable_primary
 from chromasync.store import open_store
+from chromasync.trials import PREFIX, new_trial
 
-PREFIX = "chromasync-selftest-"
 USUAL_DATABASE = "default_database"
 ATTEMPTS = 3
 RETRY_SECONDS = 10.0
@@ -62,7 +61,7 @@ class Stage:
 
     Attributes:
         application: changes the primary, as an application would.
-        prefix: begins the name of every collection that the self-test makes.
+        prefix: the name of this trial, which begins the names of all its collections.
     """
 
     place: Place
@@ -133,8 +132,7 @@ def open_stage(place: Place) -> Iterator[Stage]:
         store = open_store(place.settings.store_url)
         stack.callback(store.close)
         tenant, database = _first_database(primary, place.settings)
-        prefix = f"{PREFIX}{secrets.token_hex(4)}-"
-        yield Stage(place, primary, application, replica, store, tenant, database, prefix)
+        yield Stage(place, primary, application, replica, store, tenant, database, new_trial())
 
 
 def _is_configured(settings: Settings) -> bool:
@@ -194,7 +192,7 @@ def _own_postgres(stack: ExitStack, say: Say) -> str | None:
 
 def _first_database(primary: ChromaReader, settings: Settings) -> tuple[str, str]:
     tenant = settings.sync_tenants[0]
-    present = primary.list_databases(tenant)
+    present = [name for name in primary.list_databases(tenant) if name != MARKS_DATABASE]
     if settings.sync_databases is not None:
         wanted = settings.sync_databases[0]
     else:

@@ -30,7 +30,8 @@ def judge_sides(
 
 def _verify(stage: Stage, say: Say, report: SelftestReport) -> bool:
     """What `chromasync verify` would say."""
-    verified = Verifier(stage.primary, stage.replica, stage.only_ours).verify(Quiet())
+    sides = stage.primary, stage.replica
+    verified = Verifier(*sides, stage.only_ours, trials={stage.prefix}).verify(Quiet())
     report.verified = sum(collection.same for collection in verified.collections)
     say(
         f"Verify: {report.verified} records are the same on both sides, {verified.different} "

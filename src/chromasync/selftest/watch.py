@@ -19,6 +19,7 @@ PROBE_SECONDS = 5.0
 RECENT_SECONDS = 30.0
 """A process without a sign of life for so long is not there any more: twice its usual pause."""
 CYCLES_LOOKED_AT = 50
+HELD = (MirrorStatus.HELD, MirrorStatus.DIVERGED, MirrorStatus.DOUBTFUL)
 CLOSED = (CycleStatus.COMPLETED, CycleStatus.FAILED)
 
 T = TypeVar("T")
@@ -95,7 +96,7 @@ class Watch:
     def _is_identical(self, mirror: Mirror | None, since_at: datetime) -> bool:
         if mirror is None or mirror.last_attempt_at is None or mirror.last_attempt_at < since_at:
             return False
-        if mirror.status is MirrorStatus.HELD:
+        if mirror.status in HELD:
             self._refuse_hold(mirror)
         good = mirror.status in (MirrorStatus.IDENTICAL, MirrorStatus.LIMITED)
         return good and mirror.identical_as_of is not None and mirror.identical_as_of > since_at
@@ -155,8 +156,7 @@ def closed_cycles(store: Store, since_at: datetime) -> list[Cycle]:
     return [
         cycle
         for cycle in reversed(store.cycles(CYCLES_LOOKED_AT))
-        if cycle.started_at > since_at
-        and cycle.status in (CycleStatus.COMPLETED, CycleStatus.FAILED)
+        if cycle.started_at > since_at and cycle.status in CLOSED
     ]
 
 

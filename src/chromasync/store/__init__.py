@@ -14,24 +14,39 @@ from sqlalchemy import func, select
 from chromasync.errors import SettingsError
 from chromasync.model import Term
 from chromasync.store.core import Backend
+from chromasync.store.deployment import DeploymentPart
 from chromasync.store.history import HistoryPart
+from chromasync.store.holds import HoldPart
+from chromasync.store.instants import InstantPart
+from chromasync.store.leads import LeadPart
 from chromasync.store.ledger import LedgerPart
 from chromasync.store.migrations import migrate
 from chromasync.store.patience import outlast, patient
 from chromasync.store.postgres import PostgresBackend
 from chromasync.store.queue import QueuePart
+from chromasync.store.rehearsal import Rehearsed, rehearse
 from chromasync.store.schema import schema_versions
-from chromasync.store.sqlite import SqliteBackend, no_place
+from chromasync.store.sqlite import SqliteBackend, beside
+from chromasync.store.trials import TrialPart
 
-__all__ = ["SqlStore", "no_place", "open_store", "store_exists"]
+__all__ = ["Rehearsed", "SqlStore", "open_store", "rehearse_store", "store_exists"]
 
 
-class SqlStore(LedgerPart, QueuePart, HistoryPart):
+class SqlStore(
+    LedgerPart,
+    QueuePart,
+    LeadPart,
+    TrialPart,
+    HistoryPart,
+    HoldPart,
+    DeploymentPart,
+    InstantPart,
+):
     """`ports.Store` over a database; safe to use from many threads.
 
     A led view (`led_by`) refuses, with LeaseLost and in the same transaction, every write of the
-    ledger, `add_tasks`, `cancel_tasks`, `open_cycle`, `close_cycle`, `save_hold` and `clear_hold`
-    once its term has ended.
+    ledger, `add_tasks`, `cancel_tasks`, and all that concerns cycles, holds and the deployment, but
+    for what people say (`approve`, `note_shown`), once its term has ended.
     """
 
     def led_by(self, term: Term) -> SqlStore:
@@ -96,6 +111,26 @@ def store_exists(place: str | PathLike[str]) -> bool:
     backend = PostgresBackend(str(place))
     try:
         return backend.has(schema_versions.name)
+    finally:
+        backend.close()
+
+
+def rehearse_store(place: str | PathLike[str]) -> Rehearsed:
+    """Try what a cycle needs of a state store, whether it is there yet or not, and undo it.
+
+    Raises:
+        SettingsError, StoreError: what would stop a cycle.
+    """
+    if _is_postgres(str(place)):
+        return _rehearsed(_backend(str(place)))
+    path = _sqlite_path(str(place))
+    with beside(path) as file:
+        return _rehearsed(SqliteBackend(file, stands_for=path))
+
+
+def _rehearsed(backend: Backend) -> Rehearsed:
+    try:
+        return outlast(backend, lambda: rehearse(backend))
     finally:
         backend.close()
 

@@ -31,13 +31,21 @@ _MOST_PARAMETERS = 500
 _HEAD_BY_ID = select(*HEAD.columns).where(chunks.c.id == bindparam("chunk_id"))
 _LOCKED_HEAD_BY_ID = _HEAD_BY_ID.with_for_update()
 _CONTENT_BY_ID = select(
-    chunk_contents.c.ids, chunk_contents.c.embedding_digests, chunk_contents.c.payload_digests
+    chunk_contents.c.ids,
+    chunk_contents.c.embedding_digests,
+    chunk_contents.c.payload_digests,
+    chunk_contents.c.replica_digests,
 ).where(chunk_contents.c.chunk_id == bindparam("b_chunk_id"))
 _ANY_QUARANTINED = (
     select(quarantine.c.collection_id).where(quarantine.c.collection_id == chunks.c.collection_id)
 ).exists()
 _STORED = (
-    select(chunks.c.ids_digest, chunks.c.distrusted_at, _ANY_QUARANTINED.label("quarantined"))
+    select(
+        chunks.c.ids_digest,
+        chunks.c.distrusted_at,
+        chunks.c.in_hand,
+        _ANY_QUARANTINED.label("quarantined"),
+    )
     .where(chunks.c.id == bindparam("chunk_id"))
     .with_for_update(of=chunks)
 )
@@ -45,14 +53,22 @@ _INSERT_HEAD = insert(chunks).returning(chunks.c.id)
 _INSERT_CONTENT = insert(chunk_contents)
 _UPDATE_HEAD = update(chunks).where(chunks.c.id == bindparam("chunk_id"))
 # Whoever plans loaded the chunk a while ago and must not undo a distrust that came in between.
-_REPLACE_HEAD = _UPDATE_HEAD.values(suspect=or_(chunks.c.suspect, bindparam("b_suspect")))
+_REPLACE_HEAD = _UPDATE_HEAD.values(
+    suspect=or_(chunks.c.suspect, bindparam("b_suspect")),
+    in_hand=or_(chunks.c.in_hand, bindparam("b_in_hand")),
+)
 _UPDATE_CONTENT = update(chunk_contents).where(chunk_contents.c.chunk_id == bindparam("b_chunk_id"))
 _UPDATE_DIGESTS = _UPDATE_CONTENT.where(
     or_(
         chunk_contents.c.embedding_digests != bindparam("b_embeddings"),
         chunk_contents.c.payload_digests != bindparam("b_payloads"),
+        chunk_contents.c.replica_digests.is_distinct_from(bindparam("b_replicas")),
     )
-).values(embedding_digests=bindparam("b_embeddings"), payload_digests=bindparam("b_payloads"))
+).values(
+    embedding_digests=bindparam("b_embeddings"),
+    payload_digests=bindparam("b_payloads"),
+    replica_digests=bindparam("b_replicas"),
+)
 _DELETE_HEAD = delete(chunks).where(chunks.c.id == bindparam("chunk_id"))
 _DELETE_CONTENT = delete(chunk_contents).where(chunk_contents.c.chunk_id == bindparam("b_chunk_id"))
 
@@ -68,20 +84,30 @@ _DISTRUST = (
     .where(chunks.c.id.in_(bindparam("chunk_ids", expanding=True)))
     .values(distrusted_until(Now()))
 )
+_CUT_OFF = _DISTRUST.values(in_hand=True)
+_DISTRUST_ALL = (
+    update(chunks)
+    .where(chunks.c.collection_id == bindparam("b_collection_id"))
+    .values(distrusted_until(Now()))
+)
+_CUT_OFF_ALL = _DISTRUST_ALL.values(in_hand=True)
 _DISTRUST_UNTIL = _UPDATE_HEAD.values(distrusted_until(bindparam("until", type_=Instant())))
 _DISTRUSTED = select(
     chunks.c.id,
     chunks.c.suspect,
+    chunks.c.in_hand,
     chunks.c.distrusted_at,
     (chunks.c.distrusted_at > Now()).label("lasting"),
 ).where(chunks.c.collection_id == bindparam("collection_id"), chunks.c.distrusted_at.is_not(None))
 _INHERIT = _UPDATE_HEAD.values(
     distrusted_until(bindparam("until", type_=Instant()))
-    | {"suspect": or_(chunks.c.suspect, bindparam("b_suspect"))}
+    | {
+        "suspect": or_(chunks.c.suspect, bindparam("b_suspect")),
+        "in_hand": or_(chunks.c.in_hand, bindparam("b_in_hand")),
+    }
 )
-_DELETE_GONE = delete(deletions).where(
-    deletions.c.chunk_id == bindparam("b_chunk_id"), deletions.c.kind == DeletionKind.GONE
-)
+_DELETE_OF_CHUNK = delete(deletions).where(deletions.c.chunk_id == bindparam("b_chunk_id"))
+_DELETE_FOREIGN = _DELETE_OF_CHUNK.where(deletions.c.kind == DeletionKind.FOREIGN)
 _QUARANTINED_IDS = select(quarantine.c.record_id).where(
     quarantine.c.collection_id == bindparam("collection_id")
 )
@@ -116,6 +142,7 @@ def content_of(chunk: Chunk) -> dict[str, Any]:
         "ids": pack_ids(chunk.ids),
         "embedding_digests": chunk.embedding_digests,
         "payload_digests": chunk.payload_digests,
+        "replica_digests": chunk.replica_digests,
     }
 
 
@@ -145,17 +172,19 @@ def save(tx: Connection, saved: Sequence[Chunk], contents: Sequence[dict[str, An
 def _doubts(tx: Connection, saved: Sequence[Chunk]) -> dict[str, list[dict[str, Any]]]:
     """What the chunks of a collection inherit: until when, and whether they are suspect by it.
 
-    A chunk that was suspect when it was loaded has told so to those that its records go to; one
-    that became suspect since then has not.
+    A chunk that was suspect or in hand when it was loaded has told so to those that its records go
+    to; one that became so since then has not.
     """
     unaware = {chunk.head.id for chunk in saved if not chunk.head.suspect}
+    unheld = {chunk.head.id for chunk in saved if not chunk.head.in_hand}
     doubts = {}
     for collection_id in sorted({chunk.head.collection_id for chunk in saved}):
         rows = tx.execute(_DISTRUSTED, {"collection_id": collection_id}).all()
         suspect = any(row.suspect and row.id in unaware for row in rows)
-        if suspect or any(row.lasting for row in rows):
+        in_hand = any(row.in_hand and (row.lasting or row.id in unheld) for row in rows)
+        if suspect or in_hand or any(row.lasting for row in rows):
             until = max(row.distrusted_at for row in rows)
-            doubts[collection_id] = [{"until": until, "b_suspect": suspect}]
+            doubts[collection_id] = [{"until": until, "b_suspect": suspect, "b_in_hand": in_hand}]
     return doubts
 
 
@@ -171,21 +200,34 @@ def add(tx: Connection, chunk: Chunk, content: dict[str, Any]) -> int:
 def replace(tx: Connection, chunk: Chunk, content: dict[str, Any]) -> None:
     """Store a chunk anew, whole; one that was forgotten meanwhile stays forgotten."""
     head = _head_of(chunk)
-    head["b_suspect"] = head.pop("suspect")
+    head["b_suspect"], head["b_in_hand"] = head.pop("suspect"), head.pop("in_hand")
     if tx.execute(_REPLACE_HEAD, head).rowcount:
         tx.execute(_UPDATE_CONTENT, {"b_chunk_id": chunk.head.id, **content})
 
 
 def remove(tx: Connection, chunk_id: int) -> None:
-    """Take a chunk out of the ledger."""
+    """Take a chunk out of the ledger, and the foreign records that were found by it.
+
+    Whichever chunk has these records next finds them again; those to delete stay to be deleted.
+    """
     tx.execute(_DELETE_HEAD, {"chunk_id": chunk_id})
     tx.execute(_DELETE_CONTENT, {"b_chunk_id": chunk_id})
+    tx.execute(_DELETE_FOREIGN, {"b_chunk_id": chunk_id})
 
 
-def distrust(tx: Connection, chunk_ids: Iterable[int]) -> None:
-    """Mark these chunks as suspect: someone may have written behind the ledger's back until now."""
+def distrust(tx: Connection, chunk_ids: Iterable[int], *, in_hand: bool = False) -> None:
+    """Mark these chunks as suspect: someone may have written behind the ledger's back until now.
+
+    `in_hand`: it was one of our workers that was cut off.
+    """
     for some in in_parts(sorted(chunk_ids)):
-        tx.execute(_DISTRUST, {"chunk_ids": some})
+        tx.execute(_CUT_OFF if in_hand else _DISTRUST, {"chunk_ids": some})
+
+
+def distrust_all(tx: Connection, collection_id: str, *, in_hand: bool = False) -> None:
+    """Mark all chunks of a collection as suspect; see `distrust`."""
+    statement = _CUT_OFF_ALL if in_hand else _DISTRUST_ALL
+    tx.execute(statement, {"b_collection_id": collection_id})
 
 
 def distrust_until(tx: Connection, chunk_id: int, instant: datetime) -> None:
@@ -211,10 +253,12 @@ def record(tx: Connection, backend: Backend, result: ChunkResult, claimed_at: da
     if not chunk.ids:
         remove(tx, chunk.head.id)
     else:
-        _record_chunk(tx, result, same_ids=same_ids, distrusted=distrusted)
-    tx.execute(_DELETE_GONE, {"b_chunk_id": chunk.head.id})
-    if result.gone:
-        add_deletions(tx, DeletionKind.GONE, chunk.head.collection_id, [result.gone], chunk.head.id)
+        doubt = {"suspect": True, "in_hand": stored.in_hand} if distrusted else {}
+        _record_chunk(tx, result, doubt, same_ids=same_ids)
+    tx.execute(_DELETE_OF_CHUNK, {"b_chunk_id": chunk.head.id})
+    for kind, ids in ((DeletionKind.GONE, result.gone), (DeletionKind.FOREIGN, result.foreign)):
+        if ids:
+            add_deletions(tx, kind, chunk.head.collection_id, [ids], chunk.head.id)
     if stored.quarantined or result.quarantined:
         _record_quarantine(tx, backend, result, former_ids)
 
@@ -224,17 +268,21 @@ def _ids_of(tx: Connection, chunk_id: int) -> list[str]:
     return [] if chunk is None else chunk.ids
 
 
-def _record_chunk(tx: Connection, result: ChunkResult, *, same_ids: bool, distrusted: bool) -> None:
+def _record_chunk(
+    tx: Connection, result: ChunkResult, doubt: dict[str, bool], *, same_ids: bool
+) -> None:
     chunk = result.chunk
-    head = _head_of(chunk) | {"gone_count": len(result.gone)}
-    if distrusted:
-        head["suspect"] = True
-    elif not chunk.head.suspect:
-        head["distrusted_at"] = None
+    head = _head_of(chunk) | {"gone_count": len(result.gone)} | doubt
+    if not doubt and not chunk.head.suspect:
+        head |= {"distrusted_at": None, "in_hand": False}
     tx.execute(_UPDATE_HEAD, head)
     # An unchanged chunk is the usual case: comparing 32 kB is cheaper than writing them.
     if same_ids:
-        digests = {"b_embeddings": chunk.embedding_digests, "b_payloads": chunk.payload_digests}
+        digests = {
+            "b_embeddings": chunk.embedding_digests,
+            "b_payloads": chunk.payload_digests,
+            "b_replicas": chunk.replica_digests,
+        }
         tx.execute(_UPDATE_DIGESTS, {"b_chunk_id": chunk.head.id, **digests})
     else:
         tx.execute(_UPDATE_CONTENT, {"b_chunk_id": chunk.head.id, **content_of(chunk)})

@@ -1,16 +1,19 @@
 """What PostgreSQL complains of, in our words: SQLSTATE codes and our tree of errors.
 
-A refused connection has no code, because libpq keeps it to itself; there the server's words decide,
-and words that we do not know count as an outage.
+A refused connection has no code, because libpq keeps it to itself; there the words of server and
+libpq decide, and words that we do not know count as an outage. What libpq complains of before it
+speaks to any server is a setting; it gets a code of class F0, configuration file error.
 """
 
 from __future__ import annotations
+
+import re
 
 import psycopg
 from psycopg import errors
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from chromasync.errors import StoreError, StoreUnavailable, StoreUnusable
+from chromasync.errors import StoreError, StoreSettingsError, StoreUnavailable, StoreUnusable
 
 PER_PROCESS = 2
 """Connections that one process needs: one for its work, one for what cannot wait."""
@@ -22,52 +25,122 @@ _ENOUGH = (
 )
 _CREDENTIALS = "Check user and password in DATABASE_URL, and pg_hba.conf of the server"
 
+_ANOTHER = "name another database in DATABASE_URL"
+
 # By SQLSTATE, the longer prefix first: what happened, and what to do.
 _PASSING = {
     "40001": ("The transaction was undone in favour of another", _RESUMES),
     "40P01": ("The transaction was undone in favour of another", _RESUMES),
+    "72": ("The transaction was undone in favour of another", _RESUMES),
     "55P03": ("Another session keeps a lock", "Look in pg_locks for an open transaction"),
     "57014": ("A statement took too long", "Look in pg_stat_activity for what slows it down"),
     "57P04": ("The database was dropped", "Create it again, or name another in DATABASE_URL"),
     "57P": ("The server ended the connection", "Check the server"),
     "25P03": ("The server ended the connection", "Check the server"),
+    "25P04": ("A transaction took too long", "Raise transaction_timeout of this role"),
     "25006": (
         "The database takes no writes",
-        "It is a standby, or read-only: name the leading server in DATABASE_URL",
+        (
+            "If it is a standby, name the leading server in DATABASE_URL; if it was made read-only,"
+            " take default_transaction_read_only back"
+        ),
     ),
     "53100": ("The disk is full", "Free some space"),
     "53300": ("No connection is left", _ENOUGH),
     "53": ("The server has run out of something", "Check its log"),
     "58": ("Reading or writing failed", "Check the server's disk and log"),
+    "08004": (
+        "No server was found that takes writes",
+        "Check that one of those in DATABASE_URL leads",
+    ),
     "08": ("The connection was lost", "Check the server and the network"),
 }
 _LASTING = {
     "28": ("refuses us", _CREDENTIALS),
     "3D000": ("does not exist", "Create it with CREATE DATABASE, or correct DATABASE_URL"),
+    "3F": (
+        "has no schema for our tables",
+        (
+            "Grant this role USAGE and CREATE on a schema that its search_path names, or name"
+            " another with ALTER ROLE ... SET search_path"
+        ),
+    ),
     "42501": (
         "denies us what we need",
         "Grant this role CREATE on the schema and all on the sync_ tables, or make it their owner",
     ),
     "42P01": ("has lost tables", "Drop the others: all are built anew by comparing both sides"),
     "42703": ("has lost columns", "Drop our tables: they are built anew by comparing both sides"),
+    "42P07": ("has something else under a name of our tables", f"Rename it, or {_ANOTHER}"),
+    "42710": ("has something else under a name of our tables", f"Rename it, or {_ANOTHER}"),
+    "42704": (
+        "lacks what its own settings name",
+        "Look at default_tablespace and default_table_access_method of this role",
+    ),
+    "42883": ("lacks a function that we need", "Use PostgreSQL itself, in a supported version"),
+    "0A": (
+        "does not support what we need",
+        "Use PostgreSQL itself, with its ordinary tables (default_table_access_method heap)",
+    ),
+    "22P05": ("cannot hold a character", f"Use ENCODING 'UTF8': {_ANOTHER}"),
+    "22021": ("cannot hold a character", f"Use ENCODING 'UTF8': {_ANOTHER}"),
+    "55000": (
+        "is set up so that we cannot write",
+        "If a publication names all tables, set REPLICA IDENTITY FULL on this one, or leave it out",
+    ),
+    "P0": (
+        "has a trigger that forbids what we need",
+        f"Let it pass this role's sync_ tables, or {_ANOTHER}",
+    ),
+    "XX000": ("failed in itself", "Look in the server's log for the reason"),
     "XX001": ("is corrupted", "Restore it, or name an empty one in DATABASE_URL"),
     "XX002": ("is corrupted", "REINDEX it, or name an empty one in DATABASE_URL"),
 }
-# What a refused connection says, the first that fits.
+_SETTINGS = {
+    "F0001": "Leave target_session_attrs out, or set it to any, read-write or primary",
+    "F0002": "Correct require_auth, or what pg_hba.conf of the server asks for",
+    "F0003": "Correct sslmode and the certificates named beside it, or what the server presents",
+    "F0": "Correct it in DATABASE_URL, or in the PG… variable or service that says it",
+}
+# What a refused connection says, the first that fits: the server, and libpq itself.
 _REFUSALS = (
+    ("unsupported startup parameter", "F0000"),
+    ("configuration parameter", "F0000"),
+    ("for parameter", "F0000"),
+    ("to set parameter", "F0000"),
+    ("requires a value", "F0000"),
+    ('parameter "', "F0000"),
+    ("command-line argument", "F0000"),
+    ("client certificate", "28000"),
     ("authentication failed", "28P01"),
-    ("no password supplied", "28P01"),
     ("no pg_hba.conf entry", "28000"),
     ("too many c", "53300"),
     ("connection slots", "53300"),
+    ("no more connections", "53300"),
     ("starting up", "57P03"),
     ("shutting down", "57P03"),
     ("recovery", "57P03"),
     ("permission denied", "42501"),
     ('role "', "28000"),
+    ("user not found", "28000"),
     ("does not exist", "3D000"),
 )
-_PASSES_SOON = ("40001", "40P01", "57P01", "57P02", "57P03", "57P05", "25P03", "53300", "08")
+_REFUSALS_OF_LIBPQ = (
+    ("no password supplied", "28P01"),
+    ("session is not read-only", "F0001"),
+    ("is not in hot standby", "F0001"),
+    ("session is read-only", "08004"),
+    ("is in hot standby", "08004"),
+    ("authentication method requirement", "F0002"),
+    ("channel binding required", "F0000"),
+    ("SSL was required", "F0003"),
+    ("certificate", "F0003"),
+    ("for connection option", "F0000"),
+    ("could not match", "F0000"),
+    ("could not translate host name", "08000"),
+)
+_PASSES_SOON = ("40001", "40P01", "72", "57P01", "57P02", "57P03", "57P05", "25P03", "53300", "08")
+_PREFIX = re.compile(r"(.*connection (failed|is bad): )?(connection to server .*? failed: )?")
 
 
 def code_of(error: BaseException | None) -> str:
@@ -77,7 +150,7 @@ def code_of(error: BaseException | None) -> str:
         if driver.sqlstate:
             return driver.sqlstate
         if isinstance(driver, (psycopg.OperationalError, psycopg.InterfaceError)):
-            return _refusal(str(driver))
+            return _refusal(str(driver))[0]
         return ""
     return "08000" if isinstance(driver, OSError) else ""
 
@@ -99,16 +172,30 @@ def complaint(error: Exception, place: str) -> StoreError:
     for prefix, (what, hint) in _LASTING.items():
         if code.startswith(prefix):
             return _unusable(f"{what} ({_words_of(error)})", hint, place)
+    for prefix, hint in _SETTINGS.items():
+        if code.startswith(prefix):
+            return StoreSettingsError(
+                f"The settings lead to no connection ({_words_of(error)}): {place}.",
+                untouched="Nothing was changed.",
+                hint=f"{hint}.",
+            )
     defect = "This is a defect in chromasync; please report it"
     return _unusable(f"met something unexpected ({_words_of(error)})", defect, place)
 
 
-def _refusal(words: str) -> str:
-    if "FATAL" in words:
-        for phrase, code in _REFUSALS:
-            if phrase in words:
-                return code
-    return "08000"
+def _refusal(said: str) -> tuple[str, str]:
+    """The code for what a refused connection says, and the line that says it.
+
+    With several hosts there is a line for each attempt.
+    """
+    lines = said.strip().splitlines() or [""]
+    for line in lines:
+        known = _REFUSALS if "FATAL" in line else _REFUSALS_OF_LIBPQ
+        for phrase, code in known:
+            if phrase in line:
+                return code, line
+    asked_nobody = said.startswith("connection is bad: ") and "connection to server" not in said
+    return ("F0000" if asked_nobody else "08000"), lines[0]
 
 
 def _words_of(error: Exception) -> str:
@@ -116,8 +203,9 @@ def _words_of(error: Exception) -> str:
     driver = getattr(error, "orig", None) or error
     if isinstance(driver, errors.Error) and driver.diag.message_primary:
         return str(driver.diag.message_primary)
-    lines = str(driver).strip().splitlines() or [type(driver).__name__]
-    return lines[0].rpartition("FATAL:")[2].rpartition(" failed: ")[2].strip()
+    words = _refusal(str(driver) or type(driver).__name__)[1]
+    _, _, server = words.rpartition("FATAL:")
+    return _PREFIX.sub("", server.strip(), count=1)
 
 
 def _unavailable(what: str, hint: str, place: str) -> StoreUnavailable:

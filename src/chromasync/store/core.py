@@ -19,7 +19,7 @@ from chromasync import faultpoints
 from chromasync.errors import LeaseLost, StoreError
 from chromasync.model import Term
 from chromasync.store.floor import Floor
-from chromasync.store.schema import Later, Now, leases
+from chromasync.store.schema import RUNNING, Later, Now, cycles, leases
 
 COORDINATOR = "coordinator"
 """Name of the lease that the leader holds."""
@@ -96,6 +96,10 @@ _LEAD = (
     # leader itself can renew it meanwhile.
     .with_for_update(read=True, key_share=True)
 )
+
+# A lock that else only the opening and the closing of cycles want: a repeat waits for it until a
+# transaction whose connection was cut has ended, one way or the other.
+PLANNING = select(cycles.c.id).where(RUNNING).with_for_update()
 
 
 class Core:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -22,7 +22,8 @@ from sqlalchemy import (
 
 from chromasync.errors import StoreUnusable
 from chromasync.model import Cycle, CycleStatus, OpCounts, TaskStatus, WorkerStatus
-from chromasync.store.leads import LeadPart
+from chromasync.store import instants
+from chromasync.store.core import Core
 from chromasync.store.patience import patient
 from chromasync.store.queue import cancel_live
 from chromasync.store.schema import (
@@ -70,16 +71,19 @@ _RUNNING_AFTER = select(cycles.c.id).where(RUNNING, cycles.c.id > bindparam("new
 _CLOSED = [status for status in CycleStatus if status is not CycleStatus.RUNNING]
 
 
-class HistoryPart(LeadPart):
-    """The second half of `ports.Control`."""
+class HistoryPart(Core):
+    """Cycles, their sums and their history (a part of `ports.Control`)."""
 
-    def open_cycle(self) -> Cycle:
+    def open_cycle(self, lease_seconds: float | None = None) -> Cycle:
         """Begin a cycle; one that is still running is marked abandoned, and its tasks fail.
+
+        Instants that are still to come are made unknown, and what waits for a worker that was
+        called back waits for `lease_seconds` from now at most.
 
         A task left alive would keep the new cycle from planning its chunk, and its completion, of
         the ids as they were, would be taken for one of the chunk as the new cycle has filled it.
         """
-        return self._open_cycle_after(self._newest_cycle())
+        return self._open_cycle_after(self._newest_cycle(), lease_seconds)
 
     @patient
     def _newest_cycle(self) -> int:
@@ -87,7 +91,7 @@ class HistoryPart(LeadPart):
             return int(tx.execute(_NEWEST).scalar_one())
 
     @patient
-    def _open_cycle_after(self, newest_id: int) -> Cycle:
+    def _open_cycle_after(self, newest_id: int, lease_seconds: float | None) -> Cycle:
         no_counts = dict.fromkeys(COUNT_COLUMNS.values(), 0)
         new = insert(cycles).values(cycle_status=CycleStatus.RUNNING, started_at=Now(), **no_counts)
         with self._leading() as tx:
@@ -95,6 +99,7 @@ class HistoryPart(LeadPart):
             if opened is None:
                 if tx.execute(_ABANDON).rowcount:
                     cancel_live(tx, self._backend, ENDED_BEFORE)
+                instants.settle_instants(tx, lease_seconds)
                 opened = tx.execute(new.returning(cycles.c.id)).scalar_one()
             return _cycle(tx, opened)
 
@@ -174,7 +179,7 @@ class HistoryPart(LeadPart):
         so long. Each PRUNE_BATCH rows are a transaction of their own.
         """
         # a value rather than an expression, so that an index can find what is older
-        old = literal(self.now() - timedelta(seconds=keep_seconds), Instant())
+        old = literal(self._now() - timedelta(seconds=keep_seconds), Instant())
         settled = tasks.c.cycle_id.not_in(select(cycles.c.id).where(RUNNING))
         removed = self._prune(tasks, FINISHED & settled & (tasks.c.completed_at < old))
         surplus = self._beyond_newest_tasks(keep_tasks)
@@ -186,6 +191,11 @@ class HistoryPart(LeadPart):
         removed += self._prune(metrics, measured_before & _beyond_newest(metrics, KEPT_METRICS))
         ended = workers.c.worker_status.in_([WorkerStatus.STOPPED, WorkerStatus.DEAD])
         return removed + self._prune(workers, ended & (workers.c.last_heartbeat < old))
+
+    @patient
+    def _now(self) -> datetime:
+        with self._reading() as tx:
+            return tx.execute(select(Now())).scalar_one()
 
     def _prune(self, table: Table, condition: ColumnElement[bool]) -> int:
         key = table.primary_key.columns[0]
@@ -241,8 +251,8 @@ def _build_cycle(row: Sequence[Any]) -> Cycle:
 
 def _measured(tx: Connection, cycle: Cycle) -> Mapping[str, Any]:
     seconds = 0.0
-    if cycle.finished_at is not None:
-        seconds = (cycle.finished_at - cycle.started_at).total_seconds()
+    if cycle.finished_at is not None:  # less than nothing when the clock went back meanwhile
+        seconds = max(0.0, (cycle.finished_at - cycle.started_at).total_seconds())
     by_status = select(tasks.c.task_status, func.count()).where(tasks.c.cycle_id == cycle.id)
     ended = {row[0]: row[1] for row in tx.execute(by_status.group_by(tasks.c.task_status))}
     load = tx.execute(

@@ -1,17 +1,16 @@
-"""Leadership and holds: the database's clock, the leader's lease, what guards hold back."""
+"""Leadership: the database's clock and the leader's lease."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, case, delete, func, select, update
+from sqlalchemy import bindparam, select, update
 
-from chromasync.model import Hold, HoldKind, Term, WorkerStatus
+from chromasync.model import Term, WorkerStatus
 from chromasync.store.core import COORDINATOR, LEASE_EXPIRED, Core
 from chromasync.store.patience import patient
-from chromasync.store.rows import HOLD
-from chromasync.store.schema import Later, Now, holds, leases, workers
+from chromasync.store.schema import Later, Now, leases, workers
 
 _LEASE = select(leases.c.holder, leases.c.token, LEASE_EXPIRED.label("expired")).where(
     leases.c.name == COORDINATOR
@@ -42,7 +41,7 @@ _NOBODY = {"name": COORDINATOR, "holder": "", "token": 0, "ttl_seconds": 0.0, "e
 
 
 class LeadPart(Core):
-    """The first half of `ports.Control`."""
+    """Who leads (a part of `ports.Control`)."""
 
     @patient
     def now(self) -> datetime:
@@ -94,50 +93,3 @@ class LeadPart(Core):
         )
         with self._writing() as tx:
             tx.execute(update(leases).where(*mine).values(holder="", expires_at=Now()))
-
-    @patient
-    def holds(self) -> list[Hold]:
-        """Everything that is held back, oldest first."""
-        oldest = select(*HOLD.columns).order_by(
-            holds.c.held_at, holds.c.collection_id, holds.c.kind
-        )
-        with self._reading() as tx:
-            return [HOLD.build(row) for row in tx.execute(oldest)]
-
-    @patient
-    def save_hold(self, hold: Hold) -> None:
-        """Hold something back, or bring a hold up to date.
-
-        `held_at` of a hold that exists stays; so does its approval, as long as it covers
-        `hold.count`. The hold's own `held_at` and `approved_count` are not looked at.
-        """
-        values = HOLD.values(hold) | {"held_at": Now(), "approved_count": None}
-        new = self._backend.insert(holds).values(values)
-        still_covered = func.coalesce(holds.c.approved_count, -1) >= new.excluded.record_count
-        update_to = {
-            "collection_name": new.excluded.collection_name,
-            "record_count": new.excluded.record_count,
-            "reason": new.excluded.reason,
-            "approved_count": case((still_covered, holds.c.approved_count)),
-        }
-        with self._leading() as tx:
-            tx.execute(
-                new.on_conflict_do_update(index_elements=["collection_id", "kind"], set_=update_to)
-            )
-
-    @patient
-    def clear_hold(self, collection_id: str, kind: HoldKind) -> None:
-        """Forget a hold and its approval."""
-        with self._leading() as tx:
-            tx.execute(delete(holds).where(*_one(collection_id, kind)))
-
-    @patient
-    def approve(self, collection_id: str, kind: HoldKind) -> None:
-        """Approve what a hold holds back now; nothing happens when there is no such hold."""
-        approval = update(holds).where(*_one(collection_id, kind))
-        with self._writing() as tx:
-            tx.execute(approval.values(approved_count=holds.c.record_count))
-
-
-def _one(collection_id: str, kind: HoldKind) -> tuple[ColumnElement[bool], ...]:
-    return holds.c.collection_id == collection_id, holds.c.kind == kind

@@ -2,48 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Table, bindparam, delete, func, select, update
 
-from chromasync.ledger.digest import ids_digest
+from chromasync.ledger.plan import without_ids
 from chromasync.model import (
     Brief,
     Chunk,
     ChunkHead,
     Deletion,
     DeletionKind,
+    MarkRow,
     Mirror,
     Quarantined,
     Task,
+    mark_place,
 )
 from chromasync.store import chunkrows
-from chromasync.store.core import Core
+from chromasync.store.core import PLANNING, Core
 from chromasync.store.patience import patient
-from chromasync.store.rows import HEAD, MIRROR, QUARANTINED, without
+from chromasync.store.rows import HEAD, MARK, MIRROR, QUARANTINED
 from chromasync.store.schema import (
     LIVE,
-    RUNNING,
-    Now,
     chunk_contents,
     chunks,
     collections,
-    cycles,
     deletions,
     holds,
     quarantine,
     tasks,
 )
+from chromasync.store.schema_servers import marks
 
 _HEADS = select(*HEAD.columns).where(chunks.c.collection_id == bindparam("collection_id"))
 _HEADS = _HEADS.order_by(chunks.c.id)
+_HEADS_OF = (
+    select(*HEAD.columns)
+    .where(chunks.c.collection_id.in_(bindparam("collection_ids", expanding=True)))
+    .order_by(chunks.c.id)
+)
 _DELETIONS = (
     select(*chunkrows.DELETION_COLUMNS, deletions.c.ids)
     .where(deletions.c.collection_id == bindparam("collection_id"))
     .order_by(deletions.c.id)
 )
+_MARK = select(*MARK.columns).where(marks.c.place == bindparam("place"))
 _MIRROR = select(*MIRROR.columns).where(collections.c.collection_id == bindparam("collection_id"))
 _MIRRORS = select(*MIRROR.columns).order_by(
     collections.c.tenant,
@@ -54,9 +60,12 @@ _MIRRORS = select(*MIRROR.columns).order_by(
 _NEWEST_CHUNK = select(func.coalesce(func.max(chunks.c.id), 0))
 # Chunks that were added although the answer was lost; nobody else adds any while we lead.
 _ADDED = select(chunks.c.id).where(chunks.c.id > bindparam("newest_id")).order_by(chunks.c.id)
-# A lock that else only the opening and the closing of cycles want: a repeat waits for it until a
-# transaction whose connection was cut has ended, one way or the other.
-_PLANNING = select(cycles.c.id).where(RUNNING).with_for_update()
+# Those that were held come with the instant until which their holders may write.
+_END_LIVE = (
+    delete(tasks)
+    .where(tasks.c.collection_id.in_(bindparam("collection_ids", expanding=True)), LIVE)
+    .returning(tasks.c.chunk_id, tasks.c.lease_expires_at)
+)
 
 _QUARANTINED = select(*QUARANTINED.columns).order_by(
     quarantine.c.collection_id, quarantine.c.since_at, quarantine.c.record_id
@@ -89,6 +98,18 @@ class LedgerPart(Core):
             tx.execute(new.on_conflict_do_update(index_elements=["collection_id"], set_=others))
 
     @patient
+    def save_mirrors(self, mirrors: Sequence[Mirror]) -> None:
+        """The same for several, all or none."""
+        if not mirrors:
+            return
+        new = self._backend.insert(collections)
+        there = {name: new.excluded[name] for name in MIRROR.values(mirrors[0])}
+        del there["collection_id"]
+        put = new.on_conflict_do_update(index_elements=["collection_id"], set_=there)
+        with self._leading() as tx:
+            tx.execute(put, [MIRROR.values(mirror) for mirror in mirrors])
+
+    @patient
     def forget_mirror(self, collection_id: str) -> None:
         """Remove a mirror with everything that hangs on it; finished tasks stay as history."""
         with self._leading() as tx:
@@ -106,10 +127,46 @@ class LedgerPart(Core):
             _forget_chunks(tx, collection_id)
 
     @patient
+    def move_ledger(self, old_id: str, new_id: str) -> None:
+        """Let another primary collection have what the ledger holds of one: it has its records.
+
+        The old mirror goes with its holds and the live tasks of both. The new one must be stored
+        already; what the ledger holds of it goes. Everything is suspect, so that it is compared on
+        both sides. A repeat finds nothing of the old one, and changes nothing.
+        """
+        with self._leading() as tx:
+            # tasks first, of both: the order in which completions and rescues lock
+            ended = tx.execute(_END_LIVE, {"collection_ids": [old_id, new_id]}).all()
+            if not _is_known(tx, old_id):
+                return
+            _forget_chunks(tx, new_id)
+            for table in (chunks, deletions, quarantine):
+                moving = update(table).where(table.c.collection_id == old_id)
+                tx.execute(moving.values(collection_id=new_id))
+            chunkrows.distrust_all(tx, new_id)
+            for chunk_id, held_until in ended:
+                if held_until is not None:
+                    chunkrows.distrust(tx, [chunk_id], in_hand=True)
+                    chunkrows.distrust_until(tx, chunk_id, held_until)
+            for table in (holds, collections):
+                _delete_of(tx, table, old_id)
+
+    @patient
     def chunk_heads(self, collection_id: str) -> list[ChunkHead]:
         """The heads of a collection's chunks in the ledger's order."""
         with self._reading() as tx:
             return [HEAD.build(row) for row in tx.execute(_HEADS, {"collection_id": collection_id})]
+
+    @patient
+    def heads_of(self, collection_ids: Collection[str]) -> dict[str, list[ChunkHead]]:
+        """The heads of several collections' chunks; one without chunks has an empty list."""
+        found: dict[str, list[ChunkHead]] = {key: [] for key in collection_ids}
+        with self._reading() as tx:
+            for some in chunkrows.in_parts(sorted(found)):
+                for row in tx.execute(_HEADS_OF, {"collection_ids": some}):
+                    head = HEAD.build(row)
+                    found[head.collection_id].append(head)
+        return found
 
     @patient
     def load_chunk(self, chunk_id: int) -> Chunk | None:
@@ -129,10 +186,12 @@ class LedgerPart(Core):
             DamagedChunk: the chunk's content cannot be read; `forget_chunks` is the way out.
         """
         with self._reading() as tx:
+            mirror = _mirror(tx, task.collection_id)
             return Brief(
                 chunkrows.load(tx, task.chunk_id),
-                _mirror(tx, task.collection_id),
+                mirror,
                 _quarantined(tx, task.collection_id),
+                None if mirror is None else _mark(tx, mark_place(mirror.tenant, mirror.database)),
             )
 
     def save_chunks(self, chunks: Sequence[Chunk]) -> list[int]:
@@ -156,20 +215,28 @@ class LedgerPart(Core):
         self, newest_id: int, chunks: Sequence[Chunk], contents: Sequence[dict[str, Any]]
     ) -> list[int]:
         with self._leading() as tx:
-            tx.execute(_PLANNING).all()
+            tx.execute(PLANNING).all()
             # the whole call is one transaction: where one of its chunks is, all of it is
             there = list(tx.scalars(_ADDED, {"newest_id": newest_id}))
             return there or chunkrows.save(tx, chunks, contents)
 
     @patient
-    def distrust(self, collection_id: str, chunk_ids: Iterable[int] | None = None) -> None:
-        """Mark chunks (all of the collection when none are named) as suspect."""
-        every = update(chunks).where(chunks.c.collection_id == collection_id)
+    def distrust(
+        self,
+        collection_id: str,
+        chunk_ids: Collection[int] | None = None,
+        *,
+        in_hand: bool = False,
+    ) -> None:
+        """Mark chunks (all of the collection when none are named) as suspect.
+
+        `in_hand`: one of our workers was cut off while it had them.
+        """
         with self._leading() as tx:
             if chunk_ids is None:
-                tx.execute(every.values(chunkrows.distrusted_until(Now())))
+                chunkrows.distrust_all(tx, collection_id, in_hand=in_hand)
             else:
-                chunkrows.distrust(tx, chunk_ids)
+                chunkrows.distrust(tx, chunk_ids, in_hand=in_hand)
 
     @patient
     def deletions(self, collection_id: str) -> list[Deletion]:
@@ -181,6 +248,12 @@ class LedgerPart(Core):
         with self._reading() as tx:
             rows = tx.execute(_DELETIONS, {"collection_id": collection_id})
             return [chunkrows.build_deletion(row) for row in rows]
+
+    @patient
+    def waiting_deletions(self) -> set[str]:
+        """The collections of which deletions wait."""
+        with self._reading() as tx:
+            return set(tx.execute(select(deletions.c.collection_id).distinct()).scalars())
 
     @patient
     def replace_surplus(self, collection_id: str, batches: Sequence[Sequence[str]]) -> None:
@@ -224,6 +297,11 @@ def _mirror(tx: Connection, collection_id: str) -> Mirror | None:
     return None if row is None else MIRROR.build(row)
 
 
+def _mark(tx: Connection, place: str) -> MarkRow | None:
+    row = tx.execute(_MARK, {"place": place}).first()
+    return None if row is None else MARK.build(row)
+
+
 def _quarantined(tx: Connection, collection_id: str | None) -> list[Quarantined]:
     if collection_id is None:
         found = tx.execute(_QUARANTINED)
@@ -233,13 +311,18 @@ def _quarantined(tx: Connection, collection_id: str | None) -> list[Quarantined]
 
 
 def _shrink(tx: Connection, chunk: Chunk, leaving: set[str]) -> None:
-    ids, embedding_digests, payload_digests = without(chunk, leaving)
-    if not ids:
+    smaller = without_ids(chunk, leaving)
+    if not smaller.ids:
         chunkrows.remove(tx, chunk.head.id)
         return
-    head = replace(chunk.head, count=len(ids), ids_digest=ids_digest(ids), gone_count=0)
-    smaller = Chunk(head, ids, embedding_digests, payload_digests)
+    smaller = replace(smaller, head=replace(smaller.head, gone_count=0))
     chunkrows.replace(tx, smaller, chunkrows.content_of(smaller))
+
+
+def _is_known(tx: Connection, collection_id: str) -> bool:
+    known = select(chunks.c.id).where(chunks.c.collection_id == collection_id).limit(1)
+    mirrored = tx.execute(_MIRROR, {"collection_id": collection_id}).first()
+    return mirrored is not None or tx.execute(known).first() is not None
 
 
 def _forget_chunks(tx: Connection, collection_id: str) -> None:

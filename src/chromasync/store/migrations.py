@@ -11,6 +11,7 @@ one refuses, and so does a program that meets a newer store which names none.
 
 from __future__ import annotations
 
+import uuid
 from typing import NamedTuple
 
 from sqlalchemy import Connection, func, inspect, select
@@ -18,6 +19,7 @@ from sqlalchemy import Connection, func, inspect, select
 from chromasync.errors import StoreUnusable
 from chromasync.store.core import Backend, translated
 from chromasync.store.schema import Now, metadata, schema_versions
+from chromasync.store.schema_servers import deployment
 
 _COUNTS = """
     read_count BIGINT NOT NULL,
@@ -224,7 +226,80 @@ _SECOND = (
     Only("postgresql", "ALTER TABLE sync_workers SET (fillfactor = 50)"),
 )
 
-STEPS: tuple[Step, ...] = (Step(1, _FIRST), Step(2, _SECOND))
+# A program of version 2 knows nothing of who wrote what, and approves by count alone.
+_THIRD = (
+    "ALTER TABLE sync_collections ADD COLUMN first_cycle BIGINT",
+    "ALTER TABLE sync_collections ADD COLUMN definition_digest {blob}",
+    "ALTER TABLE sync_collections ADD COLUMN settled_cycle BIGINT",
+    """UPDATE sync_collections SET settled_cycle = 0
+    WHERE sync_status IN ('identical', 'limited', 'held')""",
+    "ALTER TABLE sync_chunks ADD COLUMN read_cycle BIGINT",
+    "ALTER TABLE sync_chunks ADD COLUMN checked_cycle BIGINT",
+    "ALTER TABLE sync_chunks ADD COLUMN added_cycle BIGINT",
+    "ALTER TABLE sync_chunks ADD COLUMN in_hand BOOLEAN NOT NULL DEFAULT FALSE",
+    "ALTER TABLE sync_tasks ADD COLUMN hold_foreign BOOLEAN NOT NULL DEFAULT FALSE",
+    "ALTER TABLE sync_chunk_contents ADD COLUMN replica_digests {blob}",
+    "ALTER TABLE sync_holds ADD COLUMN tenant TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE sync_holds ADD COLUMN database_name TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE sync_holds ADD COLUMN set_digest TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE sync_holds ADD COLUMN unconfirmed BOOLEAN NOT NULL DEFAULT FALSE",
+    "ALTER TABLE sync_holds ADD COLUMN seen_cycles INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE sync_holds ADD COLUMN shown_count BIGINT",
+    "ALTER TABLE sync_holds ADD COLUMN approved_digest TEXT",
+    "ALTER TABLE sync_holds ADD COLUMN approved_at {instant}",
+    "UPDATE sync_holds SET approved_count = NULL",
+    """CREATE TABLE sync_deployment (
+    id INTEGER NOT NULL PRIMARY KEY,
+    store_id TEXT NOT NULL,
+    primary_url TEXT,
+    primary_seen_at {instant},
+    away_since {instant},
+    clean_cycle BIGINT,
+    clean_at {instant})""",
+    """CREATE TABLE sync_marks (
+    place TEXT NOT NULL PRIMARY KEY,
+    cycle_id BIGINT,
+    nonce TEXT,
+    written BOOLEAN NOT NULL,
+    met_nonce TEXT,
+    met_at {instant},
+    former_nonce TEXT,
+    prepared TEXT)""",
+    """CREATE TABLE sync_known_ids (
+    collection_id TEXT NOT NULL PRIMARY KEY,
+    side TEXT NOT NULL,
+    seen_cycle BIGINT NOT NULL)""",
+    "CREATE INDEX sync_known_ids_age ON sync_known_ids (seen_cycle)",
+    """CREATE TABLE sync_removals (
+    id {key},
+    cycle_id BIGINT NOT NULL,
+    collection_id TEXT NOT NULL,
+    record_count BIGINT NOT NULL,
+    whole BOOLEAN NOT NULL,
+    removed_at {instant} NOT NULL)""",
+    "CREATE INDEX sync_removals_age ON sync_removals (removed_at)",
+    """CREATE TABLE sync_kept (
+    replica_id TEXT NOT NULL PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    database_name TEXT NOT NULL,
+    collection_name TEXT NOT NULL,
+    kept_at {instant} NOT NULL)""",
+)
+
+# A program of version 3 takes a collection's words for its distance, and asks no index.
+_FOURTH = (
+    "ALTER TABLE sync_collections ADD COLUMN probed_cycle BIGINT",
+    "ALTER TABLE sync_collections ADD COLUMN unanswering TEXT",
+    """CREATE TABLE sync_distances (
+    collection_id TEXT NOT NULL PRIMARY KEY,
+    space TEXT NOT NULL,
+    words {blob} NOT NULL)""",
+)
+
+_NAMED_SINCE = 3
+"""The version from which on a store has an id of its own."""
+
+STEPS: tuple[Step, ...] = (Step(1, _FIRST), Step(2, _SECOND), Step(3, _THIRD), Step(4, _FOURTH))
 """Step n (counted from 1) takes a store from version n - 1 to n."""
 
 
@@ -235,24 +310,34 @@ def migrate(backend: Backend) -> None:
         StoreUnusable: its schema is too new for this program, or tables are missing.
         StoreUnavailable: it cannot be locked or written.
     """
-    if _is_current(backend):
-        return
-    with translated(backend), backend.migrating() as tx:
-        for version in range(_version(tx, backend) + 1, len(STEPS) + 1):
-            _apply(tx, version, backend)
-
-
-def _is_current(backend: Backend) -> bool:
     with translated(backend), backend.engine.begin() as tx:
-        version = _version(tx, backend)
-        missing = set(metadata.tables) - set(inspect(tx).get_table_names())
+        is_current = version_of(tx, backend) >= len(STEPS)
+    if not is_current:
+        with translated(backend), backend.migrating() as tx:
+            upgrade(tx, backend)
+
+
+def upgrade(tx: Connection, backend: Backend) -> None:
+    """Apply the steps that the store lacks, in a transaction that only this process can hold."""
+    for version in range(version_of(tx, backend) + 1, len(STEPS) + 1):
+        _apply(tx, version, backend)
+
+
+def version_of(tx: Connection, backend: Backend) -> int:
+    """The version of the schema that is there; 0 where there is none.
+
+    Raises:
+        StoreUnusable: it is too new for this program, or tables are missing.
+    """
+    version = _version(tx, backend)
+    missing = set(metadata.tables) - set(inspect(tx).get_table_names())
     if version >= len(STEPS) and missing:
         raise StoreUnusable(
             f"Tables are missing in {backend.place}: {', '.join(sorted(missing))}.",
             untouched="It was left as it is.",
             hint="Move it away: a new one is built by comparing both sides, without a new copy.",
         )
-    return version >= len(STEPS)
+    return version
 
 
 def _version(tx: Connection, backend: Backend) -> int:
@@ -288,3 +373,5 @@ def _apply(tx: Connection, version: int, backend: Backend) -> None:
     if version > 1:  # the first step has no column for it
         applied["oldest_program"] = oldest_program
     tx.execute(schema_versions.insert().values(applied))
+    if version == _NAMED_SINCE:
+        tx.execute(deployment.insert().values(id=1, store_id=str(uuid.uuid4())))

@@ -4,6 +4,12 @@ A process has one connection that its threads share, and one for what cannot wai
 transaction stands for itself, so that a pooler may hand each to another server connection: nothing
 is prepared, set or locked beyond it. It begins with one message that carries its limits, which is
 why the driver commits by itself and the BEGIN is ours.
+
+How a role, a database or a server likes to write times, numbers and bytes (DateStyle,
+IntervalStyle, TimeZone, extra_float_digits, bytea_output) does not matter: results come in the
+binary format, which no setting changes. Start parameters for it would be refused by some poolers
+and ignored by others, and a SET of ours helps only where each pooler on the way reports it back,
+because the driver reads text by what was reported.
 """
 
 from __future__ import annotations
@@ -13,7 +19,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -50,6 +56,7 @@ URGENT = Limits(connect=3, statement=5, long_statement=5, pool=5.0, patience=0.0
 _WRITE = "Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE."
 _ENCODE = "Percent-encode special characters of user and password, such as %40 for @ and %2F for /."
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_LEADERS = ("any", "read-write", "primary")
 _COUNTS = (
     "connect_timeout", "tcp_user_timeout", "keepalives", "keepalives_idle", "keepalives_interval",
     "keepalives_count",
@@ -67,6 +74,10 @@ _ALLOWED: Mapping[str, _Allowed] = {
         f"{_WRITE} {_ENCODE}",
     ),
     "sslmode": (_SSL_MODES.__contains__, f"It takes {', '.join(_SSL_MODES)}."),
+    "target_session_attrs": (
+        _LEADERS.__contains__,
+        f"It takes {', '.join(_LEADERS)}: the state store is written to.",
+    ),
     **dict.fromkeys(_COUNTS, _COUNT),
 }
 """What libpq checks only when it connects, where its complaint would look like an outage."""
@@ -250,6 +261,8 @@ def _unreadable(what: str, hint: str) -> SettingsError:
 
 
 def _place(parameters: Mapping[str, Any]) -> str:
+    if "service" in parameters and "host" not in parameters:
+        return f"the PostgreSQL database of the service {parameters['service']}"
     host = parameters.get("host") or "localhost"
     port = parameters.get("port") or 5432
     name = parameters.get("dbname") or parameters.get("user") or ""
@@ -265,8 +278,8 @@ def _create_engine(parameters: Mapping[str, Any], limits: Limits) -> Engine:
         "keepalives_idle": 15,
         "keepalives_interval": 5,
         "keepalives_count": 3,
-        "client_encoding": "UTF8",
         **parameters,
+        "client_encoding": "UTF8",
     }
     engine = create_engine(
         "postgresql+psycopg://",
@@ -279,11 +292,25 @@ def _create_engine(parameters: Mapping[str, Any], limits: Limits) -> Engine:
         use_native_hstore=False,
     )
     event.listen(engine, "begin", lambda connection: _begin(connection, limits))
+    event.listen(engine, "do_execute", _execute)
     return engine
 
 
+def _execute(cursor: psycopg.Cursor[Any], statement: LiteralString, given: Any, _: object) -> bool:
+    """Execute a statement with its results in binary, which then is all there is to do.
+
+    SQLAlchemy's own look-up of indexes alone needs results in text.
+    """
+    cursor.execute(statement, given, binary=True)
+    return True
+
+
 def _begin(connection: Connection, limits: Limits) -> None:
-    """Begin a transaction with its limits, in one message."""
+    """Begin a transaction with its limits, in one message.
+
+    It carries the encoding too, for poolers that ignore the one a connection asks for, and a time
+    zone that every machine knows: the driver looks it up, and would complain to the terminal.
+    """
     options = connection.get_execution_options()
     kind = "READ COMMITTED" if options.get(WRITES) else "REPEATABLE READ READ ONLY"
     seconds = limits.long_statement if options.get(LONG) else limits.statement
@@ -291,6 +318,7 @@ def _begin(connection: Connection, limits: Limits) -> None:
         f"BEGIN ISOLATION LEVEL {kind};"
         f" SET LOCAL statement_timeout = '{seconds}s';"
         f" SET LOCAL lock_timeout = '{limits.lock}s';"
-        f" SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'",
+        f" SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS}s';"
+        " SET LOCAL client_encoding = 'UTF8'; SET LOCAL timezone = 'UTC'",
         execution_options={"no_parameters": True},
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -37,6 +38,7 @@ from chromasync.model import (
 )
 from chromasync.store import charges, chunkrows
 from chromasync.store.core import CLOCK_SLACK_SECONDS, Backend, Core
+from chromasync.store.instants import CUT_HEARTBEATS
 from chromasync.store.patience import patient
 from chromasync.store.rows import WORKER
 from chromasync.store.schema import (
@@ -64,9 +66,14 @@ _AGAIN = (
     .limit(1)
     .with_for_update()
 )
+# Further ahead than any wait is long: the clock has stepped back.
+_AVAILABLE = or_(
+    tasks.c.available_at <= Now(),
+    tasks.c.available_at > Later(charges.MAX_BACKOFF_SECONDS + CLOCK_SLACK_SECONDS),
+)
 _OLDEST = (
     select(tasks.c.id)
-    .where(PENDING, tasks.c.id > bindparam("floor"), tasks.c.available_at <= Now())
+    .where(PENDING, tasks.c.id > bindparam("floor"), _AVAILABLE)
     .order_by(tasks.c.id)
     .limit(1)
     .with_for_update(skip_locked=True)
@@ -98,6 +105,8 @@ _CLAIM = (
         tasks.c.check_replica,
         tasks.c.retry_count,
         tasks.c.started_at,
+        tasks.c.cycle_id,
+        tasks.c.hold_foreign,
     )
 )
 # Only the key and the fence, never the status: PostgreSQL would drive the statement from the small
@@ -290,6 +299,7 @@ class QueuePart(Core):
         been silent for SILENT_SECONDS are shown as dead from now on.
         """
         with self._writing() as tx:
+            tx.execute(CUT_HEARTBEATS)
             tx.execute(_SILENCE, {"minus_silence": -SILENT_SECONDS})
             found = tx.execute(_OVERDUE).all()
             for task_id, _, retry_count, holder in found:
@@ -297,7 +307,7 @@ class QueuePart(Core):
                 waited = charges.FIRST_BACKOFF_SECONDS  # its lease was longer than that
                 wait = charges.charge(tx, task_id, retry_count, error, max_retries, waited=waited)
                 self._floor.look_again(wait)
-            chunkrows.distrust(tx, [row.chunk_id for row in found])
+            chunkrows.distrust(tx, [row.chunk_id for row in found], in_hand=True)
         return len(found)
 
     @patient
@@ -305,8 +315,9 @@ class QueuePart(Core):
         """Fail every live task with `error`, and say how many there were.
 
         Chunks of those being worked on become suspect until the lease ends, because their holders
-        may go on writing until then, or until now if the holder has provably ended. What dead
-        workers held is charged with a retry.
+        may go on writing until then, or until now if the holder has provably ended. No lease ends
+        later than a whole one from now, whatever the clock was when it began. What dead workers
+        held is charged with a retry.
         """
         with self._leading() as tx:
             return cancel_live(tx, self._backend, error)
@@ -397,12 +408,14 @@ class QueuePart(Core):
 def cancel_live(tx: Connection, backend: Backend, error: str) -> int:
     """What `cancel_tasks` does, in a transaction that may do more."""
     cancelled = tx.execute(_CANCEL, {"error": error}).all()
+    now = tx.execute(select(Now())).scalar_one()
     for chunk_id, holder, lease_seconds, lease_expires_at in cancelled:
         if lease_seconds is None:
             continue
-        chunkrows.distrust(tx, [chunk_id])
+        chunkrows.distrust(tx, [chunk_id], in_hand=True)
         if not backend.is_gone(holder):
-            chunkrows.distrust_until(tx, chunk_id, lease_expires_at)
+            longest = now + timedelta(seconds=lease_seconds)
+            chunkrows.distrust_until(tx, chunk_id, min(lease_expires_at, longest))
     return len(cancelled)
 
 
@@ -420,6 +433,7 @@ def _new_row(cycle_id: int, task: NewTask) -> dict[str, Any]:
         "chunk_end_offset": task.end_offset,
         "chunk_id": task.chunk_id,
         "check_replica": task.check_replica,
+        "hold_foreign": task.hold_foreign,
         "task_status": TaskStatus.PENDING,
         "retry_count": 0,
         "fence": 0,

@@ -11,8 +11,21 @@ import orjson
 from sqlalchemy import Column, Table
 
 from chromasync.errors import DamagedChunk
-from chromasync.model import DIGEST_BYTES, Chunk, ChunkHead, Hold, Mirror, Quarantined, WorkerBeat
-from chromasync.store import schema
+from chromasync.model import (
+    DIGEST_BYTES,
+    Chunk,
+    ChunkHead,
+    Deployment,
+    Hold,
+    Kept,
+    KnownDistance,
+    MarkRow,
+    Mirror,
+    Quarantined,
+    Removal,
+    WorkerBeat,
+)
+from chromasync.store import schema, schema_servers
 
 _ID_COMPRESSION = 1
 
@@ -64,7 +77,12 @@ HEAD = RowShape(
     ChunkHead, schema.chunks, {"start_offset": "chunk_start_offset", "count": "record_count"}
 )
 QUARANTINED = RowShape(Quarantined, schema.quarantine)
-HOLD = RowShape(Hold, schema.holds, {"count": "record_count"})
+HOLD = RowShape(Hold, schema.holds, {"count": "record_count", "database": "database_name"})
+DEPLOYMENT = RowShape(Deployment, schema_servers.deployment)
+MARK = RowShape(MarkRow, schema_servers.marks)
+REMOVAL = RowShape(Removal, schema_servers.removals, {"count": "record_count"})
+KEPT = RowShape(Kept, schema_servers.kept, {"database": "database_name", "name": "collection_name"})
+DISTANCE = RowShape(KnownDistance, schema_servers.distances)
 WORKER = RowShape(
     WorkerBeat,
     schema.workers,
@@ -94,14 +112,19 @@ def unpack_ids(blob: bytes) -> list[str]:
 
 
 def build_chunk(head: ChunkHead, content: Sequence[bytes] | None) -> Chunk:
-    """The chunk made of a head and its content row (ids, embedding digests, payload digests).
+    """The chunk made of a head and its content row (ids and three columns of digests).
+
+    Digests of the replica's side that do not fit the ids were left there by a program of before,
+    which knows nothing of them and changed the ids: they are unknown then.
 
     Raises:
         DamagedChunk: the content is missing or is not what was written.
     """
     try:
-        blob, embeddings, payloads = content or (b"", b"", b"")
-        return Chunk(head, unpack_ids(blob), embeddings, payloads)
+        blob, embeddings, payloads, replicas = content or (b"", b"", b"", b"")
+        ids = unpack_ids(blob)
+        fits = len(replicas or b"") == DIGEST_BYTES * len(ids)
+        return Chunk(head, ids, embeddings, payloads, replicas if fits else b"")
     except ValueError as error:
         raise damaged(head.collection_id, head.id, error) from error
 
@@ -113,17 +136,3 @@ def damaged(collection_id: str, chunk_id: int | None, why: Exception) -> Damaged
         collection_id=collection_id,
         chunk_id=chunk_id,
     )
-
-
-def without(chunk: Chunk, leaving: set[str]) -> tuple[list[str], bytes, bytes]:
-    """Ids, embedding digests and payload digests of the records that stay, in order."""
-    stay = [row for row, record_id in enumerate(chunk.ids) if record_id not in leaving]
-    return (
-        [chunk.ids[row] for row in stay],
-        _digests_at(chunk.embedding_digests, stay),
-        _digests_at(chunk.payload_digests, stay),
-    )
-
-
-def _digests_at(digests: bytes, rows: Sequence[int]) -> bytes:
-    return b"".join([digests[r * DIGEST_BYTES : (r + 1) * DIGEST_BYTES] for r in rows])

@@ -39,6 +39,7 @@ from sqlalchemy import (
     TypeDecorator,
     func,
     literal_column,
+    text,
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
@@ -86,9 +87,9 @@ class Instant(TypeDecorator[datetime]):
         return datetime.fromtimestamp(value, UTC)
 
 
-def printable(text: str) -> str:
-    """`text` as every database takes it: valid, without NUL, at most MAX_ERROR_LENGTH long."""
-    clean = text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
+def printable(words: str) -> str:
+    """`words` as every database takes them: valid, no NUL, at most MAX_ERROR_LENGTH long."""
+    clean = words.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
     return clean[:MAX_ERROR_LENGTH]
 
 
@@ -202,7 +203,8 @@ COUNT_COLUMNS = {name: f"{name}_count" for name in OpCounts.__slots__}
 """Fields of OpCounts and the columns that hold them, in sync_tasks and sync_cycles alike."""
 
 
-def _key() -> Column[int]:
+def key() -> Column[int]:
+    """A number that the database gives, and never twice."""
     number = BigInteger().with_variant(Integer(), "sqlite")
     return Column("id", number, Identity(), primary_key=True)
 
@@ -265,12 +267,18 @@ collections = Table(
     Column("adopting", Boolean, nullable=False),
     Column("space", Word(Space)),
     Column("dimension", Integer),
+    Column("first_cycle", BigInteger),
+    # what the replica said of the collection when it was last defined there
+    Column("definition_digest", LargeBinary),
+    Column("settled_cycle", BigInteger),
+    Column("probed_cycle", BigInteger),
+    Column("unanswering", Printed),
 )
 
 chunks = Table(
     "sync_chunks",
     metadata,
-    _key(),
+    key(),
     Column("collection_id", Text, nullable=False),
     Column("chunk_start_offset", BigInteger, nullable=False),
     Column("record_count", Integer, nullable=False),
@@ -284,6 +292,12 @@ chunks = Table(
     Column("reduced_count", Integer, nullable=False),
     # the latest instant at which someone may still have written behind the ledger's back
     Column("distrusted_at", Instant),
+    # the cycles that read it, read the replica's side of it, and added its last records
+    Column("read_cycle", BigInteger),
+    Column("checked_cycle", BigInteger),
+    Column("added_cycle", BigInteger),
+    # a worker was cut off over it: what the replica has more than the ledger may be ours
+    Column("in_hand", Boolean, nullable=False, server_default=text("FALSE")),
     Index("sync_chunks_collection", "collection_id", "id"),
     sqlite_autoincrement=True,
 )
@@ -297,12 +311,14 @@ chunk_contents = Table(
     Column("ids", LargeBinary, nullable=False),
     Column("embedding_digests", LargeBinary, nullable=False),
     Column("payload_digests", LargeBinary, nullable=False),
+    # what the replica returned of each record when it was last compared; NULL = of none known
+    Column("replica_digests", LargeBinary),
 )
 
 deletions = Table(
     "sync_deletions",
     metadata,
-    _key(),
+    key(),
     Column("collection_id", Text, nullable=False),
     Column("kind", Word(DeletionKind), nullable=False),
     Column("chunk_id", BigInteger),
@@ -339,7 +355,19 @@ holds = Table(
     Column("record_count", BigInteger, nullable=False),
     Column("reason", Printed, nullable=False),
     Column("held_at", Instant, nullable=False),
+    # the three of an approval come and go together
     Column("approved_count", BigInteger),
+    Column("tenant", Printed, nullable=False, server_default=text("''")),
+    Column("database_name", Printed, nullable=False, server_default=text("''")),
+    # names exactly what is held; an approval is for one digest
+    Column("set_digest", Text, nullable=False, server_default=text("''")),
+    # waits for the next cycle to see the same, not for an approval
+    Column("unconfirmed", Boolean, nullable=False, server_default=text("FALSE")),
+    Column("seen_cycles", Integer, nullable=False, server_default=text("0")),
+    # `record_count` as a person saw it last
+    Column("shown_count", BigInteger),
+    Column("approved_digest", Text),
+    Column("approved_at", Instant),
 )
 
 leases = Table(
@@ -355,7 +383,7 @@ leases = Table(
 cycles = Table(
     "sync_cycles",
     metadata,
-    _key(),
+    key(),
     Column("cycle_status", Word(CycleStatus), nullable=False),
     Column("started_at", Instant, nullable=False),
     Column("finished_at", Instant),
@@ -375,7 +403,7 @@ cycles = Table(
 tasks = Table(
     "sync_tasks",
     metadata,
-    _key(),
+    key(),
     Column("collection_id", Text, nullable=False),
     Column("collection_name", Printed, nullable=False),
     Column("chunk_start_offset", BigInteger, nullable=False),
@@ -397,6 +425,8 @@ tasks = Table(
     *_counts(),
     # the claim that holds the task, so that a claim whose answer was lost can be repeated
     Column("claim_number", BigInteger),
+    # records that others wrote on the replica are reported, not overwritten
+    Column("hold_foreign", Boolean, nullable=False, server_default=text("FALSE")),
     _one_of("task_status", TaskStatus),
     CheckConstraint(
         "(task_status = 'processing') = (lease_expires_at IS NOT NULL)",
@@ -440,7 +470,7 @@ workers = Table(
 metrics = Table(
     "performance_metrics",
     metadata,
-    _key(),
+    key(),
     Column("recorded_at", Instant, nullable=False),
     Column("cycle_id", BigInteger, nullable=False),
     Column("duration_seconds", Double, nullable=False),
@@ -459,7 +489,7 @@ metrics = Table(
 recommendations = Table(
     "upgrade_recommendations",
     metadata,
-    _key(),
+    key(),
     Column("created_at", Instant, nullable=False),
     Column("current_phase", Text, nullable=False),
     Column("recommended_phase", Text, nullable=False),

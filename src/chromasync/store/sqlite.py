@@ -8,27 +8,28 @@ may lose the last commits when the power fails, never consistency; the ledger is
 
 from __future__ import annotations
 
+import errno
 import os
 import random
-import socket
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
-import psutil
 from sqlalchemy import URL, Connection, Engine, QueuePool, Table, create_engine, event, inspect
 from sqlalchemy.dialects import sqlite
 
 from chromasync.errors import SettingsError, StoreError, StoreUnavailable, StoreUnusable
+from chromasync.processes import has_ended
 from chromasync.store.core import WRITES, translated
 from chromasync.store.schema import schema_versions
 
 BUSY_SECONDS = 30.0
-_CREATE_TIME_SLACK_SECONDS = 2.0
+_ROOM_BYTES = 2**18
 _UNTOUCHED = "The file was left as it is."
 _ELSEWHERE = "Name another file in DATABASE_URL, or another folder in SYNC_DATA_DIR."
 _REBUILD = "Move it away: a new one is built by comparing both sides, without a new copy."
@@ -60,6 +61,7 @@ class SqliteBackend:
     Args:
         path: the state file; its folder is created when missing.
         busy_seconds: how long to wait for someone else's write.
+        stands_for: the file to name in messages, when this one only stands in for it.
 
     Raises:
         SettingsError: the path cannot hold a state file.
@@ -77,9 +79,11 @@ class SqliteBackend:
     asks_first = True
     patience_seconds = 0.0
 
-    def __init__(self, path: Path, busy_seconds: float = BUSY_SECONDS) -> None:
+    def __init__(
+        self, path: Path, busy_seconds: float = BUSY_SECONDS, stands_for: Path | None = None
+    ) -> None:
         _check_path(path)
-        self.place = f"the state file {path}"
+        self.place = f"the state file {stands_for or path}"
         self.engine = _create_engine(path, busy_seconds)
         self._busy_seconds = busy_seconds
         self._turn = threading.Lock()
@@ -111,14 +115,7 @@ class SqliteBackend:
 
     def is_gone(self, holder: str) -> bool:
         """Whether `holder` (`host:pid:createtime:uuid`) names an ended process of this host."""
-        parts = holder.rsplit(":", 3)
-        if len(parts) != 4 or parts[0] != socket.gethostname():
-            return False
-        try:
-            pid, created = int(parts[1]), float(parts[2])
-        except ValueError:
-            return False
-        return not _runs(pid, created)
+        return has_ended(holder)
 
     @contextmanager
     def migrating(self) -> Iterator[Connection]:
@@ -241,25 +238,46 @@ def _check_path(path: Path) -> None:
     except OSError as error:
         problem = error.strerror or str(error)
     if problem:
-        raise no_place(path, problem)
+        raise _no_place(path, problem)
 
 
-def no_place(path: Path, problem: str) -> SettingsError:
-    """The error for a place where no state file can be made."""
+@contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """A file to try things with: `path` itself if it is there, or else one that goes again.
+
+    What a transaction of SQLite undoes was never on the disk, so that room for it is tried apart.
+    That tells more than permissions do, which say nothing of a read-only file system or of root.
+
+    Raises:
+        SettingsError: no file can be made there.
+        StoreUnavailable: the disk is full.
+    """
+    with ExitStack() as stack:
+        try:
+            folder = next(place for place in path.absolute().parents if place.exists())
+            with TemporaryFile(dir=folder, buffering=0) as file:
+                file.write(bytes(_ROOM_BYTES))
+            is_there = path.exists()
+            if not is_there:
+                folder = Path(stack.enter_context(TemporaryDirectory(dir=folder)))
+        except OSError as error:
+            raise _no_room(path, error) from error
+        yield path if is_there else folder / path.name
+
+
+def _no_room(path: Path, error: OSError) -> SettingsError | StoreUnavailable:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return _no_place(path, error.strerror or str(error))
+    return StoreUnavailable(
+        f"The disk is full: the state file {path}.",
+        untouched=_UNTOUCHED,
+        hint="Free some space; work resumes by itself.",
+    )
+
+
+def _no_place(path: Path, problem: str) -> SettingsError:
     return SettingsError(
         f"There can be no state file at {path}: {problem}.",
         untouched="Nothing was started.",
         hint="Name a writable place in SYNC_DATA_DIR or DATABASE_URL.",
     )
-
-
-def _runs(pid: int, created: float) -> bool:
-    try:
-        found = psutil.Process(pid)
-        if found.status() == psutil.STATUS_ZOMBIE:
-            return False
-        return bool(abs(found.create_time() - created) <= _CREATE_TIME_SLACK_SECONDS)
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.Error:
-        return True

@@ -21,6 +21,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from chromasync.definition import described
 from chromasync.errors import Conflict, NotFound, ReadOnlyViolation, RequestRefused, ServerFault
 from chromasync.model import (
     Capabilities,
@@ -30,6 +31,7 @@ from chromasync.model import (
     Floats,
     Metadata,
     MetadataValue,
+    Neighbours,
     Records,
     Scalar,
     Side,
@@ -89,6 +91,7 @@ class _Shared:
     databases: dict[str, set[str]]
     collections: dict[str, Collection] = field(default_factory=dict)
     records: dict[str, dict[str, _Record]] = field(default_factory=dict)
+    spaces: dict[str, Space] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     broken: Broken = field(default_factory=Broken)
     on_request: Callable[[Call], None] | None = None
@@ -139,21 +142,41 @@ class FakeServer:
         """Call `hook` before each request is served; what it raises is the answer."""
         self._shared.on_request = hook
 
-    def make(self, name: str = "things", *, space: Space = Space.L2, **more: Any) -> Collection:
-        """A new collection in the first database, without a request."""
-        tenant, database = self._place
+    def make(
+        self,
+        name: str = "things",
+        *,
+        space: Space = Space.L2,
+        place: tuple[str, str] | None = None,
+        **more: Any,
+    ) -> Collection:
+        """A new collection in the first database, or in this one, without a request."""
+        tenant, database = place or self._place
+        self._shared.databases.setdefault(tenant, set()).add(database)
         configuration = {"hnsw": {"space": space.value}}
         made = Collection(
             str(uuid4()), name, tenant, database, **({"configuration": configuration} | more)
         )
         self._shared.collections[made.id] = made
         self._shared.records[made.id] = {}
+        self._shared.spaces[made.id] = described(made).space
         return made
+
+    def lose_database(self, tenant: str, database: str) -> None:
+        """Take a database away with its collections, without a request."""
+        self._shared.databases[tenant].discard(database)
+        lost = [c for c in self._shared.collections.values() if _in(c, tenant, database)]
+        for collection in lost:
+            del self._shared.collections[collection.id], self._shared.records[collection.id]
 
     def put(self, collection: Collection, records: Records) -> None:
         """Make these records exactly so, without a request; new ones stand at the end."""
         if records.embeddings is None:
             raise TypeError("a record needs an embedding")
+        now = self._collection(collection)
+        if len(records):
+            width = records.embeddings.shape[1]
+            self._shared.collections[now.id] = replace(now, dimension=now.dimension or width)
         stored = self._records(collection)
         for i, record_id in enumerate(records.ids):
             stored[record_id] = _Record(
@@ -167,6 +190,11 @@ class FakeServer:
         """Take records away, without a request."""
         for record_id in ids:
             del self._records(collection)[record_id]
+
+    def unmake(self, collection: Collection) -> None:
+        """Take a collection away, without a request."""
+        del self._shared.collections[collection.id]
+        del self._shared.records[collection.id]
 
     def contents(self, collection: Collection) -> Records:
         """All records in their order, without a request."""
@@ -201,9 +229,15 @@ class FakeServer:
         return list(self._records(collection))[offset : offset + limit]
 
     def read(
-        self, collection: Collection, ids: Sequence[str], *, embeddings: bool = True
+        self,
+        collection: Collection,
+        ids: Sequence[str],
+        *,
+        embeddings: bool = True,
+        most_attempts: int | None = None,
     ) -> Records:
-        """See `ports.Reader`."""
+        """See `ports.Reader`; each request is sent once."""
+        del most_attempts
         self._request("read", ids)
         with self._shared.lock:
             asked = set(ids)
@@ -212,6 +246,18 @@ class FakeServer:
             if embeddings and lost:
                 raise ServerFault(f"Error finding id {min(lost)}", side=self.side, status=500)
             return self._rows(collection, found, embeddings=embeddings)
+
+    def nearest(self, collection: Collection, vector: Floats, count: int) -> Neighbours:
+        """See `ports.Reader`; by the distance that the collection was made with."""
+        self._request("nearest")
+        stored = self._records(collection)
+        rows = np.array([record.embedding for record in stored.values()], dtype=np.float32)
+        if len(rows) and rows.shape[1] != len(vector):
+            raise self._refusal("The query has another dimension than the collection.")
+        distances = _distances(self._shared.spaces[collection.id], rows, vector)
+        chosen = np.argsort(distances, kind="stable")[:count]
+        ids = list(stored)
+        return Neighbours([ids[i] for i in chosen], distances[chosen].tolist(), rows[chosen])
 
     # ---- ports.Writer -----------------------------------------------------------------------
 
@@ -243,6 +289,7 @@ class FakeServer:
         )
         self._shared.collections[created.id] = created
         self._shared.records[created.id] = {}
+        self._shared.spaces[created.id] = described(created).space
         return created
 
     def modify_collection(
@@ -329,6 +376,10 @@ class FakeServer:
                 if record_id not in self.broken.forgotten:
                     stored.pop(record_id, None)
 
+    def check_writes(self, collection: Collection) -> None:
+        """See `ports.Writer`; this one takes writes."""
+        self.update(collection, ())
+
     # ---- within -----------------------------------------------------------------------------
 
     def _request(self, name: str, ids: Iterable[str] = ()) -> None:
@@ -409,3 +460,19 @@ class FakeServer:
 
 def _in(collection: Collection, tenant: str, database: str) -> bool:
     return collection.tenant == tenant and collection.database == database
+
+
+def _distances(space: Space, rows: Floats, vector: Floats) -> Floats:
+    """How far each row is from a vector, as Chroma counts it."""
+    if not len(rows):
+        return np.empty(0, dtype=np.float32)
+    dots = rows @ vector
+    if space is Space.IP:
+        turned: Floats = 1 - dots
+        return turned
+    if space is Space.L2:
+        far: Floats = ((rows - vector) ** 2).sum(axis=1)
+        return far
+    lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(vector)
+    angled: Floats = 1 - dots / np.maximum(lengths, np.float32(1e-30))
+    return angled

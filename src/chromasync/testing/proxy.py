@@ -190,6 +190,12 @@ class RecordingProxy:
         with self._lock:
             self._requests.append(kept)
 
+    def lead_to(self, upstream_url: str) -> None:
+        """Stand before another server from now on, for those who are connected already, too."""
+        self.upstream_url = upstream_url
+        if self._server is not None:
+            self._server.close_connections()
+
     def fault_for(self, request: Request) -> Fault | None:
         """What shall go wrong with this request."""
         if self.refuse_writes and not request.is_read:

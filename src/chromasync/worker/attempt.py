@@ -10,7 +10,8 @@ What an error means for the task:
     anything unforeseen      tried again after a while, failed after `MAX_RETRIES` times
 
 A chunk whose attempt was broken off, or whose completion was refused, is suspect: what the attempt
-wrote to the replica, nobody knows.
+wrote to the replica, nobody knows. It counts as having been in our hands only if the attempt had
+come to a write: what an attempt that only read leaves on the replica is not ours.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ from chromasync.errors import (
     DamagedChunk,
     LeaseLost,
     Retry,
+    ServerError,
     StoreUnavailable,
 )
 from chromasync.lease import Lease
-from chromasync.model import Task
-from chromasync.ports import Store
+from chromasync.marks import MarkKeeper
+from chromasync.model import Brief, DeletionKind, Side, Task
+from chromasync.ports import Permit, Store
 from chromasync.reconcile.chunk import ChunkReconciler, pair_of
 
 MAX_RETRIES = 5
@@ -50,6 +53,7 @@ class Attempts:
         reconciler: does the work of one task.
         note_trouble: told of every error that concerns more than one task.
         abandoned: set when nothing can be waited for any longer.
+        marks: writes a cycle's mark before the first write; None where no marks are kept.
     """
 
     def __init__(
@@ -58,11 +62,13 @@ class Attempts:
         reconciler: ChunkReconciler,
         note_trouble: Callable[[ChromasyncError], None],
         abandoned: threading.Event,
+        marks: MarkKeeper | None = None,
     ) -> None:
         self._store = store
         self._reconciler = reconciler
         self._note_trouble = note_trouble
         self._abandoned = abandoned
+        self._marks = marks
 
     def make(self, task: Task, lease: Lease) -> bool:
         """Do the task; whether it ended without trouble.
@@ -75,35 +81,37 @@ class Attempts:
             self._reconcile(task, lease)
         except LeaseLost as error:
             log.warning("lease lost", task=task.id, reason=error.what)
-            self.put_down(task)
+            self.put_down(lease)
         except DamagedChunk as error:
             self._fail(task, error)
             self._insist(lambda: self._store.forget_chunks(task.collection_id))
         except ChromasyncError as error:
-            return self._give_way(task, error)
+            return self._give_way(lease, error)
         except Exception as error:
             log.exception("task failed unexpectedly", task=task.id)
-            self._distrust(task)
+            self._distrust(lease)
             words = f"unexpected {type(error).__name__}: {error}"
             self._insist(lambda: self._store.fail_task(task, words, max_retries=MAX_RETRIES))
         return True
 
-    def put_down(self, task: Task) -> None:
+    def put_down(self, lease: Lease) -> None:
         """Hand a task back that was begun; its chunk is suspect."""
-        self._distrust(task)
-        self.hand_back(task)
+        self._distrust(lease)
+        self.hand_back(lease.task)
 
     def hand_back(self, task: Task) -> None:
         """Give a task back that was not begun."""
         self._insist(lambda: self._store.release_tasks([task]))
 
-    def _give_way(self, task: Task, error: ChromasyncError) -> bool:
+    def _give_way(self, lease: Lease, error: ChromasyncError) -> bool:
         if error.retry is Retry.TRANSIENT:
-            self.put_down(task)
+            self.put_down(lease)
+            if isinstance(error, ServerError) and error.side == Side.PRIMARY:
+                self._insist(self._store.note_away)
             self._note_trouble(error)
             return False
-        self._distrust(task)
-        self._fail(task, error)
+        self._distrust(lease)
+        self._fail(lease.task, error)
         return True
 
     def _reconcile(self, task: Task, lease: Lease) -> None:
@@ -113,17 +121,44 @@ class Attempts:
             self._store.fail_task(task, "its chunk is no longer in the ledger", max_retries=0)
             return
         set_aside = {record.record_id: record for record in brief.quarantined}
-        result = self._reconciler.reconcile(pair, brief.chunk, task, lease.check, set_aside)
+        result = self._reconciler.reconcile(
+            pair,
+            brief.chunk,
+            task,
+            lease.check,
+            set_aside,
+            deleting=self._deleting(task),
+            note_write=lease.note_write,
+            write_permit=self._marking(task, lease, brief),
+        )
         if not self._insist(lambda: self._store.complete_task(task, result)):
             log.warning("completion refused", task=task.id, reason="another worker owns the task")
-            self._distrust(task)
+            self._distrust(lease)
         faultpoints.reach(faultpoints.AFTER_COMPLETE)
+
+    def _deleting(self, task: Task) -> set[str]:
+        """Records that we may have deleted without having noted it; asked where it matters."""
+        if not task.hold_foreign:
+            return set()
+        waiting = self._store.deletions(task.collection_id)
+        return {i for d in waiting if d.kind is DeletionKind.GONE for i in d.ids}
+
+    def _marking(self, task: Task, lease: Lease, brief: Brief) -> Permit | None:
+        """A permit that puts the mark of the task's cycle on the replica first, if one is due."""
+        mirror, row = brief.mirror, brief.mark
+        if self._marks is None or mirror is None or row is None or row.cycle_id != task.cycle_id:
+            return None
+        rows = {(mirror.tenant, mirror.database): row}
+        return self._marks.permit(lease.check, rows, self._store.note_mark_written)
 
     def _fail(self, task: Task, error: ChromasyncError) -> None:
         self._insist(lambda: self._store.fail_task(task, str(error), max_retries=0))
 
-    def _distrust(self, task: Task) -> None:
-        self._insist(lambda: self._store.distrust(task.collection_id, [task.chunk_id]))
+    def _distrust(self, lease: Lease) -> None:
+        task = lease.task
+        self._insist(
+            lambda: self._store.distrust(task.collection_id, [task.chunk_id], in_hand=lease.wrote)
+        )
 
     def _insist(self, step: Callable[[], T]) -> T:
         """Do a step in the store; while it is away, again: the fence tells when that is too late.

@@ -27,6 +27,7 @@ import structlog
 
 from chromasync.errors import ChromasyncError
 from chromasync.lease import LeaseKeeper, monotonic
+from chromasync.marks import MarkKeeper
 from chromasync.model import Task
 from chromasync.ports import Store
 from chromasync.reconcile.chunk import ChunkReconciler
@@ -55,6 +56,7 @@ class WorkerPool:
         name: this process, see `heartbeat.process_name`.
         threads: how many tasks at a time; with none, it only beats and rescues.
         lease_seconds: see `lease`.
+        marks: writes a cycle's mark before the first write; None where no marks are kept.
         memory_mb: with this much memory nearly used, only one thread works; None for no limit.
 
     Attributes:
@@ -72,6 +74,7 @@ class WorkerPool:
         threads: int,
         lease_seconds: float,
         memory_mb: int | None = None,
+        marks: MarkKeeper | None = None,
     ) -> None:
         self._store = store
         self._memory_bytes = math.inf if memory_mb is None else memory_mb * 1e6 * MEMORY_SHARE
@@ -80,7 +83,7 @@ class WorkerPool:
         self._keeper = LeaseKeeper(store.urgent(), lease_seconds)
         self._heartbeat = Heartbeat(store, name, self._current_task, self._notify)
         self._abandoned = threading.Event()
-        self._attempts = Attempts(store, reconciler, self._note_trouble, self._abandoned)
+        self._attempts = Attempts(store, reconciler, self._note_trouble, self._abandoned, marks)
         self._gate = Gate()
         self._wake = threading.Condition()
         self._stopping = False
@@ -257,7 +260,7 @@ class WorkerPool:
             log.warning("handed back unfinished", task=lease.task.id)
             lease.lose()
             try:
-                self._attempts.put_down(lease.task)
+                self._attempts.put_down(lease)
             except ChromasyncError as error:
                 log.warning("not handed back; its lease runs out", reason=str(error))
 

@@ -1,27 +1,22 @@
-"""The two sides as the engine sees them: one that can only be read, one that can be written.
-
-`ChromaReader` has no method that writes and its client refuses writes; nothing else is ever made
-for the primary.
-"""
+"""A Chroma server to read and to write, as the engine sees it: the replica, never the primary."""
 
 from __future__ import annotations
 
 import copy
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
-import numpy as np
 import structlog
 
-from chromasync.chroma import capabilities as probing
 from chromasync.chroma import decode, encode
-from chromasync.chroma.client import Client, Connection
-from chromasync.chroma.limits import Limits
+from chromasync.chroma.brake import Brake
+from chromasync.chroma.client import FAULT_ATTEMPTS, Connection
+from chromasync.chroma.paths import collection_path, database_path, tenant_path
+from chromasync.chroma.reader import ChromaReader
 from chromasync.definition import (
     changeable,
     same_effect,
@@ -34,12 +29,13 @@ from chromasync.errors import (
     QuotaExceeded,
     ReadOnlyViolation,
     RequestRefused,
+    ServerError,
     ServerFault,
     ServerUnreachable,
     TooLarge,
 )
 from chromasync.model import (
-    Capabilities,
+    MARKS_DATABASE,
     Change,
     Collection,
     Definition,
@@ -49,142 +45,10 @@ from chromasync.model import (
 )
 from chromasync.ports import Permit
 
-CAPABILITIES_SECONDS = 300.0
-MOST_ANSWER_BYTES = 32 * 1024 * 1024
-"""Of one read of several records; parsing takes up to five times as much memory."""
-EVERYTHING = ["documents", "metadatas", "uris"]
+NOBODY = Change("chromasync-asks", document="Are writes taken?")
+"""A change of a record that is not there, which servers pass over."""
 
 _log = structlog.get_logger(__name__)
-
-
-class ChromaReader:
-    """A Chroma server to read; see `ports.Reader`. Thread-safe."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._open(connection, read_only=True)
-
-    def _open(self, connection: Connection, *, read_only: bool) -> None:
-        self.side = connection.side
-        self._client = Client(connection, read_only=read_only)
-        self._limits = Limits()
-        self._probed: list[tuple[float, Capabilities]] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close every connection to the server."""
-        self._client.close()
-
-    @property
-    def request_counts(self) -> dict[str, int]:
-        """HTTP requests so far by outcome."""
-        return self._client.request_counts
-
-    def capabilities(self) -> Capabilities:
-        """What the server can do, asked anew every five minutes."""
-        now = time.monotonic()
-        for probed_at, known in self._probed[-1:]:
-            if now - probed_at < CAPABILITIES_SECONDS:
-                return known
-        found = probing.probe(self._client)
-        self._probed[:] = [(now, found)]
-        return found
-
-    def list_databases(self, tenant: str) -> list[str]:
-        """Names of the tenant's databases, sorted; empty when the tenant does not exist."""
-        path = f"{_tenant(tenant)}/databases"
-        try:
-            return sorted(self._client.request("GET", path, decode.listed(decode.database_name)))
-        except NotFound:
-            return []
-
-    def list_collections(self, tenant: str, database: str) -> list[Collection]:
-        """Every collection of a database; empty when the database does not exist."""
-        base = _database(tenant, database)
-        parse = decode.listed(decode.collection)
-        try:
-            found = {c.id: c for c in self._client.request("GET", f"{base}/collections", parse)}
-            total = self._client.request("GET", f"{base}/collections_count", decode.number)
-        except NotFound:
-            return []
-        # a server that caps the list is asked for the rest in pages of the size it gave
-        page = len(found)
-        while page and len(found) < total:
-            params = {"limit": page, "offset": len(found)}
-            more = self._client.request("GET", f"{base}/collections", parse, params=params)
-            before = len(found)
-            found |= {c.id: c for c in more}
-            if len(found) == before:
-                break
-        return list(found.values())
-
-    def count(self, collection: Collection) -> int:
-        """Number of records in a collection."""
-        return self._client.request("GET", f"{_collection(collection)}/count", decode.number)
-
-    def list_ids(self, collection: Collection, *, offset: int, limit: int) -> list[str]:
-        """Up to `limit` ids from `offset` on, in the server's own order, in one answer.
-
-        A server that caps its answers gives fewer; asking on from there is the caller's, because
-        deletes may shift ids meanwhile.
-        """
-        while True:
-            size = min(limit, self._ids_at_once(limit))
-            content = {"include": [], "limit": size, "offset": offset}
-            page: list[str] | None = self._get(collection, content, size, decode.ids)
-            if page is not None:
-                return page
-
-    def read(
-        self, collection: Collection, ids: Sequence[str], *, embeddings: bool = True
-    ) -> Records:
-        """The records with these ids, in the server's order; absent ones are left out.
-
-        Raises:
-            ServerFault: the server cannot give one of them; a smaller read finds which.
-            TooLarge: together they do not fit into memory; a smaller read does.
-        """
-        include = [*EVERYTHING, "embeddings"] if embeddings else EVERYTHING
-        parse = partial(decode.records, embeddings=embeddings)
-        parts: list[Records] = []
-        done = 0
-        while done < len(ids):
-            size = self._limits.rows_of_read((collection.dimension or 0) if embeddings else 0)
-            wanted = list(ids[done : done + size])
-            content = {"ids": wanted, "include": include}
-            most_bytes = MOST_ANSWER_BYTES if len(wanted) > 1 else None
-            part = self._get(collection, content, len(wanted), parse, most_bytes)
-            if part is not None:
-                parts.append(part)
-                done += size
-        return _joined(parts, collection, embeddings=embeddings)
-
-    def _ids_at_once(self, limit: int) -> int:
-        # ids alone have no limit but that of a quota
-        capped = self._limits.now.read_records
-        return capped if capped < Limits().now.read_records else limit
-
-    def _get(
-        self,
-        collection: Collection,
-        content: Mapping[str, Any],
-        count: int,
-        parse: Callable[[bytes], Any],
-        most_bytes: int | None = None,
-    ) -> Any:
-        """The parsed answer of one `get`; None when a quota was learned and it shall be cut."""
-        body = encode.plain_body(content, self.side)
-        path = f"{_collection(collection)}/get"
-        try:
-            return self._client.request("POST", path, parse, body=body, most_bytes=most_bytes)
-        except QuotaExceeded:
-            if self._limits.quota_exceeded(read=count):
-                return None
-            raise
 
 
 class ChromaWriter(ChromaReader):
@@ -202,8 +66,12 @@ class ChromaWriter(ChromaReader):
                 untouched="Nothing was sent.",
             )
         self._open(connection, read_only=False)
+        self._brake = Brake(connection.place, connection.side)
+        # where a write went last, but for the mark's place, which may have limits of its own
+        self._last: list[str] = []
         self._permit: Permit | None = None
-        self._turn = threading.Lock()
+        # reentrant: a permit may write the replica's mark before it lets the write at hand begin
+        self._turn = threading.RLock()
 
     def permitted_by(self, permit: Permit) -> ChromaWriter:
         """The same writer, calling `permit` before every attempt to send a write."""
@@ -213,8 +81,8 @@ class ChromaWriter(ChromaReader):
 
     def ensure_database(self, tenant: str, database: str) -> None:
         """Create the tenant and the database where they are missing."""
-        self._ensure(_tenant(tenant), "/api/v2/tenants", tenant)
-        self._ensure(_database(tenant, database), f"{_tenant(tenant)}/databases", database)
+        self._ensure(tenant_path(tenant), "/api/v2/tenants", tenant)
+        self._ensure(database_path(tenant, database), f"{tenant_path(tenant)}/databases", database)
 
     def create_collection(self, definition: Definition) -> Collection:
         """Create a collection; a lost answer is made up for by looking at what is there.
@@ -268,7 +136,8 @@ class ChromaWriter(ChromaReader):
                 )
             content["new_configuration"] = change
         if content:
-            self._write("PUT", _collection(collection), encode.plain_body(content, self.side))
+            body = encode.plain_body(content, self.side)
+            self._write("PUT", collection_path(collection), body, decode.acknowledged)
 
     def drop_collection(self, collection: Collection) -> None:
         """Drop it, whatever its name is by now; already gone is fine.
@@ -283,8 +152,8 @@ class ChromaWriter(ChromaReader):
             if self.capabilities().arrays:
                 self._empty(current)
             name = quote(current.name, safe="")
-            path = f"{_database(current.tenant, current.database)}/collections/{name}"
-            self._write("DELETE", path, None)
+            path = f"{database_path(current.tenant, current.database)}/collections/{name}"
+            self._write("DELETE", path, None, decode.acknowledged)
         except NotFound:
             return
 
@@ -322,6 +191,16 @@ class ChromaWriter(ChromaReader):
                 continue
             del left[: len(part)]
 
+    def check_writes(self, collection: Collection) -> None:
+        """Send this collection a write that changes nothing.
+
+        Raises:
+            WritesRefused: the server takes none.
+        """
+        with self._turn:
+            self._last[:] = [collection_path(collection)]
+            self._brake.probe(self._ask)
+
     def _ids_in_one_delete(self, ids: Sequence[str]) -> int:
         most = self._limits.now.write_records
         return self._cut(encode.id_sizes(ids[:most]))[0].stop
@@ -329,13 +208,12 @@ class ChromaWriter(ChromaReader):
     def _write_records(
         self, collection: Collection, action: str, bodies: Sequence[bytes], count: int
     ) -> None:
-        path = f"{_collection(collection)}/{action}"
+        path = collection_path(collection)
+        if collection.database != MARKS_DATABASE:
+            self._last[:] = [path]
         for body in bodies:
             try:
-                # A server applies one write after another, and answers two that came together
-                # when both are done. In turns, one thread reads while the other's is applied.
-                with self._turn:
-                    self._write("POST", path, body)
+                self._write("POST", f"{path}/{action}", body, decode.acknowledged)
             except TooLarge:
                 self._limits.too_large(len(body))
                 raise
@@ -343,8 +221,54 @@ class ChromaWriter(ChromaReader):
                 self._limits.quota_exceeded(written=count)
                 raise
 
-    def _write(self, method: str, path: str, body: bytes | None) -> None:
-        self._client.request(method, path, decode.acknowledged, body=body, permit=self._permit)
+    def _write(
+        self, method: str, path: str, body: bytes | None, parse: Callable[[bytes], Any]
+    ) -> Any:
+        """Send one write, unless the server is known to take none; give its parsed answer.
+
+        Raises:
+            WritesRefused: it takes none.
+        """
+        # A server applies one write after another, and answers two that came together when both
+        # are done. In turns, one thread reads while the other's is applied.
+        with self._turn:
+            self._brake.check(self._ask)
+            most = 1 if self._brake.in_doubt else None
+            send = partial(
+                self._client.request, method, path, parse, body=body, permit=self._permit
+            )
+            try:
+                try:
+                    value = send(most_attempts=most)
+                except ServerUnreachable:
+                    if most is None:
+                        raise
+                    value = send()  # to be away, or busy, is waited for as ever
+            except ServerError as error:
+                sent = FAULT_ATTEMPTS if isinstance(error, ServerFault) and most is None else 1
+                self._brake.refused(error, sent, self._ask)
+                raise
+            self._brake.taken()
+            return value
+
+    def _ask(self) -> bool:
+        """Send a write that changes nothing, once; False where no collection is known for it."""
+        if not self._last:
+            return False
+        (body,) = encode.update_bodies([NOBODY], self.capabilities(), self.side)
+        try:
+            self._client.request(
+                "POST",
+                f"{self._last[-1]}/update",
+                decode.acknowledged,
+                body=body,
+                permit=self._permit,
+                most_attempts=1,
+            )
+        except NotFound:
+            self._last.clear()
+            return False
+        return True
 
     def _cut(self, sizes: Sequence[int]) -> list[range]:
         now = self._limits.now
@@ -356,7 +280,8 @@ class ChromaWriter(ChromaReader):
             self._client.request("GET", path, decode.mapping)
         except NotFound:
             try:
-                self._write("POST", parent, encode.plain_body({"name": name}, self.side))
+                body = encode.plain_body({"name": name}, self.side)
+                self._write("POST", parent, body, decode.acknowledged)
             except Conflict:
                 return  # someone else, or our own lost attempt, created it
 
@@ -382,16 +307,13 @@ class ChromaWriter(ChromaReader):
             metadata = without_legacy(metadata)
         if metadata:
             content["metadata"] = metadata
-        return self._client.request(
-            "POST",
-            f"{_database(definition.tenant, definition.database)}/collections",
-            decode.collection_answer,
-            body=encode.plain_body(content, self.side),
-            permit=self._permit,
-        )
+        path = f"{database_path(definition.tenant, definition.database)}/collections"
+        body = encode.plain_body(content, self.side)
+        created: Collection = self._write("POST", path, body, decode.collection_answer)
+        return created
 
     def _find(self, tenant: str, database: str, name: str) -> Collection | None:
-        path = f"{_database(tenant, database)}/collections/{quote(name, safe='')}"
+        path = f"{database_path(tenant, database)}/collections/{quote(name, safe='')}"
         try:
             return self._client.request("GET", path, decode.collection_answer)
         except NotFound:
@@ -460,32 +382,3 @@ def _check_scalars(metadata: Mapping[str, Any], side: Side) -> None:
                 side=side,
                 untouched="Nothing was sent.",
             )
-
-
-def _joined(parts: Sequence[Records], collection: Collection, *, embeddings: bool) -> Records:
-    if len(parts) == 1 and len(parts[0]):
-        return parts[0]
-    vectors = None
-    if embeddings:
-        filled = [p.embeddings for p in parts if p.embeddings is not None and len(p)]
-        empty = np.empty((0, collection.dimension or 0), dtype=np.float32)
-        vectors = np.concatenate(filled) if filled else empty
-    return Records(
-        ids=[name for part in parts for name in part.ids],
-        documents=[document for part in parts for document in part.documents],
-        metadatas=[metadata for part in parts for metadata in part.metadatas],
-        uris=[uri for part in parts for uri in part.uris],
-        embeddings=vectors,
-    )
-
-
-def _tenant(tenant: str) -> str:
-    return f"/api/v2/tenants/{quote(tenant, safe='')}"
-
-
-def _database(tenant: str, database: str) -> str:
-    return f"{_tenant(tenant)}/databases/{quote(database, safe='')}"
-
-
-def _collection(collection: Collection) -> str:
-    return f"{_database(collection.tenant, collection.database)}/collections/{collection.id}"

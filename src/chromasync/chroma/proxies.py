@@ -1,0 +1,143 @@
+"""Which proxy of the environment stands between us and a server, and whether it can be used.
+
+The standard library says which variables count and whom NO_PROXY spares, as every other program on
+this machine understands it; networks in NO_PROXY (10.0.0.0/8) are read here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import ipaddress
+import os
+import re
+import ssl
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import httpx2
+
+from chromasync.config.shown import hide_secrets
+from chromasync.errors import SettingsError
+
+SCHEMES = ("http", "https", "socks5", "socks5h")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy that can be used.
+
+    Attributes:
+        variable: the environment variable that names it.
+        url: its address, with user name and password where there are any: never to be shown.
+    """
+
+    variable: str
+    url: str = field(repr=False)
+
+    def __str__(self) -> str:
+        parts = urlsplit(self.url)
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        port = f":{parts.port}" if parts.port else ""
+        return f"proxy {parts.scheme}://{host}{port} (from {self.variable})"
+
+    @property
+    def is_socks(self) -> bool:
+        """Whether it tunnels any connection, instead of understanding HTTP."""
+        return self.url.startswith("socks")
+
+    def for_client(self) -> httpx2.Proxy:
+        """The same for the HTTP library."""
+        secure = self.url.startswith("https")
+        return httpx2.Proxy(self.url, ssl_context=ssl.create_default_context() if secure else None)
+
+
+def proxy_for(url: str) -> Proxy | None:
+    """The proxy through which a server is asked; None when it is asked directly.
+
+    This machine itself is always asked directly: a proxy is not meant for it.
+
+    Raises:
+        SettingsError: there is one, and it cannot be used.
+    """
+    parts = urlsplit(url)
+    host, scheme = parts.hostname or "", parts.scheme
+    named = getproxies()
+    kind = scheme if named.get(scheme) else "all"
+    value = named.get(kind)
+    if not value or host in _LOOPBACK:
+        return None
+    port = parts.port or _DEFAULT_PORTS[scheme]
+    if proxy_bypass(f"{host}:{port}") or _is_spared(host, named.get("no", "")):
+        return None
+    return _checked(_variable(kind), value if "://" in value else f"http://{value}")
+
+
+def is_usable(url: str, schemes: tuple[str, ...]) -> bool:
+    """Whether a URL has one of the schemes and a host that can be looked up."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        _ = parts.port
+        _ = httpx2.URL(url)  # knows better what a host may be named
+        _ = host.encode("idna")  # as its lookup will do
+    except (ValueError, httpx2.InvalidURL):
+        return False
+    return parts.scheme in schemes and bool(host) and not re.search(r"\s", host)
+
+
+def socks_errors() -> tuple[type[Exception], ...]:
+    """What the library for SOCKS raises when a proxy does not speak it."""
+    if importlib.util.find_spec("socksio") is None:
+        return ()
+    from socksio import SOCKSError  # noqa: PLC0415 -- comes with an extra, which is not there always
+
+    return (SOCKSError,)
+
+
+def _is_spared(host: str, no_proxy: str) -> bool:
+    """Whether NO_PROXY names everything, or a network or an address that the host is in."""
+    entries = [entry.strip() for entry in no_proxy.split(",")]
+    if "*" in entries:
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return any(address in network for network in map(_network, entries) if network is not None)
+
+
+def _network(entry: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    """The network that an entry of NO_PROXY is; None when it is a name."""
+    try:
+        return ipaddress.ip_network(entry.replace("[", "").replace("]", ""), strict=False)
+    except ValueError:
+        return None
+
+
+def _variable(kind: str) -> str:
+    """The name that the variable really has; either case counts, the lower one more."""
+    names = (f"{kind}_proxy", f"{kind.upper()}_PROXY")
+    return next((name for name in names if os.environ.get(name)), "this system's proxy settings")
+
+
+def _checked(variable: str, url: str) -> Proxy:
+    """A proxy that can be used; raises SettingsError, without its credentials, for any other."""
+    if not is_usable(url, SCHEMES):
+        raise SettingsError(
+            f"{variable} names the proxy {hide_secrets(url)!r}, which cannot be used.",
+            untouched="Nothing was sent.",
+            hint="It has to begin with http://, https://, socks5:// or socks5h://, and a host has "
+            "to follow; servers named in NO_PROXY are asked without it.",
+        )
+    proxy = Proxy(variable, url)
+    if proxy.is_socks and importlib.util.find_spec("socksio") is None:
+        raise SettingsError(
+            f"The {proxy} speaks SOCKS, and the extra `socks` of chromasync is not installed.",
+            untouched="Nothing was sent.",
+            hint="Install it with `pip install 'chromasync[socks]'`, or name the server in "
+            "NO_PROXY to ask it without the proxy.",
+        )
+    return proxy

@@ -1,0 +1,223 @@
+"""A Chroma server that can only be read, as the engine sees it.
+
+`ChromaReader` has no method that writes and its client refuses writes; nothing else is ever made
+for the primary.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Self
+
+import numpy as np
+
+from chromasync.chroma import capabilities as probing
+from chromasync.chroma import decode, encode
+from chromasync.chroma.client import Client, Connection
+from chromasync.chroma.limits import Limits
+from chromasync.chroma.paths import collection_path, database_path, tenant_path
+from chromasync.errors import (
+    NotFound,
+    QuotaExceeded,
+)
+from chromasync.model import (
+    Capabilities,
+    Collection,
+    Floats,
+    Neighbours,
+    Records,
+)
+
+CAPABILITIES_SECONDS = 300.0
+MOST_ANSWER_BYTES = 32 * 1024 * 1024
+"""Of one read of several records; parsing takes up to five times as much memory."""
+EVERYTHING = ["documents", "metadatas", "uris"]
+
+
+class ChromaReader:
+    """A Chroma server to read; see `ports.Reader`. Thread-safe."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._open(connection, read_only=True)
+
+    def _open(self, connection: Connection, *, read_only: bool) -> None:
+        self.side = connection.side
+        self._client = Client(connection, read_only=read_only)
+        self._limits = Limits()
+        self._probed: list[tuple[float, Capabilities]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection to the server."""
+        self._client.close()
+
+    @property
+    def request_counts(self) -> dict[str, int]:
+        """HTTP requests so far by outcome."""
+        return self._client.request_counts
+
+    @property
+    def proxy(self) -> str:
+        """The proxy through which the server is asked, without credentials; empty if directly."""
+        return "" if self._client.proxy is None else str(self._client.proxy)
+
+    def capabilities(self) -> Capabilities:
+        """What the server can do, asked anew every five minutes."""
+        now = time.monotonic()
+        for probed_at, known in self._probed[-1:]:
+            if now - probed_at < CAPABILITIES_SECONDS:
+                return known
+        found = probing.probe(self._client)
+        self._probed[:] = [(now, found)]
+        return found
+
+    def list_databases(self, tenant: str) -> list[str]:
+        """Names of the tenant's databases, sorted; empty when the tenant does not exist."""
+        path = f"{tenant_path(tenant)}/databases"
+        try:
+            return sorted(self._client.request("GET", path, decode.listed(decode.database_name)))
+        except NotFound:
+            return []
+
+    def list_collections(self, tenant: str, database: str) -> list[Collection]:
+        """Every collection of a database; empty when the database does not exist."""
+        base = database_path(tenant, database)
+        parse = decode.listed(decode.collection)
+        try:
+            found = {c.id: c for c in self._client.request("GET", f"{base}/collections", parse)}
+            total = self._client.request("GET", f"{base}/collections_count", decode.number)
+        except NotFound:
+            return []
+        # a server that caps the list is asked for the rest in pages of the size it gave
+        page = len(found)
+        while page and len(found) < total:
+            params = {"limit": page, "offset": len(found)}
+            more = self._client.request("GET", f"{base}/collections", parse, params=params)
+            before = len(found)
+            found |= {c.id: c for c in more}
+            if len(found) == before:
+                break
+        return list(found.values())
+
+    def count(self, collection: Collection) -> int:
+        """Number of records in a collection."""
+        return self._client.request("GET", f"{collection_path(collection)}/count", decode.number)
+
+    def list_ids(self, collection: Collection, *, offset: int, limit: int) -> list[str]:
+        """Up to `limit` ids from `offset` on, in the server's own order, in one answer.
+
+        A server that caps its answers gives fewer; asking on from there is the caller's, because
+        deletes may shift ids meanwhile.
+        """
+        while True:
+            size = min(limit, self._ids_at_once(limit))
+            content = {"include": [], "limit": size, "offset": offset}
+            page: list[str] | None = self._get(collection, content, size, decode.ids)
+            if page is not None:
+                return page
+
+    def read(
+        self,
+        collection: Collection,
+        ids: Sequence[str],
+        *,
+        embeddings: bool = True,
+        most_attempts: int | None = None,
+    ) -> Records:
+        """The records with these ids, in the server's order; absent ones are left out.
+
+        Args:
+            embeddings: read these, too.
+            most_attempts: how often a request that fails is sent; as usual when None.
+
+        Raises:
+            ServerFault: the server cannot give one of them; a smaller read finds which.
+            TooLarge: together they do not fit into memory; a smaller read does.
+        """
+        include = [*EVERYTHING, "embeddings"] if embeddings else EVERYTHING
+        parse = partial(decode.records, embeddings=embeddings)
+        parts: list[Records] = []
+        done = 0
+        while done < len(ids):
+            size = self._limits.rows_of_read((collection.dimension or 0) if embeddings else 0)
+            wanted = list(ids[done : done + size])
+            content = {"ids": wanted, "include": include}
+            most_bytes = MOST_ANSWER_BYTES if len(wanted) > 1 else None
+            part = self._get(
+                collection,
+                content,
+                len(wanted),
+                parse,
+                most_bytes=most_bytes,
+                most_attempts=most_attempts,
+            )
+            if part is not None:
+                parts.append(part)
+                done += size
+        return _joined(parts, collection, embeddings=embeddings)
+
+    def nearest(self, collection: Collection, vector: Floats, count: int) -> Neighbours:
+        """The `count` records that are nearest to a vector of shape (dimension,).
+
+        Raises:
+            ServerFault: the index does not answer.
+        """
+        content = {
+            "query_embeddings": [vector.tolist()],
+            "n_results": count,
+            "include": ["distances", "embeddings"],
+        }
+        body = encode.plain_body(content, self.side)
+        path = f"{collection_path(collection)}/query"
+        return self._client.request("POST", path, decode.neighbours, body=body)
+
+    def _ids_at_once(self, limit: int) -> int:
+        # ids alone have no limit but that of a quota
+        capped = self._limits.now.read_records
+        return capped if capped < Limits().now.read_records else limit
+
+    def _get(
+        self,
+        collection: Collection,
+        content: Mapping[str, Any],
+        count: int,
+        parse: Callable[[bytes], Any],
+        *,
+        most_bytes: int | None = None,
+        most_attempts: int | None = None,
+    ) -> Any:
+        """The parsed answer of one `get`; None when a quota was learned and it shall be cut."""
+        body = encode.plain_body(content, self.side)
+        path = f"{collection_path(collection)}/get"
+        try:
+            return self._client.request(
+                "POST", path, parse, body=body, most_bytes=most_bytes, most_attempts=most_attempts
+            )
+        except QuotaExceeded:
+            if self._limits.quota_exceeded(read=count):
+                return None
+            raise
+
+
+def _joined(parts: Sequence[Records], collection: Collection, *, embeddings: bool) -> Records:
+    if len(parts) == 1 and len(parts[0]):
+        return parts[0]
+    vectors = None
+    if embeddings:
+        filled = [p.embeddings for p in parts if p.embeddings is not None and len(p)]
+        empty = np.empty((0, collection.dimension or 0), dtype=np.float32)
+        vectors = np.concatenate(filled) if filled else empty
+    return Records(
+        ids=[name for part in parts for name in part.ids],
+        documents=[document for part in parts for document in part.documents],
+        metadatas=[metadata for part in parts for metadata in part.metadatas],
+        uris=[uri for part in parts for uri in part.uris],
+        embeddings=vectors,
+    )

@@ -1,0 +1,121 @@
+"""What settings are made of: their words, their groups, and the rows that people see of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from chromasync.model import Side
+
+CONFIG_FILE = "chromasync.toml"
+
+
+class Role(StrEnum):
+    """What this process does, by SYNC_DISTRIBUTED and SYNC_COORDINATOR alone."""
+
+    SINGLE = "single"
+    COORDINATOR = "coordinator"
+    WORKER = "worker"
+
+
+class Origin(StrEnum):
+    """Where the value of a setting came from, the strongest first."""
+
+    FLAG = "flag"
+    ENVIRONMENT = "environment"
+    FILE = CONFIG_FILE
+    DEFAULT = "default"
+
+
+class Drift(StrEnum):
+    """What to do with records that others changed on the replica."""
+
+    MEND = "mend"
+    HOLD = "hold"
+
+
+class LogFormat(StrEnum):
+    """How log lines look; auto is console on a terminal and JSON otherwise."""
+
+    AUTO = "auto"
+    CONSOLE = "console"
+    JSON = "json"
+
+
+class LogLevel(StrEnum):
+    """The least important log lines that are shown."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """How to reach one of the two servers; `headers` holds secrets and stays out of `repr`."""
+
+    side: Side
+    url: str
+    headers: Mapping[str, str]
+    timeout_seconds: float
+    ca_file: Path | None = None
+    tls_verify: bool = True
+    client_cert: Path | None = None
+
+    def __repr__(self) -> str:
+        return f"ServerSettings(side={self.side.value!r}, url={self.url!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class SettingInfo:
+    """One row of the reference: what can be set, and to what."""
+
+    name: str
+    group: str
+    default: str
+    allowed: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class SettingLine:
+    """One setting as it is in effect; `value` is fit to be shown, secrets hidden."""
+
+    name: str
+    value: str
+    origin: Origin
+
+
+SERVERS = "Servers"
+MIRROR = "What to mirror"
+STATE = "State"
+CYCLE = "Cycle"
+GUARDS = "Guards and budgets"
+ROLES = "Roles"
+PAGE = "Status page, metrics and alerts (none in this version: checked, then ignored)"
+LOGS = "Logs"
+
+URL = "a URL that starts with http:// or https://; it may have a path prefix"
+HEADERS = 'a JSON object of texts, such as {"x-team": "search"}'
+TEXT = "any text"
+FILE = "the path of an existing file"
+LIST = "names, separated by commas"
+GLOBS = "case-sensitive patterns with * and ?, separated by commas"
+YES_NO = "true or false"
+SECONDS = "a number of seconds above 0, at most 2678400 (31 days)"
+LEASE = "a number of seconds from 1 to 2678400 (31 days)"
+
+
+def setting(
+    default: object, group: str, allowed: str, meaning: str, *, shown: str = "", **limits: Any
+) -> Any:
+    """A field with its row of the reference; `shown` is the default in words."""
+    extra: dict[str, Any] = {"group": group, "allowed": allowed, "shown": shown}
+    limits["default_factory" if callable(default) else "default"] = default
+    return Field(description=meaning, json_schema_extra=extra, **limits)

@@ -1,0 +1,123 @@
+"""What the replica holds already: taken over where it is mostly the same, else left alone.
+
+Two questions come before anything is written to a collection, and a sample answers both:
+
+* A collection of the replica that no ledger knows has the name of a primary one. Mostly the same,
+  it is adopted; else it is *held*: nothing is created, renamed, redefined or written for it until
+  someone decides (`sync --adopt`, or an approval). The other collections go on.
+* A collection of the primary is new, and the one that had its name is gone. Mostly the same, it is
+  the heir of the old one (see `plan.heirs`); else it is built beside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+
+from chromasync.cycle.sampler import Sampler
+from chromasync.cycle.work import REFUSALS, CycleWork
+from chromasync.model import Collection, Hold, HoldKind, Mirror, MirrorStatus
+from chromasync.plan.heirs import with_heirs
+from chromasync.plan.likeness import Likeness, hold_adoption, is_decided
+from chromasync.plan.pairing import Match, Pairing, Pairings, why_incompatible
+
+
+def choose_heirs(cycle: CycleWork, pairings: Pairings, mirrors: Iterable[Mirror]) -> Pairings:
+    """Let new collections of the primary take over what those of their name left behind."""
+    sampler = Sampler(cycle.primary, cycle.replica, cycle.store)
+    refused: set[str] = set()
+
+    def is_like(pairing: Pairing, former: Mirror, held: Collection) -> bool:
+        try:
+            likeness = sampler.of_ledger(former.collection_id, pairing.primary, held)
+        except REFUSALS as error:
+            cycle.refuse(pairing.mirror, error)
+            refused.add(pairing.primary.id)
+            return False
+        return likeness.is_mostly_same
+
+    chosen = with_heirs(
+        pairings,
+        cycle.primary_listing,
+        cycle.replica_listing,
+        mirrors,
+        why_incompatible=partial(why_incompatible, server=cycle.replica.capabilities()),
+        is_like=is_like,
+    )
+    cycle.warnings += [in_place_words(p) for p in chosen.pairings if p.former is not None]
+    left = [p for p in chosen.pairings if p.primary.id not in refused]
+    return replace(chosen, pairings=left)
+
+
+def in_place_words(pairing: Pairing) -> str:
+    """What people are told of an heir."""
+    return f"{pairing.mirror.name}: it was re-created with mostly the same records; comparing them."
+
+
+def hold_unlike(cycle: CycleWork, pairings: Pairings) -> Pairings:
+    """The pairings without those whose replica nobody vouches for, which are held."""
+    sampler = Sampler(cycle.primary, cycle.replica, cycle.store)
+    holds = cycle.store.holds()
+    going_on = []
+    for pairing in pairings.pairings:
+        try:
+            is_held = _is_held(cycle, sampler, pairing, holds)
+        except REFUSALS as error:
+            cycle.refuse(pairing.mirror, error)
+            continue
+        if not is_held:
+            going_on.append(pairing)
+    return replace(pairings, pairings=going_on)
+
+
+def _is_held(cycle: CycleWork, sampler: Sampler, pairing: Pairing, holds: list[Hold]) -> bool:
+    if pairing.match is not Match.ADOPT or pairing.replica is None or cycle.adopt:
+        return False
+    likeness = sampler.of_replica(pairing.primary, pairing.replica)
+    hold = hold_adoption(pairing, likeness, sampler.ids)
+    if hold is None:
+        return False
+    if is_decided(hold, holds):
+        cycle.accepted.add(hold.collection_id)
+        return False
+    cycle.store.save_hold(hold)
+    _remember_held(cycle, pairing, likeness)
+    return True
+
+
+def _remember_held(cycle: CycleWork, pairing: Pairing, likeness: Likeness) -> None:
+    """Store what people are shown; what the ledger knows of another replica stays, in doubt."""
+    stored = cycle.store.mirror(pairing.mirror.collection_id)
+    if stored is not None:
+        cycle.store.distrust(stored.collection_id)
+    held = replace(
+        pairing.mirror,
+        replica_id=None if stored is None else stored.replica_id,
+        status=MirrorStatus.HELD,
+        primary_count=likeness.primary_count,
+        replica_count=likeness.replica_count,
+        identical_as_of=None,
+        replica_walked_at=None,
+        last_attempt_at=cycle.cycle.started_at,
+        consecutive_errors=0,
+        last_error=None,
+    )
+    cycle.store.save_mirror(held)
+    cycle.held_back.append(held)
+
+
+def clear_decided(cycle: CycleWork) -> None:
+    """Forget holds whose collection was taken over, or is another one by now."""
+    held = {mirror.collection_id for mirror in cycle.held_back}
+    held |= {mirror.collection_id for mirror, _ in cycle.refused}
+    for hold in cycle.store.holds():
+        if hold.collection_id not in held and _is_settled(cycle, hold):
+            cycle.store.clear_hold(hold.collection_id, hold.kind)
+
+
+def _is_settled(cycle: CycleWork, hold: Hold) -> bool:
+    settings = cycle.settings
+    chosen = settings.covers(hold.tenant, hold.database)
+    chosen &= settings.wants_collection(hold.collection_name)
+    return chosen and hold.kind is HoldKind.ADOPTION

@@ -1,0 +1,242 @@
+"""The mark in one cycle: looked at before anything is written, written first, and at the end.
+
+A mark that is not what this store left makes all that the ledger says of that place doubtful:
+every record is compared on both sides before anything there is called identical again. The doubt
+is in the store before the new mark is on the replica, so a process may die between any two steps.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import structlog
+
+from chromasync.errors import ChromasyncError, LeaseLost, ServerUnreachable
+from chromasync.lease import monotonic
+from chromasync.marks import (
+    REFUSALS,
+    Knowledge,
+    MarkKeeper,
+    Marks,
+    Spot,
+    look_at_replica,
+    refuse_if_marked,
+    say_refused,
+)
+from chromasync.model import DECISIONS, MarkRow, Mirror, MirrorStatus, Side, mark_place
+from chromasync.plan.mark import Mark, MarkState, MarkVerdict, refresh_seconds
+from chromasync.ports import Permit, Store
+from chromasync.processes import machine_name
+
+if TYPE_CHECKING:
+    from chromasync.cycle.work import CycleWork
+
+CALLED_SAME = (MirrorStatus.IDENTICAL, MirrorStatus.LIMITED)
+
+log = structlog.get_logger()
+
+
+class CycleMarks:
+    """The marks of one cycle, as the leader keeps them.
+
+    Args:
+        keeper: writes marks for this process.
+        store: bound to the leader's term.
+        bare: the leader's permit to write.
+        holder: the leader's name.
+    """
+
+    def __init__(self, keeper: MarkKeeper, store: Store, bare: Permit, holder: str) -> None:
+        self._keeper = keeper
+        self._store = store
+        self._bare = bare
+        self._holder = holder
+        self._store_id = ""
+        self._cycle: CycleWork | None = None
+        self._verdicts: dict[Spot, MarkVerdict] = {}
+        self._rows: dict[Spot, MarkRow] = {}
+        self._settled = False
+        self._fresh_at = monotonic()
+
+    # ---- before anything is written ---------------------------------------------------------
+
+    def look(self, cycle: CycleWork, mirrors: Sequence[Mirror]) -> list[Mirror]:
+        """Compare the marks of both sides with what the store knows; the mirrors as they are then.
+
+        Raises:
+            AnotherStore: another store is at work in one of the places.
+            GuardRefusal: the primary carries a mark.
+            ServerUnreachable: a side is away.
+        """
+        if not cycle.settings.sync_mark:
+            return list(mirrors)
+        known, url = Knowledge.of(self._store), cycle.settings.primary_url
+        refuse_if_marked(Marks(cycle.primary), cycle.primary_listing, known.deployment, url)
+        self._keeper.refusal = None
+        self._store_id = known.deployment.store_id
+        spots = dict.fromkeys(
+            [*cycle.primary_listing.databases, *((m.tenant, m.database) for m in mirrors)]
+        )
+        look = look_at_replica(self._keeper.marks, cycle.replica_listing, spots, known)
+        if look.refusal is not None:
+            cycle.warnings.append(say_refused(look.refusal))
+            return list(mirrors)
+        self._cycle, self._verdicts = cycle, look.verdicts
+        cycle.vouched = {spot for spot, verdict in look.verdicts.items() if verdict.vouches}
+        self._remember_met(known.rows)
+        return [self._doubted(cycle, mirror) for mirror in mirrors]
+
+    def _remember_met(self, known: Mapping[str, MarkRow]) -> None:
+        """Keep when a mark of another store was met first, and refuse where that one is alive."""
+        for verdict in self._verdicts.values():
+            if verdict.row != known.get(verdict.place, MarkRow(verdict.place)):
+                self._store.save_mark(verdict.row)
+        for verdict in self._verdicts.values():
+            if verdict.error is not None:
+                raise verdict.error
+
+    def _doubted(self, cycle: CycleWork, mirror: Mirror) -> Mirror:
+        """The mirror; with all of it to be compared where its place is doubtful."""
+        verdict = self._verdicts[mirror.tenant, mirror.database]
+        if verdict.state is not MarkState.DOUBT:
+            return mirror
+        words = f"{verdict.why} Every record there is compared."
+        if words not in cycle.warnings:
+            cycle.warnings.append(words)
+        self._store.distrust(mirror.collection_id)
+        doubted = replace(mirror, replica_walked_at=None)
+        if mirror.status in CALLED_SAME:
+            doubted = replace(doubted, status=MirrorStatus.SYNCING)
+        self._store.save_mirror(doubted)
+        return doubted
+
+    # ---- the first write --------------------------------------------------------------------
+
+    def prepare(self, spots: Iterable[Spot]) -> None:
+        """Let the store have the marks of these places for whoever writes there first."""
+        for spot in spots:
+            if spot in self._verdicts and spot not in self._rows:
+                row, found = self._verdicts[spot].row, self._verdicts[spot].found
+                self._rows[spot] = self._save(row, found, final=False)
+
+    def permit(self) -> float:
+        """The leader's permit to write: the marks of all places come first."""
+        if not self._settled:
+            self.prepare(self._verdicts)
+            self._keeper.settle(self._rows, self._bare, self._store.note_mark_written)
+            self._settled = self._cycle is not None
+        return self._bare()
+
+    def _save(self, row: MarkRow, found: Mark | None, *, final: bool) -> MarkRow:
+        cycle = self._cycle
+        if cycle is None:
+            raise RuntimeError("a mark is prepared by a cycle that has looked")
+        mark = Mark(
+            store_id=self._store_id,
+            cycle_id=cycle.cycle.id,
+            nonce=secrets.token_hex(8),
+            holder=self._holder,
+            machine=machine_name(),
+            written_at=self._store.now(),
+            interval_seconds=cycle.settings.sync_interval,
+            final=final,
+        )
+        prepared = replace(
+            row,
+            cycle_id=mark.cycle_id,
+            nonce=mark.nonce,
+            written=False,
+            former_nonce=None if found is None else found.nonce,
+            prepared=mark.document(),
+        )
+        self._store.save_mark(prepared)
+        return prepared
+
+    # ---- while it lasts, and at the end -----------------------------------------------------
+
+    def refresh(self) -> None:
+        """In a long cycle, show other stores now and then that this one is alive.
+
+        Raises:
+            AnotherStore: another mark was written meanwhile.
+        """
+        cycle = self._cycle
+        if cycle is None or monotonic() - self._fresh_at < refresh_seconds(
+            cycle.settings.sync_interval
+        ):
+            return
+        self._fresh_at = monotonic()
+        found, now = self.check(), self._store.now()
+        rows = self._current()
+        own = {s: m for s, m in found.items() if rows[s].written and m.nonce == rows[s].nonce}
+        self._keeper.write({s: replace(m, written_at=now) for s, m in own.items()}, self._bare)
+
+    def check(self) -> dict[Spot, Mark]:
+        """The marks in the places of this cycle's tasks, which nobody else may have written.
+
+        Raises:
+            AnotherStore: another mark was written meanwhile.
+        """
+        current = self._current()
+        if self._keeper.refusal is not None:
+            return {}
+        try:
+            return self._keeper.read({spot: current[spot] for spot in self._rows})
+        except REFUSALS as error:
+            self._keeper.refuse(error)
+            return {}
+
+    def finish(self, cycle: CycleWork) -> None:
+        """Write the marks of places that were written to, or doubtful, with new random numbers.
+
+        Raises:
+            AnotherStore: another mark was written meanwhile.
+        """
+        if self._cycle is None:
+            return
+        self.prepare(s for s, v in self._verdicts.items() if self._is_taken_over(s, v))
+        current = self._current()
+        due = {spot: current[spot] for spot in self._verdicts if self._is_due(spot, current[spot])}
+        if due:
+            self._finish(due)
+        if self._keeper.refusal is not None:
+            cycle.warnings.append(say_refused(self._keeper.refusal))
+
+    def finish_quietly(self, cycle: CycleWork, error: ChromasyncError) -> None:
+        """The same for a cycle that ended early; where that fails, the next one sees it."""
+        away = isinstance(error, ServerUnreachable) and error.side == Side.REPLICA
+        if away or isinstance(error, LeaseLost):
+            return
+        try:
+            self.finish(cycle)
+        except ChromasyncError as second:
+            log.warning("the mark was not written again", reason=str(second))
+
+    def _finish(self, due: dict[Spot, MarkRow]) -> None:
+        try:
+            found = self._keeper.read(due)
+            rows = {s: self._save(row, found.get(s), final=True) for s, row in due.items()}
+            self._keeper.put(rows, found, self._bare, self._store.note_mark_written)
+        except REFUSALS as error:
+            self._keeper.refuse(error)
+
+    def _current(self) -> dict[Spot, MarkRow]:
+        """What the store knows by now of the places that were looked at."""
+        known = self._store.marks()
+        return {s: known.get(mark_place(*s), v.row) for s, v in self._verdicts.items()}
+
+    def _is_taken_over(self, spot: Spot, verdict: MarkVerdict) -> bool:
+        """Whether a doubtful place gets a mark in any case: nobody has to decide about it first."""
+        return verdict.state is MarkState.DOUBT and not any(
+            h.kind in DECISIONS and (h.tenant, h.database) == spot for h in self._store.holds()
+        )
+
+    def _is_due(self, spot: Spot, row: MarkRow) -> bool:
+        """Whether a place was written to in this cycle, or gets a mark in any case."""
+        if self._cycle is None or row.cycle_id != self._cycle.cycle.id:
+            return False
+        taken_over = self._is_taken_over(spot, self._verdicts[spot])
+        return row.written or taken_over or self._keeper.refusal is not None

@@ -1,0 +1,142 @@
+"""The cycle's first room: both sides are matched, and what must be decided first is held."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import structlog
+
+from chromasync.cycle.adopt import choose_heirs
+from chromasync.cycle.divergence import DivergenceLook, hold_diverged
+from chromasync.cycle.keep import set_kept_apart
+from chromasync.cycle.marks import CycleMarks
+from chromasync.cycle.work import CycleWork
+from chromasync.ledger.ids import lists_of
+from chromasync.ledger.idset import has_more
+from chromasync.ledger.paging import pages
+from chromasync.model import HoldKind, MirrorStatus
+from chromasync.plan.identity import PRIMARY_KEY
+from chromasync.plan.match import Matched, Sides, list_sides, pair_sides
+from chromasync.plan.pairing import Pairing, Pairings, rebuilt
+from chromasync.ports import Reader, Store
+
+SPARE_DISTANCES = 1000
+"""So many distances of collections that are not listed are kept at least: they may come back."""
+
+log = structlog.get_logger()
+
+
+def match_collections(cycle: CycleWork, marks: CycleMarks) -> Pairings | None:
+    """Match both sides; None when another server answers as the primary, and nothing may be done.
+
+    What diverged is taken out of the pairings. The primary counts as seen from here on; that it
+    was away stays in the store until a cycle ends that found nothing undecided.
+
+    Raises:
+        AnotherStore: another store is at work on the replica.
+        GuardRefusal: a server has another role than it had, or both are one.
+        ServerError: a listing failed.
+    """
+    sides = list_sides(cycle.primary, cycle.replica, cycle.store, cycle.settings)
+    cycle.primary_listing, cycle.replica_listing = sides.primary, sides.replica
+    cycle.misbuilt = sides.distances.misbuilt
+    _note_distances(cycle, sides)
+    set_kept_apart(cycle)
+    marks.look(cycle, [m for m in sides.mirrors if sides.primary.tells_of(m)])
+    matched = pair_sides(sides, cycle.replica, cycle.store, cycle.settings)
+    cycle.warnings += matched.warnings
+    cycle.why_away = matched.why_away
+    _note_untold(cycle, matched)
+    cycle.store.remember_ids(cycle.cycle.id, sides.new_ids())
+    _note_seen(cycle)
+    _end_approvals(cycle)
+    if _is_held_whole(cycle, matched):
+        return None
+    pairings = choose_heirs(cycle, matched.pairings, cycle.store.mirrors())
+    _look_for_divergence(cycle, matched, pairings)
+    lacks_some = partial(lacks_ledger_ids, cycle.store, cycle.primary)
+    holds = cycle.store.holds()
+    return rebuilt(pairings, cycle.rebuild, cycle.replica_listing, holds, lacks_some)
+
+
+def lacks_ledger_ids(store: Store, primary: Reader, pairing: Pairing) -> bool:
+    """Whether the primary lacks a record that the ledger has of a collection."""
+    known = lists_of(store, pairing.ledger_id)
+    return has_more(known, pages(primary, pairing.primary, primary.count(pairing.primary)))
+
+
+def _note_distances(cycle: CycleWork, sides: Sides) -> None:
+    """Remember what was asked; what is known of collections that are gone goes when it is much."""
+    cycle.store.save_distances(sides.distances.learned)
+    listed = sides.primary.collections.keys() | sides.replica.collections.keys()
+    if len(sides.distances.known) > 2 * len(listed) + SPARE_DISTANCES:
+        cycle.store.forget_distances(listed)
+
+
+def _note_untold(cycle: CycleWork, matched: Matched) -> None:
+    """Mirrors in databases that are missing on the primary fail alone, and stay as they are."""
+    if cycle.missing:
+        log.warning("a part of the primary is missing", reason=cycle.missing)
+    for mirror in matched.untold:
+        reason = cycle.primary_listing.why_untold(mirror)
+        if reason is not None:
+            cycle.untold.append((mirror, reason))
+
+
+def _note_seen(cycle: CycleWork) -> None:
+    """The primary is there now; an outage before is remembered until it was looked into."""
+    deployment, now = cycle.store.deployment(), cycle.store.now()
+    away_since = deployment.away_since
+    if cycle.why_away and away_since is None:
+        away_since = min(deployment.primary_seen_at or now, now)
+    seen = replace(deployment, primary_seen_at=now, away_since=away_since)
+    cycle.store.save_deployment(seen)
+
+
+def _end_approvals(cycle: CycleWork) -> None:
+    """Approvals of collections that the settings leave out end, and old ones."""
+    settings = cycle.settings
+    left_out = {
+        hold.collection_id
+        for hold in cycle.store.holds()
+        if hold.tenant
+        and not (
+            settings.covers(hold.tenant, hold.database)
+            and settings.wants_collection(hold.collection_name)
+        )
+    }
+    cycle.store.end_approvals(left_out)
+
+
+def _is_held_whole(cycle: CycleWork, matched: Matched) -> bool:
+    """Whether another server answers as the primary, and nobody accepted it."""
+    if matched.other is None:
+        if any(hold.kind is HoldKind.OTHER_PRIMARY for hold in cycle.store.holds()):
+            cycle.store.clear_hold(PRIMARY_KEY, HoldKind.OTHER_PRIMARY)
+        return False
+    if matched.approved:
+        cycle.accepted_primary = True
+        return False
+    cycle.store.save_hold(matched.other)
+    for mirror in [*(p.mirror for p in matched.pairings.pairings), *matched.pairings.vanished]:
+        if cycle.store.mirror(mirror.collection_id) is not None:
+            cycle.freeze(mirror, matched.other, MirrorStatus.DOUBTFUL)
+    cycle.undecided.append(matched.other)
+    return True
+
+
+def _look_for_divergence(cycle: CycleWork, matched: Matched, pairings: Pairings) -> None:
+    cycle.counts.ask(p.replica for p in pairings.pairings if p.replica is not None)
+    look = DivergenceLook(
+        cycle.primary,
+        cycle.replica,
+        cycle.store,
+        cycle.replica_listing,
+        why=cycle.why_away,
+        met=matched.met,
+        counts=cycle.counts,
+        check_stop=cycle.check_stop,
+    )
+    found = look.find(pairings)
+    hold_diverged(cycle, pairings, found, look.looked_at)

@@ -1,0 +1,55 @@
+"""A primary that went back in time: its updates and deletes are held, collection by collection.
+
+It is judged when all collections were walked, and before any task for an old chunk is published:
+records that came later and are still there, in whichever collection, say that it did not. What goes
+after the walk is judged by the next one, and not deleted before (`removals`).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from chromasync.cycle.divergence import take_out
+from chromasync.cycle.work import CollectionWork, CycleWork
+from chromasync.ledger.ids import ids_of
+from chromasync.model import HoldKind, Mirror, MirrorStatus
+from chromasync.plan.older import Ages, Seen, judge_ages, unseen_of, vanished_to_judge
+from chromasync.plan.pairing import Pairings
+
+
+def hold_older(cycle: CycleWork, pairings: Pairings) -> None:
+    """Hold the collections that look like those of a primary restored from an older copy."""
+    holds = cycle.store.holds()
+    gone = vanished_to_judge(pairings.vanished, holds, away=bool(cycle.why_away))
+    seen = [_seen(work) for work in cycle.collections]
+    seen += [Seen.gone(m, partial(ids_of, cycle.store, m.collection_id)) for m in gone]
+    seen += unseen_of(seen, holds, cycle.store.mirrors(), cycle.settings)
+    clean_cycle = cycle.store.deployment().clean_cycle
+    ages = judge_ages(seen, holds, clean_cycle=clean_cycle, away=bool(cycle.why_away))
+    cycle.doubt = ages.doubt
+    for key in ages.ended:
+        cycle.store.clear_hold(key, HoldKind.OLDER_PRIMARY)
+    cycle.undecided += ages.unseen
+    vanished = {mirror.collection_id: mirror for mirror in gone}
+    _hold(cycle, ages, vanished)
+    take_out(pairings, ages.held.keys() & vanished.keys())
+
+
+def _seen(work: CollectionWork) -> Seen:
+    tail = work.tail if work.error is None else None
+    return Seen(work.mirror, work.missing, work.ledger_count, tail)
+
+
+def _hold(cycle: CycleWork, ages: Ages, vanished: dict[str, Mirror]) -> None:
+    works = {work.mirror.collection_id: work for work in cycle.collections}
+    for key, digest in ages.approved.items():
+        cycle.approved_sets.add(digest)
+        cycle.taken.append((key, HoldKind.OLDER_PRIMARY))
+    for key, hold in ages.held.items():
+        cycle.store.save_hold(hold)
+        if key in vanished:
+            cycle.freeze(vanished[key], hold, MirrorStatus.DOUBTFUL)
+            continue
+        cycle.undecided.append(hold)
+        works[key].older = True
+        works[key].held += hold.count

@@ -1,0 +1,104 @@
+"""Reads a sample of a collection's records on both sides, and says how many are the same.
+
+The ids come from a few places of the replica's collection, or of a ledger; the records are read by
+id on both sides and compared with the differ's tolerances, embeddings included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from chromasync.definition import effective
+from chromasync.errors import DamagedChunk
+from chromasync.ledger.paging import pages
+from chromasync.ledger.plan import written_rows
+from chromasync.model import Collection, Records
+from chromasync.plan.likeness import Likeness, spread_runs
+from chromasync.plan.removals import IdSum
+from chromasync.ports import Reader, Store
+from chromasync.reconcile.diff import Differ, carried
+from chromasync.reconcile.read import RecordReader
+
+
+class Sampler:
+    """Compares samples; reads servers and store, writes nothing."""
+
+    def __init__(self, primary: Reader, replica: Reader, store: Store) -> None:
+        self._primary = primary
+        self._replica = replica
+        self._store = store
+
+    def of_replica(self, primary: Collection, replica: Collection) -> Likeness:
+        """How much of what the replica holds is the same on the primary.
+
+        Raises:
+            ServerError: one side could not be read.
+        """
+        ids: list[str] = []
+        for offset, limit in spread_runs(self._replica.count(replica)):
+            ids += self._replica.list_ids(replica, offset=offset, limit=limit)
+        return self._compare(primary, replica, list(dict.fromkeys(ids)))
+
+    def ids(self, replica: Collection) -> IdSum:
+        """All ids that the replica holds in a collection.
+
+        Raises:
+            ServerError: they could not be read.
+        """
+        every = IdSum()
+        for page in pages(self._replica, replica, self._replica.count(replica)):
+            every.add(page)
+        return every
+
+    def of_ledger(self, ledger_id: str, primary: Collection, replica: Collection) -> Likeness:
+        """How much of what the ledger says to be on the replica is the same on the primary.
+
+        Raises:
+            ServerError: one side could not be read.
+        """
+        return self._compare(primary, replica, self._ids_of_ledger(ledger_id))
+
+    def _ids_of_ledger(self, ledger_id: str) -> list[str]:
+        heads = self._store.chunk_heads(ledger_id)
+        ids: list[str] = []
+        for start, length in spread_runs(sum(head.count for head in heads)):
+            before = 0
+            for head in heads:
+                first, last = max(start, before), min(start + length, before + head.count)
+                if first < last:
+                    ids += self._written_ids(head.id, first - before, last - before)
+                before += head.count
+        return ids
+
+    def _written_ids(self, chunk_id: int, first: int, last: int) -> list[str]:
+        """Ids of a chunk's rows; of those that were never written, the replica knows nothing."""
+        try:
+            chunk = self._store.load_chunk(chunk_id)
+        except DamagedChunk:  # the cycle that reads it builds it anew
+            return []
+        if chunk is None:
+            return []
+        written = written_rows(chunk)
+        return [chunk.ids[row] for row in range(first, last) if written[row]]
+
+    def _compare(self, primary: Collection, replica: Collection, ids: Sequence[str]) -> Likeness:
+        differ = Differ(effective(primary).space)
+        asked, same = len(ids), 0
+        for batch in RecordReader(self._primary).batches(primary, ids):
+            asked -= len(batch.unreadable)
+            present = self._on_replica(replica, batch.asked)
+            for piece in batch.pieces:
+                wanted, _ = carried(piece, self._replica.capabilities())
+                same += sum(
+                    differ.difference(wanted, row, *present[record_id]) is None
+                    for row, record_id in enumerate(wanted.ids)
+                    if record_id in present
+                )
+        counts = self._primary.count(primary), self._replica.count(replica)
+        return Likeness(*counts, compared=asked, same=same)
+
+    def _on_replica(
+        self, replica: Collection, ids: Sequence[str]
+    ) -> dict[str, tuple[Records, int]]:
+        batch = RecordReader(self._replica).read(replica, ids)
+        return {i: (piece, row) for piece in batch.pieces for row, i in enumerate(piece.ids)}

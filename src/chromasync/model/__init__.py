@@ -1,0 +1,111 @@
+"""The nouns of the program: frozen values with no logic beyond their own invariants.
+
+Instants are aware UTC datetimes whose names end in `_at`; durations are floats in seconds whose
+names end in `_seconds`; a digest is 16 bytes (BLAKE2b-128).
+"""
+
+from __future__ import annotations
+
+from chromasync.model.deployment import (
+    Deployment,
+    Kept,
+    KnownDistance,
+    MarkRow,
+    Removal,
+)
+from chromasync.model.holds import (
+    DECISIONS,
+    Hold,
+    HoldKind,
+)
+from chromasync.model.ledger import (
+    Chunk,
+    ChunkHead,
+    Deletion,
+    DeletionKind,
+    Mirror,
+    MirrorStatus,
+    Quarantined,
+    Suspicion,
+)
+from chromasync.model.servers import (
+    DIGEST_BYTES,
+    MARKS_DATABASE,
+    UNKNOWN_DIGEST,
+    Capabilities,
+    Change,
+    Collection,
+    Definition,
+    Floats,
+    Metadata,
+    MetadataValue,
+    Neighbours,
+    Records,
+    Scalar,
+    Side,
+    Space,
+    mark_place,
+)
+from chromasync.model.tasks import (
+    SILENT_SECONDS,
+    Brief,
+    ChunkResult,
+    Cycle,
+    CycleStatus,
+    NewTask,
+    OpCounts,
+    Task,
+    TaskCounts,
+    TaskStatus,
+    Term,
+    WorkerBeat,
+    WorkerStatus,
+)
+
+__all__ = [
+    "DECISIONS",
+    "DIGEST_BYTES",
+    "MARKS_DATABASE",
+    "SILENT_SECONDS",
+    "UNKNOWN_DIGEST",
+    "Brief",
+    "Capabilities",
+    "Change",
+    "Chunk",
+    "ChunkHead",
+    "ChunkResult",
+    "Collection",
+    "Cycle",
+    "CycleStatus",
+    "Definition",
+    "Deletion",
+    "DeletionKind",
+    "Deployment",
+    "Floats",
+    "Hold",
+    "HoldKind",
+    "Kept",
+    "KnownDistance",
+    "MarkRow",
+    "Metadata",
+    "MetadataValue",
+    "Mirror",
+    "MirrorStatus",
+    "Neighbours",
+    "NewTask",
+    "OpCounts",
+    "Quarantined",
+    "Records",
+    "Removal",
+    "Scalar",
+    "Side",
+    "Space",
+    "Suspicion",
+    "Task",
+    "TaskCounts",
+    "TaskStatus",
+    "Term",
+    "WorkerBeat",
+    "WorkerStatus",
+    "mark_place",
+]

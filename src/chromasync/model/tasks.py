@@ -1,0 +1,180 @@
+"""Cycles, the tasks of each, and the workers that do them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from chromasync.model.deployment import MarkRow
+from chromasync.model.ledger import Chunk, Mirror, Quarantined
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One period of leadership: `number` rises with each change of holder."""
+
+    holder: str
+    number: int
+
+
+class CycleStatus(StrEnum):
+    """State of a cycle."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    ABANDONED = "abandoned"
+
+
+@dataclass(frozen=True, slots=True)
+class OpCounts:
+    """Records by what was done to them on the replica, and records read from the primary."""
+
+    read: int = 0
+    inserted: int = 0
+    updated: int = 0
+    replaced: int = 0
+    deleted: int = 0
+    drifted: int = 0
+    quarantined: int = 0
+
+    @property
+    def applied(self) -> int:
+        """Records written or deleted on the replica."""
+        return self.inserted + self.updated + self.replaced + self.deleted
+
+    def __add__(self, other: OpCounts) -> OpCounts:
+        return OpCounts(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """One full pass, numbered; `counts` covers its tasks and its deletes."""
+
+    id: int
+    started_at: datetime
+    status: CycleStatus = CycleStatus.RUNNING
+    finished_at: datetime | None = None
+    counts: OpCounts = OpCounts()
+    error: str | None = None
+
+
+class TaskStatus(StrEnum):
+    """State of a task, as published."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A chunk to reconcile, as the plan puts it in the queue.
+
+    `hold_foreign`: records that others wrote on the replica are reported, not overwritten.
+    """
+
+    collection_id: str
+    collection_name: str
+    chunk_id: int
+    start_offset: int
+    end_offset: int
+    check_replica: bool = False
+    hold_foreign: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A claimed task; `fence` rises with each claim and guards every write about it."""
+
+    id: int
+    fence: int
+    collection_id: str
+    collection_name: str
+    chunk_id: int
+    check_replica: bool
+    retry_count: int
+    claimed_at: datetime
+    cycle_id: int = 0
+    hold_foreign: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """What the ledger tells the worker of a task, all as of one instant.
+
+    Attributes:
+        chunk: None when it was forgotten meanwhile; so the mirror.
+        quarantined: the records of the collection that were set aside.
+        mark: what is known of the mark in the collection's place; None when there is none.
+    """
+
+    chunk: Chunk | None
+    mirror: Mirror | None
+    quarantined: list[Quarantined]
+    mark: MarkRow | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkResult:
+    """What came of reconciling one chunk: its new ledger entry and what else to record.
+
+    `chunk` still lists the ids in `gone`; they leave it when their deletion is done. Records in
+    `foreign` were written by others on the replica, and left as they are.
+    """
+
+    chunk: Chunk
+    gone: list[str]
+    quarantined: list[Quarantined]
+    counts: OpCounts
+    foreign: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCounts:
+    """Tasks of one cycle by state."""
+
+    pending: int = 0
+    processing: int = 0
+    completed: int = 0
+    failed: int = 0
+
+    @property
+    def live(self) -> int:
+        """Tasks that are not finished yet."""
+        return self.pending + self.processing
+
+    @property
+    def total(self) -> int:
+        """All tasks."""
+        return self.live + self.completed + self.failed
+
+
+SILENT_SECONDS = 60.0
+"""A worker without a beat for so long counts as dead; who has its tasks, only leases decide."""
+
+
+class WorkerStatus(StrEnum):
+    """State of a worker, as published."""
+
+    ACTIVE = "active"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerBeat:
+    """A worker's proof of life; memory and CPU are those of its own process."""
+
+    worker_id: str
+    status: WorkerStatus
+    current_task_id: int | None
+    memory_mb: float
+    cpu_percent: float
+    hostname: str
+    pid: int
+    version: str
+    last_heartbeat_at: datetime | None = None

@@ -1,0 +1,177 @@
+"""Whether the replica went its own way while nobody watched the primary; pure.
+
+A replica is used on the day the primary dies. What was written to it then exists nowhere else, and
+a primary that comes back must not overwrite it. So after an *outage* everything on the replica is
+held against what this program left there, before anything is written:
+
+    not seen before, on the replica only       gained
+    left there by us, and gone                 lost
+    left there by us, and another one now      changed
+    the collection itself                      new, dropped, renamed or redefined
+
+Any of these is *foreign* unless the primary says the same by now. One foreign record makes the
+whole collection *diverged*: nothing of it is written until someone decides.
+
+An outage that nobody watched is an outage: so is a time without any look at the primary that is
+longer than SYNC_ASSUME_AWAY, or whose length cannot be told, because a clock jumped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import blake2b
+
+import orjson
+
+from chromasync.definition import described
+from chromasync.model import DIGEST_BYTES, Collection, Deployment, Hold, HoldKind
+from chromasync.plan.removals import IdSum
+
+SHOWN_IDS = 3
+"""Ids that are named as examples."""
+
+
+def why_away(deployment: Deployment, now: datetime, assume_away_seconds: float) -> str:
+    """Why the primary may have been away since the last clean cycle; empty when it was there."""
+    if deployment.away_since is not None:
+        return f"the primary could not be reached at {deployment.away_since:%Y-%m-%d %H:%M:%S} UTC"
+    seen_at = deployment.primary_seen_at
+    if seen_at is None:
+        return ""
+    silence = (now - seen_at).total_seconds()
+    if silence < 0:
+        return "it is not known when the primary was last seen, because a clock jumped"
+    if silence > assume_away_seconds:
+        return f"the primary was not looked at for {_duration(silence)}"
+    return ""
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h"
+
+
+@dataclass(slots=True)
+class Ids:
+    """Ids of one kind: how many, which ones as a digest, and a few of them by name.
+
+    `unlisted` counts more of them, of which the ids are not known.
+    """
+
+    sum: IdSum = field(default_factory=IdSum)
+    shown: list[str] = field(default_factory=list)
+    unlisted: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self.sum.count + self.unlisted
+
+    def add(self, ids: Iterable[str]) -> None:
+        """Add ids that are not among them yet."""
+        every = list(ids)
+        self.sum.add(every)
+        self.shown += every[: max(0, SHOWN_IDS - len(self.shown))]
+
+    def words(self) -> str:
+        """The count with examples, such as `40 (a, b, c, …)`."""
+        if not self.shown:
+            return f"{self.count:,}"
+        more = ", …" if self.count > len(self.shown) else ""
+        return f"{self.count:,} ({', '.join(map(_short, self.shown))}{more})"
+
+
+def _short(record_id: str) -> str:
+    return record_id if len(record_id) <= 40 else f"{record_id[:39]}…"
+
+
+@dataclass(slots=True)
+class Foreign:
+    """What others did to one collection of the replica.
+
+    Attributes:
+        gained: records that only the replica has.
+        lost: records that were deleted there, and that the primary still has.
+        changed: records that were changed there.
+        definition: what was done to the collection itself, a sentence part; empty for nothing.
+        primary_only: records that only the primary has, lost ones included; for people.
+    """
+
+    gained: Ids = field(default_factory=Ids)
+    lost: Ids = field(default_factory=Ids)
+    changed: Ids = field(default_factory=Ids)
+    definition: str = ""
+    primary_only: Ids = field(default_factory=Ids)
+
+    def __bool__(self) -> bool:
+        return bool(self.count or self.definition)
+
+    @property
+    def count(self) -> int:
+        """Records that someone must decide about."""
+        return self.gained.count + self.lost.count + self.changed.count
+
+    def set_digest(self, replica_id: str) -> str:
+        """Names exactly this, on exactly this replica."""
+        kinds = (self.gained, self.lost, self.changed)
+        parts = [ids.sum.digest() for ids in kinds]
+        return IdSum().digest(HoldKind.DIVERGED, replica_id, self.definition, *parts)
+
+    def words(self) -> str:
+        """What each side has that the other lacks, a sentence part."""
+        return ", ".join(self._parts())
+
+    def _parts(self) -> Iterator[str]:
+        if self.definition:
+            yield self.definition
+        if self.gained.count:
+            yield f"the replica has {self.gained.words()} records that the primary lacks"
+        if self.changed.count:
+            yield f"{self.changed.words()} were changed on the replica"
+        if self.lost.count:
+            yield f"{self.lost.words()} were deleted on the replica"
+        beyond = self.primary_only.count - self.lost.count
+        if beyond > 0:
+            yield f"the primary has {self.primary_only.words()} records that the replica lacks"
+
+
+def diverged_hold(
+    key: str, place: tuple[str, str, str], replica_id: str, foreign: Foreign, why: str
+) -> Hold:
+    """The hold of everything in a collection that others wrote to."""
+    tenant, database, name = place
+    return Hold(
+        key,
+        name,
+        HoldKind.DIVERGED,
+        foreign.count,
+        f"others wrote to the replica ({why}): {foreign.words()}",
+        tenant=tenant,
+        database=database,
+        set_digest=foreign.set_digest(replica_id),
+    )
+
+
+def definition_digest(replica: Collection) -> bytes:
+    """A digest of all that can be redefined of a collection: name, metadata, settings."""
+    settings = described(replica)
+    said = [
+        replica.name,
+        dict(replica.metadata),
+        {
+            name: str(getattr(settings, name))
+            for name in ("space", "index", "ef_construction", "max_neighbors", "ef_search")
+        },
+        settings.resize_factor,
+        settings.sync_threshold,
+        dict(settings.embedding_function or {}),
+        dict(settings.spann),
+        sorted(settings.indexes),
+    ]
+    text = orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
+    return blake2b(text, digest_size=DIGEST_BYTES).digest()

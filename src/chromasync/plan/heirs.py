@@ -1,0 +1,97 @@
+"""Which new collection of the primary takes over what another one has on the replica; pure.
+
+A collection that was re-created under its name has another id, and so has each collection of a
+primary that was rebuilt from an export. Where it has mostly the same records, copying them anew
+beside the old ones would be waste. The new collection is the *heir* then: its mirror takes over the
+replica collection and the ledger of the old one, both are compared in place, and only differences
+are written.
+
+An heir takes over in two steps (its mirror is stored, then the ledger moves). A process that dies
+between them leaves two mirrors of one replica collection; whichever the primary still lists is the
+heir of the other, without being asked again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from chromasync.model import Collection, Mirror, MirrorStatus
+from chromasync.plan.listing import Listing, place_of
+from chromasync.plan.pairing import Compatible, Match, Pairing, Pairings
+
+IsLike = Callable[[Pairing, Mirror, Collection], bool]
+"""(pairing of the new collection, old mirror, its replica) → mostly the same records."""
+
+
+def with_heirs(
+    pairings: Pairings,
+    primary: Listing,
+    replica: Listing,
+    mirrors: Iterable[Mirror],
+    *,
+    why_incompatible: Compatible,
+    is_like: IsLike,
+) -> Pairings:
+    """The pairings, with new collections as heirs of those of their name that are gone.
+
+    Args:
+        mirrors: all that the ledger knows.
+        is_like: asked only where everything else agrees; it may read both sides.
+    """
+    present = [m for m in mirrors if m.collection_id in primary.collections]
+    owned = {m.replica_id for m in present if m.replica_id}
+    gone = [m for m in pairings.vanished if m.replica_id not in owned]
+    interrupted = {m.replica_id: m for m in pairings.vanished if m.replica_id in owned}
+    paired = []
+    for pairing in pairings.pairings:
+        former = None if pairing.replica is None else interrupted.get(pairing.replica.id)
+        if former is not None and pairing.match is Match.KEEP:
+            paired.append(replace(pairing, former=former))
+            continue
+        heir = _find(pairing, gone, replica, why_incompatible, is_like)
+        if heir.former is not None:
+            gone.remove(heir.former)
+        paired.append(heir)
+    return replace(pairings, pairings=paired, vanished=gone)
+
+
+def _find(
+    pairing: Pairing,
+    gone: Iterable[Mirror],
+    replica: Listing,
+    why_incompatible: Compatible,
+    is_like: IsLike,
+) -> Pairing:
+    """The pairing as that of an heir, when there is something to take over."""
+    if pairing.match is not Match.CREATE or pairing.lost:
+        return pairing
+    for former in gone:
+        held = replica.collections.get(former.replica_id or "")
+        if held is None or place_of(former) != place_of(pairing.primary):
+            continue
+        if not why_incompatible(pairing.primary, held) and is_like(pairing, former, held):
+            return replace(
+                pairing,
+                match=Match.KEEP,
+                mirror=_heir_of(former, pairing.mirror),
+                replica=held,
+                create_name="",
+                former=former,
+            )
+    return pairing
+
+
+def _heir_of(former: Mirror, mirror: Mirror) -> Mirror:
+    """The new collection's mirror: what is known of the replica stays, of the primary nothing."""
+    return replace(
+        mirror,
+        replica_id=former.replica_id,
+        status=MirrorStatus.NEW,
+        adopting=former.adopting,
+        space=former.space,
+        dimension=former.dimension,
+        definition_digest=former.definition_digest,
+        identical_as_of=None,
+        replica_walked_at=None,
+    )

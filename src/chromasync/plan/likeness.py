@@ -1,0 +1,91 @@
+"""Whether two collections are mostly the same, told from a sample; pure.
+
+A replica that holds records and that no ledger vouches for may be a copy of this primary (a ledger
+was lost) or something of somebody else's under the same name. A sample of its records, spread over
+the whole of it, tells: when at least half of them are the same on the primary, it is a copy, and
+only differences are written. Otherwise nothing is written there until someone decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from chromasync.model import Collection, Hold, HoldKind
+from chromasync.plan.pairing import Pairing
+from chromasync.plan.removals import IdSum
+
+SAMPLE = 200
+"""Records that are looked at."""
+RUNS = 8
+"""Places of the collection from which they are taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """How much of a collection on the replica is the same on the primary.
+
+    Attributes:
+        compared: records of the sample; what the primary cannot give is left out of it.
+        same: how many of them are the same on both sides, as far as the replica can hold them.
+    """
+
+    primary_count: int
+    replica_count: int
+    compared: int
+    same: int
+
+    @property
+    def is_mostly_same(self) -> bool:
+        """Whether at least half of the sample is the same; an empty sample says nothing."""
+        return 2 * self.same >= self.compared > 0
+
+
+def spread_runs(count: int) -> list[tuple[int, int]]:
+    """Runs (offset, length) over `count` records, evenly spread, `SAMPLE` records in all."""
+    if count <= SAMPLE:
+        return [(0, count)] if count else []
+    length = SAMPLE // RUNS
+    last = count - length
+    return [(run * last // (RUNS - 1), length) for run in range(RUNS)]
+
+
+def hold_adoption(
+    pairing: Pairing, likeness: Likeness, count_ids: Callable[[Collection], IdSum]
+) -> Hold | None:
+    """What must be held before a replica collection is taken over; None when it may be.
+
+    Args:
+        count_ids: all ids of a replica collection; asked for only when it is held.
+    """
+    replica = pairing.replica
+    if replica is None or not likeness.replica_count or likeness.is_mostly_same:
+        return None
+    return Hold(
+        pairing.mirror.collection_id,
+        pairing.mirror.name,
+        HoldKind.ADOPTION,
+        likeness.replica_count,
+        _reason(likeness),
+        tenant=pairing.mirror.tenant,
+        database=pairing.mirror.database,
+        set_digest=count_ids(replica).digest(HoldKind.ADOPTION, replica.id),
+    )
+
+
+def is_decided(hold: Hold, holds: list[Hold]) -> bool:
+    """Whether someone approved exactly this hold."""
+    return any(
+        (known.collection_id, known.kind) == (hold.collection_id, hold.kind)
+        and known.approved_digest == hold.set_digest
+        for known in holds
+    )
+
+
+def _reason(likeness: Likeness) -> str:
+    return (
+        f"no ledger knows it and it looks like another collection: of {likeness.compared:,} of its "
+        f"records that were looked at, {likeness.same:,} are the same on the primary "
+        f"({likeness.primary_count:,} records on the primary, {likeness.replica_count:,} on the "
+        "replica)"
+    )

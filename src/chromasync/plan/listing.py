@@ -1,0 +1,191 @@
+"""What both servers hold in the tenants and databases that the settings name."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, field
+
+from chromasync.config import Settings
+from chromasync.errors import NotFound
+from chromasync.model import MARKS_DATABASE, Collection, Mirror, Side
+from chromasync.ports import Reader
+from chromasync.trials import trial_of
+
+Place = tuple[str, str, str]
+"""Tenant, database and name of a collection."""
+
+
+def place_of(collection: Collection | Mirror) -> Place:
+    """Where a collection stands, or the primary collection of a mirror."""
+    return collection.tenant, collection.database, collection.name
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A database that the settings name and the primary lacks; None stands for a whole tenant's."""
+
+    tenant: str
+    database: str | None
+
+    def covers(self, tenant: str, database: str) -> bool:
+        """Whether a database is the missing one, or one of them."""
+        return tenant == self.tenant and self.database in (None, database)
+
+    @property
+    def error(self) -> NotFound:
+        """Why nothing is done there, and what ends that."""
+        named = "SYNC_TENANTS" if self.database is None else "SYNC_DATABASES"
+        return NotFound(
+            self.what,
+            side=Side.PRIMARY,
+            untouched="What the replica has of it was left as it is.",
+            hint=f"Restore it, or take it out of {named}.",
+        )
+
+    @property
+    def what(self) -> str:
+        """The fact alone."""
+        place = "databases" if self.database is None else f"database {self.database!r}"
+        return f"The primary has no {place} in tenant {self.tenant!r}."
+
+
+@dataclass(slots=True)
+class Listing:
+    """One side's databases and collections.
+
+    Attributes:
+        databases: (tenant, database) pairs that were listed.
+        collections: by id.
+        missing: what the settings name and the primary lacks, while it has others of them; neither
+            side is listed there.
+        marked: tenants in which this side has the database of the marks; it is not listed itself.
+        trials: self-tests that live, see `trials`.
+        leftovers: collections of other trials, which are none of those listed.
+    """
+
+    databases: list[tuple[str, str]] = field(default_factory=list)
+    collections: dict[str, Collection] = field(default_factory=dict)
+    marked: list[str] = field(default_factory=list)
+    missing: list[Missing] = field(default_factory=list)
+    trials: Container[str] = ()
+    leftovers: list[Collection] = field(default_factory=list)
+
+    def tells_of(self, mirror: Mirror) -> bool:
+        """Whether a mirror's collection would be here if it were there: else nothing is known."""
+        return not self.is_leftover(mirror.name) and self.why_untold(mirror) is None
+
+    def is_leftover(self, name: str) -> bool:
+        """Whether a collection of this name was left behind by a self-test."""
+        trial = trial_of(name)
+        return trial != "" and trial not in self.trials
+
+    def why_untold(self, mirror: Mirror) -> NotFound | None:
+        """Why this listing tells nothing of a mirror's collection; None when it does."""
+        place = mirror.tenant, mirror.database
+        return next((gone.error for gone in self.missing if gone.covers(*place)), None)
+
+    def by_place(self) -> dict[Place, Collection]:
+        """The collections by tenant, database and name."""
+        return {place_of(c): c for c in self.collections.values()}
+
+    def hide(self, ids: Iterable[str]) -> dict[str, Collection]:
+        """Take collections out of the listing; gives those that were in it."""
+        listed = [i for i in ids if i in self.collections]
+        return {i: self.collections.pop(i) for i in listed}
+
+
+def list_primary(reader: Reader, settings: Settings, trials: Container[str] = ()) -> Listing:
+    """The primary's collections, with those of self-tests that live, and not of any others.
+
+    A database or tenant that is named and missing is a mistake, not a delete. It fails alone: the
+    others are listed, and of its mirrors the listing tells nothing.
+
+    Raises:
+        NotFound: nothing of what the settings name is there.
+        ServerError: any part of the listing failed; a partial listing is never returned.
+    """
+    listing = Listing(trials=trials)
+    for tenant in settings.sync_tenants:
+        present = _without_marks(listing, tenant, reader.list_databases(tenant))
+        for database in _databases(settings, tenant, present, listing.missing):
+            _list_database(reader, listing, tenant, database)
+    if not listing.databases:
+        raise NotFound(
+            " ".join(gone.what for gone in listing.missing),
+            side=reader.side,
+            untouched="Nothing was changed on the replica.",
+            hint="Check SYNC_TENANTS and SYNC_DATABASES.",
+        )
+    return listing
+
+
+def _without_marks(listing: Listing, tenant: str, present: list[str]) -> list[str]:
+    """A tenant's databases without that of the marks, which is noted."""
+    if MARKS_DATABASE in present:
+        listing.marked.append(tenant)
+    return [database for database in present if database != MARKS_DATABASE]
+
+
+def _databases(
+    settings: Settings, tenant: str, present: list[str], missing: list[Missing]
+) -> list[str]:
+    """The databases to mirror in a tenant; those that are not there are added to `missing`."""
+    if not present:
+        missing.append(Missing(tenant, None))
+        return []
+    chosen = present if settings.sync_databases is None else list(settings.sync_databases)
+    missing += [Missing(tenant, database) for database in chosen if database not in present]
+    return [database for database in chosen if database in present]
+
+
+def list_replica(reader: Reader, settings: Settings, primary: Listing) -> Listing:
+    """The replica's collections in the databases of the primary and in its own of those tenants.
+
+    A database that is not there yet is not among those listed; a cycle creates it first. One of
+    a tenant that is missing on the primary is not, either.
+
+    Raises:
+        ServerError: any part of the listing failed.
+    """
+    listing = Listing(trials=primary.trials)
+    gone = {missing.tenant for missing in primary.missing if missing.database is None}
+    own = [
+        (tenant, database)
+        for tenant in settings.sync_tenants
+        if tenant not in gone
+        for database in _without_marks(listing, tenant, _own_databases(reader, tenant))
+    ]
+    every = own if settings.sync_databases is None else []
+    for tenant, database in dict.fromkeys([*primary.databases, *every]):
+        if (tenant, database) in own:
+            _list_database(reader, listing, tenant, database)
+    return listing
+
+
+def _own_databases(reader: Reader, tenant: str) -> list[str]:
+    try:
+        return reader.list_databases(tenant)
+    except NotFound:
+        return []
+
+
+def _list_database(reader: Reader, listing: Listing, tenant: str, database: str) -> None:
+    listed = reader.list_collections(tenant, database)
+    listing.databases.append((tenant, database))
+    listing.leftovers += [c for c in listed if listing.is_leftover(c.name)]
+    listing.collections.update((c.id, c) for c in listed if not listing.is_leftover(c.name))
+
+
+def warn_of_leftovers(*listings: Listing) -> tuple[str, ...]:
+    """A warning when self-tests left collections on one of the sides."""
+    count = len({place_of(c) for listing in listings for c in listing.leftovers})
+    if not count:
+        return ()
+    made = f"{count:,} collections that self-tests made are"
+    if count == 1:
+        made = "1 collection that a self-test made is"
+    words = (
+        f"{made} left alone. A cycle mirrors those of a self-test while it runs; what others left "
+        "behind is removed by the next `chromasync selftest`."
+    )
+    return (words,)

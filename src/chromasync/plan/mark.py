@@ -1,0 +1,294 @@
+"""The mark that a replica carries, and what it says before anything is written; pure.
+
+A mark is one record per mirrored place (`tenant/database`). It names the store that keeps the
+place, the cycle that wrote it, and a random number that no other mark has. The store remembers the
+last mark that it left, so both are compared before a cycle writes anything:
+
+    on the replica                     the store knows        then
+    none                               none                   nothing to say
+    the store's last                   it                     nothing to say
+    none, or an older one of its own   a newer one            compare everything
+    a newer one of its own             an older one, or none  compare everything
+    another store's, that is alive     any                    refuse
+    another store's, that is gone      any                    compare everything, take over
+
+The first write of a cycle is the mark, and it is written once more when the cycle ends. So a copy
+of the replica that was made in the middle of a cycle has another random number than the store
+knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+
+import orjson
+
+from chromasync.errors import AnotherStore, GuardRefusal
+from chromasync.model import MARKS_DATABASE, Deployment, MarkRow
+from chromasync.processes import host_and_pid
+
+ALIVE_INTERVALS = 3
+"""A store on another host counts as gone when its mark stays as it is for so many intervals."""
+SHORTEST_INTERVAL = 20.0
+"""Cycles may be closer together than that, but they take time."""
+
+NOT_NOTICED = (
+    "So these are not noticed: a replica restored from an older copy, another store that writes to "
+    "it, and a state store restored from an older backup."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What stands on the replica.
+
+    Attributes:
+        store_id: the store that keeps the place; empty when the record cannot be read.
+        cycle_id: the cycle in which it was written.
+        nonce: a random number.
+        holder: the leading process of that store.
+        machine: where that process can be looked up.
+        written_at: when, by the clock of that store.
+        interval_seconds: the SYNC_INTERVAL of that store.
+        final: it was written at the end of its cycle.
+        released: the process ended in order.
+    """
+
+    store_id: str
+    cycle_id: int
+    nonce: str
+    holder: str
+    machine: str
+    written_at: datetime
+    interval_seconds: float
+    final: bool = False
+    released: bool = False
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever its store writes it again."""
+        return f"{self.nonce}@{self.written_at.timestamp()}"
+
+    def document(self) -> str:
+        """The mark as the document of its record."""
+        content = {
+            "store": self.store_id,
+            "cycle": self.cycle_id,
+            "nonce": self.nonce,
+            "holder": self.holder,
+            "machine": self.machine,
+            "written_at": self.written_at.astimezone(UTC).isoformat(),
+            "interval": self.interval_seconds,
+            "final": self.final,
+            "released": self.released,
+        }
+        return orjson.dumps(content).decode()
+
+
+UNREADABLE = Mark("", 0, "", "", "", datetime.fromtimestamp(0, UTC), 0.0, released=True)
+
+
+def parse_mark(document: str | None) -> Mark:
+    """The mark in a record's document; UNREADABLE when it is none."""
+    try:
+        content = orjson.loads(document or "")
+        return Mark(
+            store_id=str(content["store"]),
+            cycle_id=int(content["cycle"]),
+            nonce=str(content["nonce"]),
+            holder=str(content["holder"]),
+            machine=str(content["machine"]),
+            written_at=datetime.fromisoformat(content["written_at"]).astimezone(UTC),
+            interval_seconds=float(content["interval"]),
+            final=bool(content["final"]),
+            released=bool(content["released"]),
+        )
+    except (ValueError, TypeError, KeyError, OverflowError):
+        return UNREADABLE
+
+
+class MarkState(StrEnum):
+    """What a mark says of its place."""
+
+    KNOWN = "known"
+    """It is what this store left, or there never was one."""
+    DOUBT = "doubt"
+    """Nothing that the ledger says of the replica counts until it was compared."""
+    REFUSED = "refused"
+    """Another store is at work there."""
+
+
+@dataclass(frozen=True, slots=True)
+class MarkVerdict:
+    """What the mark in one place says.
+
+    Attributes:
+        found: what stands there; None when nothing does.
+        row: what the store shall know of the place from now on.
+        why: one sentence; empty where the mark is known.
+        error: what a cycle raises; None unless the place is refused.
+    """
+
+    place: str
+    state: MarkState
+    found: Mark | None
+    row: MarkRow
+    why: str = ""
+    error: AnotherStore | None = None
+
+    @property
+    def vouches(self) -> bool:
+        """Whether the replica surely is as it was left.
+
+        A mark of a cycle that did not come to its end may stand on a copy made in the middle of it.
+        """
+        return self.state is MarkState.KNOWN and self.found is not None and self.found.final
+
+
+Ended = Callable[[Mark], bool | None]
+"""Whether the process behind a mark has ended; None where that cannot be looked up here."""
+
+
+def judge_mark(
+    found: Mark | None, row: MarkRow, deployment: Deployment, now: datetime, ended: Ended
+) -> MarkVerdict:
+    """What to make of the mark that stands in the place of `row`."""
+    if found is not None and found.store_id != deployment.store_id:
+        return _judge_foreign(found, row, now, ended)
+    met_none = replace(row, met_nonce=None, met_at=None)
+    if is_still(found, row):
+        return MarkVerdict(row.place, MarkState.KNOWN, found, met_none)
+    return MarkVerdict(row.place, MarkState.DOUBT, found, met_none, _why_doubtful(found, row))
+
+
+def is_still(found: Mark | None, row: MarkRow) -> bool:
+    """Whether a place has the mark of `row`, or still what stood there before it was prepared."""
+    nonce = None if found is None else found.nonce
+    return nonce == row.nonce or (not row.written and nonce == row.former_nonce)
+
+
+def _why_doubtful(found: Mark | None, row: MarkRow) -> str:
+    if found is None:
+        return (
+            f"The replica does not carry the mark that this store left in {row.place}: it was "
+            "emptied or restored from an older copy, or it is another server."
+        )
+    known = row.cycle_id or 0
+    if found.cycle_id > known:
+        return (
+            f"The replica carries a newer mark of this store in {row.place} (of cycle "
+            f"{found.cycle_id}; {known} is the last one known here): the state store was restored "
+            "from an older backup, or a copy of it is in use, too."
+        )
+    if found.cycle_id < known:
+        return (
+            f"The replica carries an older mark of this store in {row.place} (of cycle "
+            f"{found.cycle_id} instead of {known}): it was restored from an older copy, or it is "
+            "another server."
+        )
+    return (
+        f"The replica carries another mark of cycle {known} in {row.place} than this store left: "
+        "it was restored from a copy made in the middle of that cycle, or a copy of the state "
+        "store is in use, too."
+    )
+
+
+def _judge_foreign(found: Mark, row: MarkRow, now: datetime, ended: Ended) -> MarkVerdict:
+    met = row
+    if row.met_nonce != found.fingerprint or row.met_at is None or row.met_at > now:
+        met = replace(row, met_nonce=found.fingerprint, met_at=now)
+    if _is_alive(found, met, now, ended):
+        error = _another_store(found, row.place)
+        return MarkVerdict(row.place, MarkState.REFUSED, found, met, error.what, error)
+    met = replace(row, met_nonce=None, met_at=None)
+    if not found.store_id:
+        why = f"The mark of the replica in {row.place} cannot be read."
+    else:
+        host, _ = host_and_pid(found.holder)
+        why = (
+            f"Another chromasync store (last on host {host}) kept {row.place} on this replica "
+            f"until {_shown(found.written_at)}, and is at work there no more."
+        )
+    return MarkVerdict(row.place, MarkState.DOUBT, found, met, why)
+
+
+def _is_alive(found: Mark, met: MarkRow, now: datetime, ended: Ended) -> bool:
+    """Whether the store of a mark is to be taken as being at work.
+
+    An instant in the future proves nothing: the clock that gave it was wrong.
+    """
+    if found.released:
+        return False
+    has_ended = ended(found)
+    if has_ended is not None:
+        return not has_ended
+    patience = ALIVE_INTERVALS * refresh_seconds(found.interval_seconds)
+    silent_since = min(met.met_at or now, found.written_at)
+    return (now - silent_since).total_seconds() <= patience
+
+
+def refresh_seconds(interval_seconds: float) -> float:
+    """After how many seconds a cycle that goes on writes its mark once more."""
+    return max(interval_seconds, SHORTEST_INTERVAL)
+
+
+def _another_store(found: Mark, place: str) -> AnotherStore:
+    host, pid = host_and_pid(found.holder)
+    patience = ALIVE_INTERVALS * refresh_seconds(found.interval_seconds)
+    return AnotherStore(
+        f"Another chromasync with a state store of its own keeps {place} on this replica: process "
+        f"{pid} on host {host}, which wrote its mark last at {_shown(found.written_at)}.",
+        untouched="Nothing was written.",
+        hint="Stop the other one, or give each a replica of its own. One that was killed counts as "
+        f"gone when its mark has not changed for {patience:,.0f} seconds. SYNC_MARK=off looks at "
+        "no mark.",
+    )
+
+
+def overtaken(place: str) -> AnotherStore:
+    """The error for a mark that changed since this cycle looked at it."""
+    return AnotherStore(
+        f"The mark in {place} on the replica changed while this cycle was under way: another "
+        "chromasync works there, too, or the replica was restored.",
+        untouched="Nothing more was written.",
+        hint="Stop the other one, or give each a replica of its own; the next cycle says which it "
+        "was, and compares everything.",
+    )
+
+
+def refuse_marked_primary(
+    found: Mapping[str, Mark], deployment: Deployment, primary_url: str
+) -> None:
+    """Raise when the primary carries marks in places that are mirrored: it is a replica.
+
+    Raises:
+        GuardRefusal: this store's replica, or another one's, was given as primary.
+    """
+    for place, mark in found.items():
+        if mark.store_id == deployment.store_id:
+            raise GuardRefusal(
+                f"The server at PRIMARY_URL ({primary_url}) carries the mark that this store "
+                f"leaves on its replica in {place}: PRIMARY_URL and REPLICA_URL look swapped.",
+                untouched="Nothing was written to either side.",
+                hint=f"Swap them back. {_ON_PURPOSE}",
+            )
+    for place in found:
+        raise GuardRefusal(
+            f"The server at PRIMARY_URL ({primary_url}) is a replica: chromasync left its mark in "
+            f"{place} there.",
+            untouched="Nothing was written to either side.",
+            hint=f"Give the server that the application writes to as PRIMARY_URL. {_ON_PURPOSE}",
+        )
+
+
+_ON_PURPOSE = (
+    f"If it is the primary from now on, remove its database {MARKS_DATABASE} and use a new "
+    "SYNC_DATA_DIR (or DATABASE_URL). To mirror a server that stays a replica, set SYNC_MARK=off."
+)
+
+
+def _shown(instant: datetime) -> str:
+    return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,158 @@
+"""Both sides listed, refused where they have the wrong role, and matched; nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from chromasync.config import Settings
+from chromasync.guard import refuse_same_server
+from chromasync.model import Deployment, Hold, HoldKind, Mirror, Side
+from chromasync.plan.distance import Distances
+from chromasync.plan.divergence import why_away
+from chromasync.plan.identity import PRIMARY_KEY, judge_primary, refuse_wrong_sides
+from chromasync.plan.listing import Listing, list_primary, list_replica, warn_of_leftovers
+from chromasync.plan.pairing import (
+    Pairings,
+    is_superseded,
+    pair_collections,
+    unmarked,
+    warn_of_filters,
+    why_incompatible,
+)
+from chromasync.plan.removals import find_hold, is_approved
+from chromasync.ports import Reader, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """What a cycle knows of both sides before it looks into collections.
+
+    Attributes:
+        met: which side listed each collection first, before now.
+        why_away: why the primary may have been away since the last clean cycle; empty when not.
+        other: the hold of everything, when another server answers as the primary.
+        approved: someone accepted that one.
+        warnings: sentences for people.
+        untold: mirrors in databases that are missing on the primary: nothing is known of them.
+    """
+
+    primary: Listing
+    replica: Listing
+    pairings: Pairings
+    met: dict[str, Side]
+    why_away: str
+    other: Hold | None
+    approved: bool
+    warnings: tuple[str, ...]
+    untold: list[Mirror]
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Both sides as they list themselves, in the roles that they had.
+
+    Attributes:
+        met: which side listed each collection first, before now.
+        mirrors: what the store knows in the tenants and databases that the settings name.
+        distances: what is known of the distances of both sides' collections.
+    """
+
+    primary: Listing
+    replica: Listing
+    met: dict[str, Side]
+    mirrors: list[Mirror]
+    distances: Distances
+
+    def new_ids(self) -> dict[str, Side]:
+        """Collections that were never listed before."""
+        listed = dict.fromkeys(self.primary.collections, Side.PRIMARY)
+        listed |= dict.fromkeys(self.replica.collections, Side.REPLICA)
+        return {i: side for i, side in listed.items() if i not in self.met}
+
+
+def list_sides(primary: Reader, replica: Reader, store: Store, settings: Settings) -> Sides:
+    """List both sides, and ask indexes for their distance where it is not known.
+
+    Raises:
+        GuardRefusal: a server has another role than it had, or both are one.
+        ServerError: a listing failed.
+        StoreError: the store cannot be read.
+    """
+    ours = list_primary(primary, settings, store.live_trials())
+    theirs = list_replica(replica, settings, ours)
+    mirrors = _covered(store, settings)
+    met = _met(store, mirrors, [*ours.collections, *theirs.collections])
+    refuse_wrong_sides(ours.collections, (), met, settings.primary_url)
+    refuse_same_server(ours.collections, theirs.collections)
+    refuse_wrong_sides((), theirs.collections, met, settings.primary_url)
+    distances = Distances({one.collection_id: one for one in store.distances()})
+    distances.tell(ours, primary, settings.wants_collection)
+    distances.tell(theirs, replica, lambda name: settings.wants_collection(unmarked(name)))
+    return Sides(ours, theirs, met, mirrors, distances)
+
+
+def pair_sides(sides: Sides, replica: Reader, store: Store, settings: Settings) -> Matched:
+    """Match what both sides listed, by what the store knows now."""
+    ours, mirrors = sides.primary, _covered(store, settings)
+    told = [m for m in mirrors if ours.tells_of(m)]
+    wanted = [m for m in told if settings.wants_collection(m.name)]
+    deployment = store.deployment()
+    other = judge_primary(ours, wanted, deployment.primary_url, settings.primary_url)
+    known = find_hold(store.holds(), PRIMARY_KEY, HoldKind.OTHER_PRIMARY)
+    return Matched(
+        ours,
+        sides.replica,
+        pair_collections(
+            ours,
+            sides.replica,
+            told,
+            settings.wants_collection,
+            partial(why_incompatible, server=replica.capabilities()),
+        ),
+        sides.met,
+        _why_away(deployment, mirrors, store.now(), settings),
+        other,
+        other is not None and is_approved(known, other.set_digest),
+        warn_of_filters(ours, settings) + warn_of_leftovers(ours, sides.replica),
+        [m for m in mirrors if not ours.tells_of(m) and settings.wants_collection(m.name)],
+    )
+
+
+def _covered(store: Store, settings: Settings) -> list[Mirror]:
+    return [m for m in store.mirrors() if settings.covers(m.tenant, m.database)]
+
+
+def mirrors_told_of(store: Store, settings: Settings, primary: Listing) -> list[Mirror]:
+    """Mirrors of collections that are wanted and could be listed: what a budget counts."""
+    return [
+        mirror
+        for mirror in store.mirrors()
+        if settings.covers(mirror.tenant, mirror.database)
+        and settings.wants_collection(mirror.name)
+        and primary.tells_of(mirror)
+        and not is_superseded(mirror)
+    ]
+
+
+def _met(store: Store, mirrors: Iterable[Mirror], listed: Sequence[str]) -> dict[str, Side]:
+    """Which side listed each collection first; mirrors of an older program count, too."""
+    met = {m.replica_id: Side.REPLICA for m in mirrors if m.replica_id}
+    met |= {m.collection_id: Side.PRIMARY for m in mirrors if not is_superseded(m)}
+    return met | store.sides_of(listed)
+
+
+def _why_away(
+    deployment: Deployment, mirrors: Iterable[Mirror], now: datetime, settings: Settings
+) -> str:
+    if deployment.primary_seen_at is None:
+        attempts = [m.last_attempt_at for m in mirrors if m.last_attempt_at is not None]
+        if attempts:
+            deployment = _seen(deployment, max(attempts))
+    return why_away(deployment, now, settings.assume_away_seconds)
+
+
+def _seen(deployment: Deployment, at: datetime) -> Deployment:
+    return Deployment(deployment.store_id, primary_seen_at=at, away_since=deployment.away_since)

@@ -1,0 +1,339 @@
+"""Which replica collection belongs to which primary collection; pure.
+
+Matching is by the primary's collection id, kept in the ledger, so a rename is a rename and a
+collection that was re-created under its name is another collection. A new collection whose name is
+still taken on the replica is built beside the old one under a *building name*; the names are
+swapped when it is complete (see `names`).
+
+What is decided for each primary collection:
+
+    KEEP     its replica is there
+    ADOPT    a replica collection that nobody owns has its name and definition: compare both
+    CREATE   there is none: create it, copy everything
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection as Container
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from chromasync.config import Settings
+from chromasync.definition import immutable_differences
+from chromasync.errors import SettingsError
+from chromasync.model import Capabilities, Collection, Hold, Mirror
+from chromasync.plan.listing import Listing, place_of
+
+MAX_NAME = 512
+OLD_MAX_NAME = 63
+"""What servers before 1.0.20 take; they also refuse two dots in a row."""
+BUILDING_MARK = ".chromasync-"
+
+Compatible = Callable[[Collection, Collection], str]
+"""(primary, replica) → why the replica collection can never become equal; empty when it can."""
+
+
+class Match(StrEnum):
+    """How a primary collection finds its replica."""
+
+    KEEP = "keep"
+    ADOPT = "adopt"
+    CREATE = "create"
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """The decision for one primary collection.
+
+    Attributes:
+        mirror: the ledger's row, a new one when the collection is new; its name is up to date.
+        replica: the replica's collection; None when it is to be created.
+        create_name: under which name to create it.
+        lost: the replica collection of earlier cycles is not there any more, or unusable: why.
+        superseded: that collection when it is there, to be replaced by the new one.
+        former: the mirror of a collection that is gone, which this one takes over (see `heirs`).
+    """
+
+    match: Match
+    primary: Collection
+    mirror: Mirror
+    replica: Collection | None = None
+    create_name: str = ""
+    lost: str = ""
+    superseded: Collection | None = None
+    former: Mirror | None = None
+
+    @property
+    def ledger_id(self) -> str:
+        """Under which id the ledger has the chunks before the cycle writes anything."""
+        return (self.former or self.mirror).collection_id
+
+
+@dataclass(frozen=True, slots=True)
+class Pairings:
+    """All decisions of a cycle.
+
+    Attributes:
+        vanished: mirrors whose primary collection is not listed any more.
+        surplus: replica collections that belong to no mirror.
+        excluded: mirrors whose primary collection got another name, one that is not wanted; with
+            that name. Their replica follows the rename, for another may need the name it has.
+    """
+
+    pairings: list[Pairing]
+    vanished: list[Mirror]
+    surplus: list[Collection]
+    excluded: list[Mirror] = field(default_factory=list)
+
+
+def why_incompatible(primary: Collection, replica: Collection, server: Capabilities) -> str:
+    """Why a replica collection can never become equal to a primary one; empty when it can."""
+    if primary.dimension and replica.dimension and primary.dimension != replica.dimension:
+        return f"The dimension is {replica.dimension} instead of {primary.dimension}."
+    return " ".join(immutable_differences(primary, replica, server))
+
+
+def warn_of_filters(primary: Listing, settings: Settings) -> tuple[str, ...]:
+    """What SYNC_INCLUDE and SYNC_EXCLUDE miss: all that is there, or, name by name, anything."""
+    names = [collection.name for collection in primary.collections.values()]
+    if not names:
+        return ()
+    each = tuple(f"SYNC_INCLUDE {what_is_unmatched(g)}" for g in settings.unmatched(names))
+    if any(map(settings.wants_collection, names)):
+        return each
+    which = "the only collection" if len(names) == 1 else f"all {len(names):,} collections"
+    return (f"SYNC_INCLUDE and SYNC_EXCLUDE leave out {which} of the primary.", *each)
+
+
+def what_is_unmatched(pattern: str) -> str:
+    """What to say of SYNC_INCLUDE when one of its names matches nothing."""
+    return (
+        f"names {pattern!r}, and no collection of the primary has such a name; mind that patterns "
+        "are case-sensitive."
+    )
+
+
+def building_name(primary: Collection) -> str:
+    """The name of a replica collection while another one still has its real name."""
+    return marked(primary.name, primary.id.replace("-", "")[:12])
+
+
+def marked(name: str, what: str) -> str:
+    """A name that says what the collection is; no longer than a server of the name's age takes."""
+    mark = BUILDING_MARK + what
+    most = OLD_MAX_NAME if len(name) <= OLD_MAX_NAME else MAX_NAME
+    return name[: most - len(mark)].rstrip(".") + mark
+
+
+SUPERSEDED = "superseded:"
+"""Before the ids of a replica collection that a mirror can use no more, and of that mirror."""
+
+
+def is_superseded(mirror: Mirror) -> bool:
+    """Whether a mirror only remembers a replica collection that is to be replaced."""
+    return mirror.collection_id.startswith(SUPERSEDED)
+
+
+def superseded(mirror: Mirror, replica: Collection) -> Mirror:
+    """The mirror that remembers `replica`, once the real one has begun another collection."""
+    key = f"{SUPERSEDED}{replica.id}/{mirror.collection_id}"
+    return replace(mirror, collection_id=key, replica_id=replica.id)
+
+
+def successor_of(mirror: Mirror) -> str:
+    """The primary collection whose copy a superseded one was."""
+    return mirror.collection_id.partition("/")[2]
+
+
+def final_name(replica: Collection) -> str:
+    """The name that a replica collection has, or will have when it is complete."""
+    return unmarked(replica.name)
+
+
+def unmarked(name: str) -> str:
+    """A name without what `marked` added to it."""
+    return name.partition(BUILDING_MARK)[0]
+
+
+def pair_collections(
+    primary: Listing,
+    replica: Listing,
+    mirrors: Iterable[Mirror],
+    wants: Callable[[str], bool],
+    why_incompatible: Compatible,
+) -> Pairings:
+    """Match both listings through the ledger's mirrors.
+
+    Args:
+        wants: whether a collection of this name is to be mirrored.
+        why_incompatible: whether a replica collection can become equal to a primary one.
+    """
+    known = {mirror.collection_id: mirror for mirror in mirrors}
+    owned = {m.replica_id for m in known.values() if m.replica_id}
+    free = {
+        place_of(c): c
+        for c in replica.collections.values()
+        if c.id not in owned and wants(final_name(c))
+    }
+    pairings = []
+    for collection in sorted(primary.collections.values(), key=place_of):
+        if not wants(collection.name):
+            continue
+        mirror = known.get(collection.id) or _new_mirror(collection)
+        pairing = _pair(collection, mirror, replica, free, why_incompatible)
+        if pairing.replica is not None:
+            free.pop(place_of(pairing.replica), None)
+        pairings.append(pairing)
+    vanished = [
+        m for m in known.values() if m.collection_id not in primary.collections and wants(m.name)
+    ]
+    excluded = [
+        replace(known[c.id], name=c.name)
+        for c in primary.collections.values()
+        if c.id in known and not wants(c.name) and _has_other_name(replica, known[c.id], c.name)
+    ]
+    return Pairings(pairings, vanished, sorted(free.values(), key=place_of), excluded)
+
+
+REBUILT = "It is built anew, as was asked."
+
+
+def rebuilt(
+    pairings: Pairings,
+    names: Container[str],
+    replica: Listing,
+    holds: Sequence[Hold],
+    lacks_some: Callable[[Pairing], bool],
+) -> Pairings:
+    """The pairings, with the named collections built anew beside what the replica has.
+
+    Args:
+        holds: what waits for a decision, or for an approval: nothing of that is built anew.
+        lacks_some: whether the primary lacks a record that the ledger has of a collection.
+
+    Raises:
+        SettingsError: a name is that of no collection which can be built anew now, or of several.
+    """
+    chosen = {_chosen(pairings, name, holds, lacks_some).mirror.collection_id for name in names}
+    built = [
+        _anew(pairing, replica) if pairing.mirror.collection_id in chosen else pairing
+        for pairing in pairings.pairings
+    ]
+    return replace(pairings, pairings=built)
+
+
+def _chosen(
+    pairings: Pairings, name: str, holds: Sequence[Hold], lacks_some: Callable[[Pairing], bool]
+) -> Pairing:
+    found = [
+        pairing
+        for pairing in pairings.pairings
+        if pairing.match is Match.KEEP
+        and name in (pairing.primary.name, "/".join(place_of(pairing.primary)))
+    ]
+    if not found:
+        raise _not_built(
+            f"There is no collection {name!r} that the replica keeps and that is not diverged.",
+            "See `chromasync status`.",
+        )
+    if len(found) > 1:
+        those = ", ".join("/".join(place_of(pairing.primary)) for pairing in found)
+        raise _not_built(
+            f"Several collections are called {name!r}: {those}.",
+            "Name one as tenant/database/name.",
+        )
+    _refuse_in_doubt(found[0], holds, lacks_some)
+    return found[0]
+
+
+def _refuse_in_doubt(
+    pairing: Pairing, holds: Sequence[Hold], lacks_some: Callable[[Pairing], bool]
+) -> None:
+    """A new copy has what the primary has now, so that it must have all that it had."""
+    mirror = pairing.mirror
+    if any(hold.collection_id == mirror.collection_id for hold in holds):
+        raise _not_built(
+            f"Something is held of {mirror.name}, and a copy that is built anew would lose it.",
+            "Decide about that first; `chromasync status` says how.",
+        )
+    if lacks_some(pairing):
+        raise _not_built(
+            f"The primary lacks records of {mirror.name} that it had in the last cycle, and so "
+            "would a new copy.",
+            "Run `chromasync sync` first, and then again with --rebuild.",
+        )
+    if pairing.replica is not None and BUILDING_MARK in pairing.replica.name:
+        raise _not_built(
+            f"{mirror.name} is being built anew already.", "The next cycle goes on with that."
+        )
+
+
+def _not_built(what: str, hint: str) -> SettingsError:
+    return SettingsError(what, untouched="Nothing was written.", hint=hint)
+
+
+def _anew(pairing: Pairing, replica: Listing) -> Pairing:
+    return replace(
+        pairing,
+        match=Match.CREATE,
+        mirror=replace(pairing.mirror, replica_id=None, unanswering=None),
+        replica=None,
+        create_name=_free_name(pairing.primary, replica),
+        lost=REBUILT,
+        superseded=pairing.replica,
+    )
+
+
+def _free_name(primary: Collection, replica: Listing) -> str:
+    """The collection's own name, or one to build it under while that is taken."""
+    tenant, database, name = place_of(primary)
+    taken = {
+        c.name for c in replica.collections.values() if (c.tenant, c.database) == (tenant, database)
+    }
+    wanted = [name, building_name(primary)]
+    wanted += [marked(name, f"{primary.id.replace('-', '')[:12]}-{n}") for n in range(2, 100)]
+    return next((free for free in wanted if free not in taken), wanted[1])
+
+
+def _has_other_name(replica: Listing, mirror: Mirror, name: str) -> bool:
+    own = replica.collections.get(mirror.replica_id or "")
+    return own is not None and own.name != name
+
+
+def _new_mirror(collection: Collection) -> Mirror:
+    return Mirror(collection.id, collection.tenant, collection.database, collection.name)
+
+
+def _pair(
+    collection: Collection,
+    mirror: Mirror,
+    replica: Listing,
+    free: Mapping[tuple[str, str, str], Collection],
+    why_incompatible: Compatible,
+) -> Pairing:
+    mirror = replace(
+        mirror,
+        tenant=collection.tenant,
+        database=collection.database,
+        name=collection.name,
+        missing_cycles=0,
+    )
+    own = replica.collections.get(mirror.replica_id or "")
+    lost = ""
+    if own is not None:
+        lost = why_incompatible(collection, own)
+        if not lost:
+            return Pairing(Match.KEEP, collection, mirror, own)
+    elif mirror.replica_id is not None:
+        lost = "The replica's collection is not there any more."
+    mirror = replace(mirror, replica_id=None)
+    tenant, database, name = place_of(collection)
+    for candidate_name in (name, building_name(collection)):
+        candidate = free.get((tenant, database, candidate_name))
+        if candidate is not None and not why_incompatible(collection, candidate):
+            return Pairing(Match.ADOPT, collection, mirror, candidate, lost=lost, superseded=own)
+    create_name = _free_name(collection, replica)
+    return Pairing(
+        Match.CREATE, collection, mirror, create_name=create_name, lost=lost, superseded=own
+    )

@@ -1,0 +1,55 @@
+"""What a cycle would not write to, because someone must decide which side is right."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from chromasync.cycle.sampler import Sampler
+from chromasync.model import Hold
+from chromasync.plan.likeness import hold_adoption, is_decided
+from chromasync.plan.listing import place_of
+from chromasync.plan.pairing import Match, Pairing, Pairings
+from chromasync.reports import PlannedAction, PlannedCollection
+
+
+class Undecided:
+    """Collections of the replica that nobody vouches for, and that are mostly another one.
+
+    Attributes:
+        planned: what a plan says of them.
+        records: how many the primary has in them.
+    """
+
+    def __init__(self, sampler: Sampler, holds: list[Hold]) -> None:
+        self._sampler = sampler
+        self._holds = holds
+        self.planned: list[PlannedCollection] = []
+        self.records = 0
+
+    def set_apart(self, pairings: Pairings) -> Pairings:
+        """The pairings without those of these collections.
+
+        Raises:
+            ServerError: one side could not be read.
+        """
+        left = [pairing for pairing in pairings.pairings if not self._takes(pairing)]
+        return replace(pairings, pairings=left)
+
+    def _takes(self, pairing: Pairing) -> bool:
+        if pairing.match is not Match.ADOPT or pairing.replica is None:
+            return False
+        likeness = self._sampler.of_replica(pairing.primary, pairing.replica)
+        hold = hold_adoption(pairing, likeness, self._sampler.ids)
+        if hold is None or is_decided(hold, self._holds):
+            return False
+        self.records += likeness.primary_count
+        self.planned.append(
+            PlannedCollection(
+                *place_of(pairing.primary),
+                PlannedAction.HOLD,
+                held=True,
+                reason=hold.reason,
+                undecided=True,
+            )
+        )
+        return True

@@ -1,0 +1,201 @@
+"""What the store knows of the two servers across restarts and settings (part of `ports.Control`).
+
+The store's own id, when the primary was last seen, which collection ids were ever listed by which
+side, the marks that were left on the replica, what went within a day, and what is kept aside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container, Sequence
+from typing import Any
+
+from sqlalchemy import bindparam, delete, func, select, update
+
+from chromasync.model import Deployment, Kept, KnownDistance, MarkRow, Removal, Side
+from chromasync.store.chunkrows import in_parts
+from chromasync.store.core import PLANNING, Core
+from chromasync.store.patience import patient
+from chromasync.store.rows import DEPLOYMENT, DISTANCE, KEPT, MARK, REMOVAL
+from chromasync.store.schema import Later, Now
+from chromasync.store.schema_servers import (
+    deployment,
+    distances,
+    kept,
+    known_ids,
+    marks,
+    removals,
+)
+
+KNOWN_IDS = 200_000
+"""So many collection ids are remembered; those met first are forgotten first."""
+
+DAY_SECONDS = 86_400.0
+
+_DEPLOYMENT = select(*DEPLOYMENT.columns)
+# An instant that is still to come was written while the clock was ahead: it counts as of today.
+_OF_DAY = removals.c.removed_at > Later(-DAY_SECONDS)
+_NEWEST_REMOVAL = select(func.coalesce(func.max(removals.c.id), 0))
+# A note that is there although the answer was lost; nobody else makes any while we lead.
+_NOTED = select(removals.c.id).where(removals.c.id > bindparam("newest_id")).limit(1)
+_KEPT = select(*KEPT.columns).order_by(kept.c.kept_at, kept.c.replica_id)
+
+
+class DeploymentPart(Core):
+    """The two servers as this store knows them."""
+
+    @patient
+    def deployment(self) -> Deployment:
+        """The store's id and what it knows of the primary."""
+        with self._reading() as tx:
+            return DEPLOYMENT.build(tx.execute(_DEPLOYMENT).one())
+
+    @patient
+    def save_deployment(self, changed: Deployment) -> None:
+        """Replace what is known of the primary; the store's id stays."""
+        values = DEPLOYMENT.values(changed)
+        del values["store_id"]
+        with self._leading() as tx:
+            tx.execute(update(deployment).values(values))
+
+    @patient
+    def note_away(self) -> None:
+        """Remember that the primary could not be reached; any worker may say so."""
+        there = deployment.c.away_since.is_(None)
+        with self._writing() as tx:
+            tx.execute(update(deployment).where(there).values(away_since=Now()))
+
+    # ---- collection ids ---------------------------------------------------------------------
+
+    @patient
+    def sides_of(self, collection_ids: Collection[str]) -> dict[str, Side]:
+        """Which side listed each of these collections first; those never met are left out."""
+        found: dict[str, Side] = {}
+        sides = select(known_ids.c.collection_id, known_ids.c.side)
+        with self._reading() as tx:
+            for some in in_parts(sorted(set(collection_ids))):
+                rows = tx.execute(sides.where(known_ids.c.collection_id.in_(some)))
+                found.update((row[0], row[1]) for row in rows)
+        return found
+
+    @patient
+    def remember_ids(self, cycle_id: int, met: dict[str, Side]) -> None:
+        """Remember collections that were never met before; the oldest beyond a bound go."""
+        rows = [
+            {"collection_id": i, "side": side, "seen_cycle": cycle_id} for i, side in met.items()
+        ]
+        if not rows:
+            return
+        new = self._backend.insert(known_ids).on_conflict_do_nothing()
+        with self._leading() as tx:
+            tx.execute(new, rows)
+            count = tx.execute(select(func.count()).select_from(known_ids)).scalar_one()
+            if count > KNOWN_IDS:
+                by_age = known_ids.c.seen_cycle, known_ids.c.collection_id
+                oldest = select(known_ids.c.collection_id).order_by(*by_age)
+                oldest = oldest.limit(count - KNOWN_IDS)
+                tx.execute(delete(known_ids).where(known_ids.c.collection_id.in_(oldest)))
+
+    # ---- the budget of a day ----------------------------------------------------------------
+
+    @patient
+    def removals_of_day(self) -> list[Removal]:
+        """What left the replica unasked within the last day."""
+        with self._reading() as tx:
+            return [REMOVAL.build(r) for r in tx.execute(select(*REMOVAL.columns).where(_OF_DAY))]
+
+    def note_removal(self, cycle_id: int, removal: Removal) -> None:
+        """Count records that leave the replica unasked; older notes go."""
+        values = REMOVAL.values(removal) | {"cycle_id": cycle_id, "removed_at": Now()}
+        self._note_removal_after(self._newest_removal(), values)
+
+    @patient
+    def _newest_removal(self) -> int:
+        with self._reading() as tx:
+            return int(tx.execute(_NEWEST_REMOVAL).scalar_one())
+
+    @patient
+    def _note_removal_after(self, newest_id: int, values: dict[str, Any]) -> None:
+        with self._leading() as tx:
+            tx.execute(PLANNING).all()
+            if tx.execute(_NOTED, {"newest_id": newest_id}).first() is None:
+                tx.execute(delete(removals).where(~_OF_DAY))
+                tx.execute(removals.insert().values(values))
+
+    # ---- kept collections -------------------------------------------------------------------
+
+    @patient
+    def kept(self) -> list[Kept]:
+        """Collections that stay on the replica under another name, oldest first."""
+        with self._reading() as tx:
+            return [KEPT.build(row) for row in tx.execute(_KEPT)]
+
+    @patient
+    def save_kept(self, one: Kept) -> None:
+        """Remember a collection that is kept from now on."""
+        new = self._backend.insert(kept).values(KEPT.values(one) | {"kept_at": Now()})
+        with self._leading() as tx:
+            tx.execute(new.on_conflict_do_nothing())
+
+    @patient
+    def overdue_kept(self, keep_seconds: float) -> list[Kept]:
+        """Collections that were kept for longer than this."""
+        old = kept.c.kept_at < Later(-keep_seconds)
+        with self._reading() as tx:
+            return [KEPT.build(row) for row in tx.execute(_KEPT.where(old))]
+
+    @patient
+    def forget_kept(self, replica_id: str) -> None:
+        """Forget a kept collection, because it is gone."""
+        with self._leading() as tx:
+            tx.execute(delete(kept).where(kept.c.replica_id == replica_id))
+
+    # ---- distances --------------------------------------------------------------------------
+
+    @patient
+    def distances(self) -> list[KnownDistance]:
+        """What is known of the distances of collections, on either side."""
+        with self._reading() as tx:
+            return [DISTANCE.build(row) for row in tx.execute(select(*DISTANCE.columns))]
+
+    @patient
+    def save_distances(self, learned: Sequence[KnownDistance]) -> None:
+        """Remember distances; those known before of the same collections go."""
+        if not learned:
+            return
+        new = self._backend.insert(distances)
+        there = {name: new.excluded[name] for name in ("space", "words")}
+        put = new.on_conflict_do_update(index_elements=["collection_id"], set_=there)
+        with self._leading() as tx:
+            tx.execute(put, [DISTANCE.values(one) for one in learned])
+
+    @patient
+    def forget_distances(self, but_for: Container[str]) -> None:
+        """Forget what is known of all other collections."""
+        with self._leading() as tx:
+            known = tx.execute(select(distances.c.collection_id)).scalars()
+            for some in in_parts(sorted(i for i in known if i not in but_for)):
+                tx.execute(delete(distances).where(distances.c.collection_id.in_(some)))
+
+    # ---- marks ------------------------------------------------------------------------------
+
+    @patient
+    def marks(self) -> dict[str, MarkRow]:
+        """The marks by place."""
+        with self._reading() as tx:
+            return {row[0]: MARK.build(row) for row in tx.execute(select(*MARK.columns))}
+
+    @patient
+    def save_mark(self, mark: MarkRow) -> None:
+        """Replace what is known of the mark in one place."""
+        values = MARK.values(mark)
+        others = {name: value for name, value in values.items() if name != "place"}
+        new = self._backend.insert(marks).values(values)
+        with self._leading() as tx:
+            tx.execute(new.on_conflict_do_update(index_elements=["place"], set_=others))
+
+    @patient
+    def note_mark_written(self, place: str, nonce: str) -> None:
+        """Remember that the prepared mark is on the replica; any worker may say so."""
+        written = update(marks).where(marks.c.place == place, marks.c.nonce == nonce)
+        with self._writing() as tx:
+            tx.execute(written.values(written=True))

@@ -1,0 +1,88 @@
+"""The tables of what the store knows of the two servers, across restarts and settings."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, Table, Text
+
+from chromasync.model import Side, Space
+from chromasync.store.schema import Instant, Printed, Verbatim, Word, key, metadata
+
+# One row: what this store knows of itself and of the two servers, across restarts and settings.
+deployment = Table(
+    "sync_deployment",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("store_id", Text, nullable=False),
+    # the address in the last clean cycle
+    Column("primary_url", Text),
+    Column("primary_seen_at", Instant),
+    # NULL = the primary was reachable whenever it was asked since the last clean cycle
+    Column("away_since", Instant),
+    Column("clean_cycle", BigInteger),
+    Column("clean_at", Instant),
+)
+
+# The mark that this store left last for each mirrored database, and another's that it met there.
+marks = Table(
+    "sync_marks",
+    metadata,
+    # tenant/database
+    Column("place", Verbatim, primary_key=True),
+    # the mark that was prepared last, and whether it is on the replica
+    Column("cycle_id", BigInteger),
+    Column("nonce", Text),
+    Column("written", Boolean, nullable=False),
+    # the mark of another store, and when it was first met
+    Column("met_nonce", Text),
+    Column("met_at", Instant),
+    # what stood there when the mark was prepared, and the mark itself for whoever writes first
+    Column("former_nonce", Text),
+    Column("prepared", Text),
+)
+
+# Every collection id that was ever listed by one of the servers, the oldest forgotten first.
+known_ids = Table(
+    "sync_known_ids",
+    metadata,
+    Column("collection_id", Text, primary_key=True),
+    # the side that listed it first, and the cycle that met it then
+    Column("side", Word(Side), nullable=False),
+    Column("seen_cycle", BigInteger, nullable=False),
+    Index("sync_known_ids_age", "seen_cycle"),
+)
+
+# What left the replica unasked, for the budget of a day.
+removals = Table(
+    "sync_removals",
+    metadata,
+    key(),
+    Column("cycle_id", BigInteger, nullable=False),
+    Column("collection_id", Text, nullable=False),
+    Column("record_count", BigInteger, nullable=False),
+    # the collection went with them
+    Column("whole", Boolean, nullable=False),
+    Column("removed_at", Instant, nullable=False),
+    Index("sync_removals_age", "removed_at"),
+    sqlite_autoincrement=True,
+)
+
+# Replaced or dropped collections that are kept for a while under another name.
+kept = Table(
+    "sync_kept",
+    metadata,
+    Column("replica_id", Text, primary_key=True),
+    Column("tenant", Printed, nullable=False),
+    Column("database_name", Printed, nullable=False),
+    Column("collection_name", Printed, nullable=False),
+    Column("kept_at", Instant, nullable=False),
+)
+
+# The distance that the index of a collection answered with, on either side.
+distances = Table(
+    "sync_distances",
+    metadata,
+    Column("collection_id", Text, primary_key=True),
+    Column("space", Word(Space), nullable=False),
+    # a digest of what the collection said of itself then; empty = we made it so, and nobody asked
+    Column("words", LargeBinary, nullable=False),
+)

@@ -1,0 +1,47 @@
+"""Which self-tests live: a lease for each, under its name, beside the leader's."""
+
+from __future__ import annotations
+
+from sqlalchemy import delete, select
+
+from chromasync.store.core import LEASE_EXPIRED, Core
+from chromasync.store.patience import patient
+from chromasync.store.schema import Later, leases
+from chromasync.trials import trial_of
+
+_LEASES = select(leases.c.name, leases.c.holder, LEASE_EXPIRED.label("expired"))
+
+
+class TrialPart(Core):
+    """Trials (a part of `ports.Control`)."""
+
+    @patient
+    def keep_trial(self, trial: str, holder: str, ttl_seconds: float) -> None:
+        """Let a trial live for so long from now, unless it is kept again; 0 ends it.
+
+        On SQLite, a trial whose `holder` (see `take_lead`) has ended is over at once.
+        """
+        values = {"holder": holder, "ttl_seconds": ttl_seconds, "expires_at": Later(ttl_seconds)}
+        new = self._backend.insert(leases).values(name=trial, token=0, **values)
+        with self._writing() as tx:
+            tx.execute(new.on_conflict_do_update(index_elements=["name"], set_=values))
+
+    @patient
+    def live_trials(self) -> set[str]:
+        """The trials that live now."""
+        with self._reading() as tx:
+            found = tx.execute(_LEASES).all()
+        alive = [row for row in found if not row.expired and not self._backend.is_gone(row.holder)]
+        return {row.name for row in alive if trial_of(row.name)}
+
+    @patient
+    def known_trials(self) -> set[str]:
+        """The trials of this store that nobody has cleaned up after yet."""
+        with self._reading() as tx:
+            return {row.name for row in tx.execute(_LEASES) if trial_of(row.name)}
+
+    @patient
+    def forget_trial(self, trial: str) -> None:
+        """Forget a trial of which nothing is left."""
+        with self._writing() as tx:
+            tx.execute(delete(leases).where(leases.c.name == trial))

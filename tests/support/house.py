@@ -1,0 +1,94 @@
+"""A whole engine between two servers in memory: a leader, its workers, and a real state store."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from chromasync.config import Settings, load_settings
+from chromasync.cycle.coordinator import Coordinator
+from chromasync.lease import Lead
+from chromasync.marks import MarkKeeper
+from chromasync.model import Collection, Side
+from chromasync.ports import Progress
+from chromasync.quiet import Quiet
+from chromasync.reconcile.chunk import ChunkReconciler
+from chromasync.store import SqlStore
+from chromasync.testing.fake import Call, FakeServer
+from chromasync.worker.pool import WorkerPool
+from tests.support.ledgers import joined, names, record
+
+CHUNK = 10
+
+
+class House:
+    """A leader with its workers between two servers in memory."""
+
+    def __init__(self, store: SqlStore, settings: Settings, threads: int) -> None:
+        self.store = store
+        self.settings = settings
+        self.primary = FakeServer(Side.PRIMARY)
+        self.replica = FakeServer(Side.REPLICA)
+        self.home = self.primary.make()
+        self.stop = threading.Event()
+        self.lead = Lead(store, "me", 60)
+        self._threads = threads
+        self.pool = self._new_pool()
+
+    def _new_pool(self) -> WorkerPool:
+        reconciler = ChunkReconciler(self.primary, self.replica)
+        self.marks = MarkKeeper(self.replica)
+        return WorkerPool(
+            self.store,
+            reconciler,
+            name="me",
+            threads=self._threads,
+            lease_seconds=60,
+            marks=self.marks,
+        )
+
+    def reconnect(self) -> None:
+        """Let the workers speak to the servers as they are now, as after a restart."""
+        self.pool.drain()
+        self.pool = self._new_pool()
+        self.pool.start()
+
+    def fill(self, count: int, prefix: str = "r") -> None:
+        """More records on the primary."""
+        self.primary.put(self.home, joined(*[record(i) for i in names(count, prefix)]))
+
+    def sync(self, progress: Progress | None = None, **options: Any) -> Any:
+        """One cycle of a coordinator that is new, as each cycle's is."""
+        parts = (self.primary, self.replica, self.store, self.settings)
+        led = Coordinator(*parts, lead=self.lead, pool=self.pool, stop=self.stop, marks=self.marks)
+        return led.run_cycle(progress or Quiet(), **options)
+
+    def copy(self) -> Collection:
+        """The replica's collection."""
+        (found,) = self.replica.list_collections("default_tenant", "default_database")
+        return found
+
+    def stops_at(self, server: FakeServer, name: str, number: int = 1) -> Callable[[], int]:
+        """Ask to stop when a server is asked this for the n-th time; how often it was asked."""
+        asked = [0]
+
+        def hook(call: Call) -> None:
+            asked[0] += call.name == name
+            if asked[0] == number:
+                self.stop.set()
+
+        server.on_request(hook)
+        return lambda: asked[0]
+
+
+@contextmanager
+def house_of(store: SqlStore, threads: int = 1, **flags: str) -> Iterator[House]:
+    given = {"PRIMARY_URL": "http://p:1", "REPLICA_URL": "http://r:2", "SYNC_CHUNK_SIZE": CHUNK}
+    house = House(store, load_settings(flags=given | flags), threads)
+    house.pool.start()
+    try:
+        yield house
+    finally:
+        house.pool.drain()
