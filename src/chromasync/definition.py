@@ -10,7 +10,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
+
+import orjson
 
 from chromasync.model import Capabilities, Collection, Definition, Scalar, Space
 
@@ -248,7 +251,15 @@ def without_legacy(metadata: Mapping[str, Scalar]) -> dict[str, Scalar]:
 
 
 def _effective(collection: Collection, metadata: Mapping[str, Scalar]) -> Effective:
-    index, described, function = _described(collection)
+    words = [collection.configuration, collection.schema, metadata]
+    return _understood(orjson.dumps(words, option=orjson.OPT_SORT_KEYS))
+
+
+@lru_cache(maxsize=4096)
+def _understood(words: bytes) -> Effective:
+    """What a configuration, a schema and metadata mean; most collections share theirs."""
+    configuration, schema, metadata = orjson.loads(words)
+    index, described, function = _described(configuration, schema)
     settings = {name: _setting(name, described, metadata) for name in _DEFAULTS}
     settings["space"] = Space(settings["space"])
     return Effective(
@@ -256,7 +267,7 @@ def _effective(collection: Collection, metadata: Mapping[str, Scalar]) -> Effect
         index=index,
         embedding_function=None if function in _UNSAID_FUNCTIONS else function or None,
         spann={k: v for k, v in described.items() if k != "space"} if index == "spann" else {},
-        indexes=frozenset(_index_choices(collection.schema or {})),
+        indexes=frozenset(_index_choices(schema or {})),
     )
 
 
@@ -281,9 +292,10 @@ def _coerced(value: Any, default: Any) -> Any:
         return None
 
 
-def _described(collection: Collection) -> tuple[str, dict[str, Any], Mapping[str, Any] | None]:
+def _described(
+    configuration: Mapping[str, Any], schema: Mapping[str, Any] | None
+) -> tuple[str, dict[str, Any], Mapping[str, Any] | None]:
     """Index kind, its settings under present names, and the embedding function."""
-    configuration = collection.configuration
     function = configuration.get("embedding_function")
     for index in ("hnsw", "spann"):
         if isinstance(configuration.get(index), Mapping):
@@ -291,7 +303,7 @@ def _described(collection: Collection) -> tuple[str, dict[str, Any], Mapping[str
     legacy = configuration.get("hnsw_configuration")
     if isinstance(legacy, Mapping):
         return "hnsw", {**legacy, "max_neighbors": legacy.get("M")}, None
-    vector = _vector_config(collection.schema or {})
+    vector = _vector_config(schema or {})
     for index in ("hnsw", "spann"):
         if isinstance(vector.get(index), Mapping):
             settings = {**vector[index], "space": vector.get("space")}

@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
 
 import numpy as np
@@ -227,7 +228,7 @@ class Verifier:
             for start in range(0, len(page), BATCH_IDS):
                 yield page[start : start + BATCH_IDS]
         known = IdSet(digests)
-        for page in pages(self._replica, right, self._replica.count(right)):
+        for page in pages(self._replica, right, partial(self._replica.count, right)):
             extra = [page[i] for i in np.flatnonzero(known.find(page) < 0)]
             self._tally_extra(tally, right, extra)
 

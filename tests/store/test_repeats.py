@@ -109,6 +109,7 @@ REPEATED: dict[str, Callable[[Scene], object]] = {
         ]
     ),
     "distrust": lambda s: s.store.distrust(COLLECTION),
+    "note_read": lambda s: s.store.note_read(s.cycle, s.store.chunk_heads(COLLECTION)),
     "replace_surplus": lambda s: s.store.replace_surplus(COLLECTION, [["x"], ["y"]]),
     "finish_deletion": lambda s: s.store.finish_deletion(s.deletion, []),
     "add_tasks": lambda s: s.store.add_tasks(s.cycle.id, [task_for(s.free_chunk)]),
@@ -156,7 +157,7 @@ UNEQUAL = {"claim_number", "duration_seconds", "records_per_second", "store_id"}
 
 READING = {
     *("mirrors", "mirror", "brief", "chunk_heads", "load_chunk", "deletions", "quarantined"),
-    *("heads_of", "waiting_deletions"),
+    *("heads_of", "load_chunks", "waiting_deletions"),
     *("task_counts", "failed_tasks", "tasks_by_worker", "workers", "now", "cycles", "cycle_counts"),
     *("records_per_second", "holds", "schema_version", "connections"),
     *("live_trials", "known_trials"),

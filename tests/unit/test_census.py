@@ -76,7 +76,8 @@ def test_missing_ids_are_named_though_repeats_of_their_chunk_go(
     primary.put(work.primary, joined(*[record(i) for i in "bcde"]))
     work.update(ordered=False)
     cycle = CycleWork(store.open_cycle(), settings, primary, replica, store, Quiet())
-    Census(cycle, publish=lambda tasks: None).take(work)
+    heads = store.heads_of([COLLECTION])
+    Census(cycle, lambda tasks: None, heads).take(work)
     assert ids_by_chunk(store) == [["a", "b", "c"], ["d", "e", "f"]]
     assert work.hints == {first: {"a"}, second: {"f"}}
 
@@ -112,7 +113,7 @@ def test_workers_may_change_chunks_during_the_walk_of_the_replica(
     cycle = CycleWork(
         store.open_cycle(), settings, FakeServer(Side.PRIMARY), replica, store, Quiet()
     )
-    Census(cycle, publish=lambda tasks: None)._walk_replica(work)
+    Census(cycle, lambda tasks: None, {})._walk_replica(work)
     assert [head.suspect for head in store.chunk_heads(COLLECTION)] == LISTED[listed]
 
 
@@ -136,7 +137,7 @@ def test_an_unfinished_collection_is_compared_unless_it_is_vouched_for(
     primary = FakeServer(Side.PRIMARY)
     cycle = CycleWork(store.open_cycle(), settings, primary, replica, store, Quiet())
     cycle.vouched = {("t", "d")} if vouched else set()
-    census = Census(cycle, publish=lambda tasks: None)
+    census = Census(cycle, lambda tasks: None, {})
     census._look_at_replica_count(work, store.chunk_heads(COLLECTION))
     doubtful = LEFT[count] or not vouched
     suspect = [head.suspect for head in store.chunk_heads(COLLECTION)]

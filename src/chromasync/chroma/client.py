@@ -13,10 +13,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import httpx2
 import stamina
@@ -143,15 +144,16 @@ class Client:
         self.proxy = proxies.proxy_for(connection.url)
         self._broken = _transport_errors(self.proxy)
         self._where = failures.place(self.side, connection.url, self.proxy)
-        self._http = httpx2.Client(
-            base_url=connection.url.rstrip("/"),
-            headers=_headers(connection),
+        self._base = httpx2.URL(connection.url.rstrip("/"))
+        self._prefix = self._base.raw_path.rstrip(b"/")
+        self._headers = _headers(connection).raw
+        # The transport alone: following redirects, cookies and the like are no business of ours,
+        # and cost as much as a small answer does.
+        self._http = httpx2.HTTPTransport(
             verify=_tls(connection),
             limits=httpx2.Limits(max_connections=64, max_keepalive_connections=32),
-            follow_redirects=False,
             proxy=None if self.proxy is None else self.proxy.for_client(),
             trust_env=False,  # what counts of the environment is chosen, and named, by us
-            event_hooks={"request": [self._guard]},
         )
 
     @property
@@ -287,27 +289,46 @@ class Client:
 
     def _exchange(self, ask: _Ask, allowed_seconds: float) -> tuple[int, Mapping[str, str], bytes]:
         deadline = time.monotonic() + min(self.connection.answer_seconds, allowed_seconds)
-        headers = {"content-type": "application/json"} if ask.body is not None else {}
-        with self._http.stream(
+        request = self._request(ask, self._timeout(allowed_seconds))
+        self._guard(request)
+        try:
+            answer = self._http.handle_request(request)
+            with closing(answer):
+                content = self._content(answer, ask.most_bytes, deadline)
+        except httpx2.RequestError as error:
+            error.request = request
+            raise
+        return answer.status_code, answer.headers, content
+
+    def _request(self, ask: _Ask, timeout: httpx2.Timeout) -> httpx2.Request:
+        path = self._prefix + ask.path.encode()
+        if ask.params:
+            path += b"?" + urlencode(ask.params).encode()
+        headers = self._headers
+        if ask.body is not None:
+            headers = [*headers, (b"content-type", b"application/json")]
+        return httpx2.Request(
             ask.method,
-            ask.path,
-            content=ask.body,
-            params=ask.params,
+            self._base.copy_with(raw_path=path),
             headers=headers,
-            timeout=self._timeout(allowed_seconds),
-        ) as answer:
-            announced = int(answer.headers.get("content-length", 0))
-            parts, size = [], 0
-            # Compression is welcome: it spares slow links. The limit is about memory, so what
-            # counts is what comes out of it; httpx2 unpacks 1 MiB at a time and not ahead of us.
-            for part in answer.iter_bytes():
-                size += len(part)
-                if ask.most_bytes is not None and max(size, announced) > ask.most_bytes:
-                    raise self._too_large_answer(ask.most_bytes)
-                parts.append(part)
-                if time.monotonic() > deadline:
-                    raise httpx2.ReadTimeout("the answer takes too long", request=answer.request)
-            return answer.status_code, answer.headers, b"".join(parts)
+            content=ask.body,
+            extensions={"timeout": timeout.as_dict()},
+        )
+
+    def _content(self, answer: httpx2.Response, most_bytes: int | None, deadline: float) -> bytes:
+        """The whole answer, unpacked."""
+        announced = int(answer.headers.get("content-length", 0))
+        parts, size = [], 0
+        # Compression is welcome: it spares slow links. The limit is about memory, so what
+        # counts is what comes out of it; httpx2 unpacks 1 MiB at a time and not ahead of us.
+        for part in answer.iter_bytes():
+            size += len(part)
+            if most_bytes is not None and max(size, announced) > most_bytes:
+                raise self._too_large_answer(most_bytes)
+            parts.append(part)
+            if time.monotonic() > deadline:
+                raise httpx2.ReadTimeout("the answer takes too long")
+        return b"".join(parts)
 
     def _timeout(self, allowed_seconds: float) -> httpx2.Timeout:
         """Limits of a request's single steps, so that all of them together stay allowed."""
@@ -393,17 +414,24 @@ def _transport_errors(proxy: proxies.Proxy | None) -> tuple[type[Exception], ...
     return (httpx2.HTTPError, httpx2.StreamError, *beyond_http)
 
 
-def _headers(connection: Connection) -> dict[str, str]:
+def _headers(connection: Connection) -> httpx2.Headers:
     side = connection.side.upper()
-    headers = {"user-agent": f"chromasync/{__version__}"} | dict(connection.headers)
+    ours = {
+        "user-agent": f"chromasync/{__version__}",
+        "accept": "application/json",
+        "accept-encoding": "gzip, deflate",
+    }
+    chosen = dict(connection.headers)
     if connection.token is not None:
-        headers["x-chroma-token"] = connection.token
-    for name, value in headers.items():
+        chosen["x-chroma-token"] = connection.token
+    for name, value in chosen.items():
         if problem := _header_problem(name, value):
             raise SettingsError(
                 f"The {connection.side}'s header {name!r} {problem}.",
                 hint=f"It comes from {_origin_of(name, side)}.",
             )
+    headers = httpx2.Headers(ours)
+    headers.update(chosen)
     return headers
 
 
@@ -429,9 +457,9 @@ def _header_problem(name: str, value: str) -> str:
     return ""
 
 
-def _tls(connection: Connection) -> ssl.SSLContext | bool:
+def _tls(connection: Connection) -> ssl.SSLContext:
     if urlsplit(connection.url).scheme != "https":
-        return True
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # not used; that of all authorities is slow
     try:
         context = ssl.create_default_context(cafile=connection.ca_file)
         if connection.client_cert is not None:

@@ -33,6 +33,8 @@ from chromasync.model import (
 CAPABILITIES_SECONDS = 300.0
 MOST_ANSWER_BYTES = 32 * 1024 * 1024
 """Of one read of several records; parsing takes up to five times as much memory."""
+MOST_FIRST_BYTES = 4 * 1024 * 1024
+"""Of the beginning of a collection that is taken to be small."""
 EVERYTHING = ["documents", "metadatas", "uris"]
 
 
@@ -162,6 +164,21 @@ class ChromaReader:
                 parts.append(part)
                 done += size
         return _joined(parts, collection, embeddings=embeddings)
+
+    def read_first(self, collection: Collection, limit: int) -> Records:
+        """Up to `limit` whole records, in the server's own order, in one answer.
+
+        Raises:
+            ServerFault: the server cannot give one of them.
+            TooLarge: together they are larger than `MOST_FIRST_BYTES`.
+        """
+        content = {"include": [*EVERYTHING, "embeddings"], "limit": limit, "offset": 0}
+        body = encode.plain_body(content, self.side)
+        path = f"{collection_path(collection)}/get"
+        parse = partial(decode.records, embeddings=True)
+        return self._client.request(
+            "POST", path, parse, body=body, most_bytes=MOST_FIRST_BYTES, most_attempts=1
+        )
 
     def nearest(self, collection: Collection, vector: Floats, count: int) -> Neighbours:
         """The `count` records that are nearest to a vector of shape (dimension,).

@@ -1,20 +1,21 @@
 """Asking the primary ahead: the ids of the next collections are on their way meanwhile.
 
 A small collection costs little but the time that its answers take to come. Large ones are not asked
-ahead: their ids need memory.
+ahead: their ids need memory. A tiny one that is due to be read is read whole at once (see `tiny`),
+and its ids are those of its records.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from typing import Self
 
 from chromasync.cycle.work import CollectionWork
+from chromasync.errors import ServerError
 from chromasync.ledger import paging
-from chromasync.model import Collection
+from chromasync.model import Collection, Records
 from chromasync.ports import Reader
 
 AT_ONCE = 4
@@ -24,15 +25,29 @@ AHEAD = 8
 SMALL = 2_000
 """Records that a collection had in the last cycle, so that its ids may be asked ahead."""
 
+TINY = 64
+"""Records of a collection that may be read whole, instead of its ids."""
+
 
 class FirstPages:
-    """The ids with which each small collection of the primary begins; a context manager."""
+    """The ids with which each small collection of the primary begins; a context manager.
 
-    def __init__(self, reader: Reader, works: Sequence[CollectionWork]) -> None:
+    Args:
+        whole: keys of the primary's collections that are read whole.
+
+    Attributes:
+        records: what was read of them, by key; nothing of those that are not tiny any more.
+    """
+
+    def __init__(
+        self, reader: Reader, works: Sequence[CollectionWork], whole: Container[str] = frozenset()
+    ) -> None:
         self._reader = reader
         self._waiting = deque(works)
+        self._whole = whole
         self._asked: dict[str, Future[list[str]]] = {}
         self._pool = ThreadPoolExecutor(AT_ONCE)
+        self.records: dict[str, Records] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -50,6 +65,8 @@ class FirstPages:
             if offset == 0 and first is not None:
                 page, first = first.result(), None
                 return page
+            if offset == 0 and collection.id in self._whole:
+                return self._read_whole(collection)
             return self._reader.list_ids(collection, offset=offset, limit=limit)
 
         return paging.stitched(ask, count, paging.PAGE_IDS)
@@ -61,5 +78,19 @@ class FirstPages:
         for work in list(self._waiting)[:AHEAD]:
             key = work.primary.id
             if key not in self._asked and work.mirror.primary_count <= SMALL:
-                ask = partial(self._reader.list_ids, work.primary, offset=0, limit=paging.PAGE_IDS)
-                self._asked[key] = self._pool.submit(ask)
+                ask = self._read_whole if key in self._whole else self._list
+                self._asked[key] = self._pool.submit(ask, work.primary)
+
+    def _list(self, collection: Collection) -> list[str]:
+        return self._reader.list_ids(collection, offset=0, limit=paging.PAGE_IDS)
+
+    def _read_whole(self, collection: Collection) -> list[str]:
+        """The ids of a tiny collection, with its records; of one that has grown, the ids alone."""
+        try:
+            records = self._reader.read_first(collection, TINY + 1)
+        except ServerError:  # the reason may be a single record: a task finds out which
+            return self._list(collection)
+        if len(records) > TINY:
+            return self._list(collection)
+        self.records[collection.id] = records
+        return records.ids

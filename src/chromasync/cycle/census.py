@@ -66,10 +66,17 @@ class Census:
     """Walks both sides of collections; `publish` is called with tasks as soon as they exist.
 
     Args:
+        heads: the chunks of each collection before the walk.
         first: the primary's ids that were asked for ahead; none are when None.
     """
 
-    def __init__(self, cycle: CycleWork, publish: Publish, first: FirstPages | None = None) -> None:
+    def __init__(
+        self,
+        cycle: CycleWork,
+        publish: Publish,
+        heads: Mapping[str, list[ChunkHead]],
+        first: FirstPages | None = None,
+    ) -> None:
         self._primary: Reader = cycle.primary
         self._replica: Reader = cycle.replica
         self._store = cycle.store
@@ -83,8 +90,7 @@ class Census:
         self._publish = publish
         self._counts = cycle.counts
         self._first = first or FirstPages(cycle.primary, ())
-        keys = [work.mirror.collection_id for work in cycle.collections]
-        self._heads = self._store.heads_of(keys)
+        self._heads = heads
 
     def take(self, work: CollectionWork) -> None:
         """Bring the ledger's membership up to date, and publish tasks for new chunks.
@@ -92,9 +98,7 @@ class Census:
         A ledger that is empty, or damaged and thus forgotten, is built anew by comparing.
         """
         try:
-            heads = self._heads.pop(work.mirror.collection_id, None)
-            if heads is None:
-                heads = self._store.chunk_heads(work.mirror.collection_id)
+            heads = self._heads[work.mirror.collection_id]
             self._look_at_replica_count(work, heads)
             self._take(work, heads)
         except DamagedChunk as error:

@@ -185,14 +185,16 @@ def report_cycle(
     found = look_at_mirrored(work.store, work.settings)
     waits = say_what_waits(work.store)
     notes = {w.mirror.collection_id: [*w.notes, *w.not_carried] for w in work.collections}
-    deleted = {w.mirror.collection_id: OpCounts(deleted=w.deleted) for w in work.collections}
+    more = {
+        w.mirror.collection_id: OpCounts(read=w.read, deleted=w.deleted) for w in work.collections
+    }
     collections = tuple(
         report_mirror(
             mirror,
             found.holds,
             found.quarantined,
             counts.get(mirror.collection_id, OpCounts())
-            + deleted.get(mirror.collection_id, OpCounts()),
+            + more.get(mirror.collection_id, OpCounts()),
             [*notes.get(mirror.collection_id, ()), *waits.get(mirror.collection_id, ())],
         )
         for mirror in found.mirrors
@@ -206,7 +208,7 @@ def report_cycle(
         quarantined=found.quarantined,
         warnings=tuple(work.warnings),
         tasks=tasks,
-        counts=sum(counts.values(), OpCounts(deleted=work.deleted)),
+        counts=sum(counts.values(), OpCounts(read=work.read, deleted=work.deleted)),
         duration_seconds=work.seconds,
         identical_as_of=as_of,
         never_reread=work.settings.sync_scrub_budget == 0,

@@ -93,6 +93,7 @@ def _create(cycle: CycleWork, pairing: Pairing, definition: Definition) -> Colle
     created = replace(created, live=promised.space)
     cycle.store.remember_ids(cycle.cycle.id, {created.id: Side.REPLICA})
     cycle.replica_listing.collections[created.id] = created
+    cycle.counts.note_created(created)
     faultpoints.reach(faultpoints.AFTER_COLLECTION_CREATED)
     return created
 

@@ -42,6 +42,7 @@ from chromasync.cycle.notes import (
 from chromasync.cycle.older import hold_older
 from chromasync.cycle.probe import check_primary, look_at_primary, probe_indexes
 from chromasync.cycle.removals import Removals
+from chromasync.cycle.tiny import TinyScrubs
 from chromasync.cycle.work import REFUSALS, CollectionWork, CycleWork
 from chromasync.errors import (
     ChromasyncError,
@@ -76,7 +77,7 @@ STALL_SECONDS = 30.0
 KEEP_SECONDS = 86_400.0
 KEEP_TASKS = 1_000_000
 
-S = TypeVar("S", bound=Reader)
+T = TypeVar("T")
 log = structlog.get_logger()
 
 
@@ -175,12 +176,18 @@ class Coordinator:
 
     def _take_census(self, cycle: CycleWork) -> Census:
         cycle.progress.start("walking", None)
-        with FirstPages(self._primary, cycle.collections) as first:
-            census = Census(cycle, partial(self._publish, cycle), first)
+        heads = self._store.heads_of([work.mirror.collection_id for work in cycle.collections])
+        tiny = TinyScrubs(cycle, heads, self._scrub_budget(cycle))
+        with FirstPages(self._primary, cycle.collections, tiny.chosen.keys()) as first:
+            census = Census(cycle, partial(self._publish, cycle), heads, first)
             for work in cycle.collections:
                 self._check_stop()
                 self._note_error(work, partial(census.take, work))
+        tiny.note(first.records)
         return census
+
+    def _scrub_budget(self, cycle: CycleWork) -> float:
+        return inf if cycle.full else scrub_budget_seconds(self._store, self._settings)
 
     def _publish_due(self, cycle: CycleWork, census: Census) -> None:
         """Tasks for what must be read again, once it is known which collections are in doubt."""
@@ -223,7 +230,7 @@ class Coordinator:
             for head in known[key]
             if not _is_read_in(cycle, head) and not must_read(head) and head.id not in work.hints
         ]
-        budget = inf if cycle.full else scrub_budget_seconds(self._store, self._settings)
+        budget = self._scrub_budget(cycle) - cycle.tiny_seconds
         tasks = [
             new_task(
                 works[s.head.collection_id],
@@ -254,7 +261,7 @@ class Coordinator:
             self._marks.refresh()
             if watch.is_stalled(counts):
                 self._look_why_nothing_happens(cycle, counts)
-            seen = self._show(cycle, seen)
+            seen = watch.timed(partial(self._show, cycle, seen))
             watch.wait(self._pool.progressed)
         self._show(cycle, seen)
         failed = self._store.failed_tasks(cycle.cycle.id)
@@ -334,7 +341,9 @@ class Coordinator:
         failed = cycle.has_errors or cycle.missing
         status = CycleStatus.FAILED if failed else CycleStatus.COMPLETED
         note_clean(cycle)
-        closed = self._store.close_cycle(cycle.cycle.id, status, cycle.deleted, cycle.missing)
+        closed = self._store.close_cycle(
+            cycle.cycle.id, status, cycle.deleted, cycle.missing, read=cycle.read
+        )
         self._prune_history()
         tasks = self._store.task_counts(cycle.cycle.id)
         counts = self._store.cycle_counts(cycle.cycle.id)
@@ -395,13 +404,20 @@ class _Watch:
 
     def look(self, ask: Callable[[], TaskCounts]) -> TaskCounts:
         """Ask for the counts, and note what that cost."""
-        began = monotonic()
-        counts = ask()
-        self._cost = monotonic() - began
+        self._cost = 0.0
+        counts = self.timed(ask)
         finished = counts.completed + counts.failed
         if finished != self._finished:
             self._finished, self._progress_at = finished, monotonic()
         return counts
+
+    def timed(self, ask: Callable[[], T]) -> T:
+        """What `ask` returns; its time counts as that of this look."""
+        began = monotonic()
+        try:
+            return ask()
+        finally:
+            self._cost += monotonic() - began
 
     def is_stalled(self, counts: TaskCounts) -> bool:
         """Whether nothing ended for `STALL_SECONDS`; once in each such time."""

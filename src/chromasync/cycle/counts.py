@@ -33,6 +33,12 @@ class Counts:
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise error
 
+    def note_created(self, collection: Collection) -> None:
+        """One that was created in this cycle had none."""
+        created: Future[int] = Future()
+        created.set_result(0)
+        self._known[collection.id] = created
+
     def of(self, collection: Collection) -> int:
         """The count of one; asked now, if it was not before.
 

@@ -21,7 +21,10 @@ def note_failure(cycle: CycleWork, error: ChromasyncError) -> None:
 
 def note_foreign(cycle: CycleWork) -> None:
     """Hold what tasks met on the replica that others had written, and left as it was."""
+    noted = cycle.store.waiting_deletions()
     for work in cycle.collections:
+        if work.mirror.collection_id not in noted:
+            continue
         waiting = cycle.store.deletions(work.mirror.collection_id)
         foreign = Foreign()
         foreign.changed.add(i for d in waiting if d.kind is DeletionKind.FOREIGN for i in d.ids)

@@ -9,6 +9,7 @@ budget of a day larger.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,7 +19,7 @@ from chromasync.cycle.keep import drop_or_keep
 from chromasync.cycle.names import settle_names
 from chromasync.cycle.work import REFUSALS, CollectionWork, CycleWork
 from chromasync.errors import ChromasyncError
-from chromasync.ledger.ids import absent_of, copied_set_of, id_set_of
+from chromasync.ledger.ids import copied_set_of, id_set_of
 from chromasync.model import (
     Collection,
     Deletion,
@@ -136,13 +137,15 @@ class Removals:
             partial(id_set_of, self._cycle.store),
             self._holds,
         )
+        aside = self._cycle.store.quarantined()
+        absent = Counter(record.collection_id for record in aside if record.absent)
         newcomers = [
             Newcomer(
                 work.mirror.collection_id,
                 place_of(work.mirror),
                 work.replica.id,
                 partial(copied_set_of, self._cycle.store, work.mirror.collection_id),
-                len(absent_of(self._cycle.store, work.mirror.collection_id)),
+                absent[work.mirror.collection_id],
             )
             for work in self._cycle.collections
             if work.error is None

@@ -37,6 +37,7 @@ class CollectionWork:
         error: what kept a part of the work from being done; nothing is deleted then.
         held: records that a guard holds.
         deleted: records deleted on the replica.
+        read: records that were read without a task (see `tiny`).
         notes: sentences for people.
         not_carried: what the replica's server cannot carry of the collection's definition.
         announced: the store has the mirror as the workers of this cycle's tasks must know it.
@@ -63,6 +64,7 @@ class CollectionWork:
     error: ChromasyncError | None = None
     held: int = 0
     deleted: int = 0
+    read: int = 0
     notes: list[str] = field(default_factory=list)
     not_carried: tuple[str, ...] = ()
     announced: bool = False
@@ -118,6 +120,7 @@ class CycleWork:
         jumped: the clock jumped during the cycle, so nothing is known of any instant.
         began: when it began, on the monotonic clock.
         waiting: collections of which deletions waited when all tasks were done.
+        tiny_seconds: how much of the budget of scrubs went into tiny collections.
         counts: of the replica's collections when the cycle began.
     """
 
@@ -156,6 +159,7 @@ class CycleWork:
     jumped: bool = False
     began: float = field(default_factory=monotonic)
     waiting: AbstractSet[str] = frozenset()
+    tiny_seconds: float = 0.0
     counts: Counts = field(init=False)
 
     def __post_init__(self) -> None:
@@ -222,6 +226,11 @@ class CycleWork:
     def has_errors(self) -> bool:
         """Whether a part of the work could not be done so far."""
         return bool(self.refused) or any(work.error for work in self.collections)
+
+    @property
+    def read(self) -> int:
+        """Records that were read without a task."""
+        return sum(work.read for work in self.collections)
 
     @property
     def missing(self) -> str | None:

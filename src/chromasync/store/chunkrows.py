@@ -6,6 +6,7 @@ The ledger (planning) and the queue (completion) both write chunks; this is thei
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -21,7 +22,8 @@ from sqlalchemy import (
     update,
 )
 
-from chromasync.model import Chunk, ChunkResult, Deletion, DeletionKind
+from chromasync.errors import DamagedChunk
+from chromasync.model import Chunk, ChunkHead, ChunkResult, Cycle, Deletion, DeletionKind
 from chromasync.store.core import Backend
 from chromasync.store.rows import HEAD, build_chunk, damaged, pack_ids, unpack_ids
 from chromasync.store.schema import Instant, Now, chunk_contents, chunks, deletions, quarantine
@@ -36,6 +38,14 @@ _CONTENT_BY_ID = select(
     chunk_contents.c.payload_digests,
     chunk_contents.c.replica_digests,
 ).where(chunk_contents.c.chunk_id == bindparam("b_chunk_id"))
+_HEADS_BY_ID = select(*HEAD.columns).where(chunks.c.id.in_(bindparam("chunk_ids", expanding=True)))
+_CONTENTS_BY_ID = select(
+    chunk_contents.c.chunk_id,
+    chunk_contents.c.ids,
+    chunk_contents.c.embedding_digests,
+    chunk_contents.c.payload_digests,
+    chunk_contents.c.replica_digests,
+).where(chunk_contents.c.chunk_id.in_(bindparam("chunk_ids", expanding=True)))
 _ANY_QUARANTINED = (
     select(quarantine.c.collection_id).where(quarantine.c.collection_id == chunks.c.collection_id)
 ).exists()
@@ -52,6 +62,11 @@ _STORED = (
 _INSERT_HEAD = insert(chunks).returning(chunks.c.id)
 _INSERT_CONTENT = insert(chunk_contents)
 _UPDATE_HEAD = update(chunks).where(chunks.c.id == bindparam("chunk_id"))
+_NOTE_READ = _UPDATE_HEAD.where(
+    chunks.c.ids_digest == bindparam("b_ids_digest"),
+    chunks.c.suspect.is_(False),
+    chunks.c.recheck.is_(False),
+)
 # Whoever plans loaded the chunk a while ago and must not undo a distrust that came in between.
 _REPLACE_HEAD = _UPDATE_HEAD.values(
     suspect=or_(chunks.c.suspect, bindparam("b_suspect")),
@@ -134,6 +149,25 @@ def load(tx: Connection, chunk_id: int, *, lock: bool = False) -> Chunk | None:
         return None
     content = tx.execute(_CONTENT_BY_ID, {"b_chunk_id": chunk_id}).first()
     return build_chunk(HEAD.build(head), content)
+
+
+def load_sound(tx: Connection, chunk_ids: Sequence[int]) -> Iterator[Chunk]:
+    """Those of the chunks that there are, and whose content can be read."""
+    for some in in_parts(chunk_ids):
+        heads = [HEAD.build(row) for row in tx.execute(_HEADS_BY_ID, {"chunk_ids": some})]
+        rows = tx.execute(_CONTENTS_BY_ID, {"chunk_ids": some})
+        contents = {row.chunk_id: tuple(row)[1:] for row in rows}
+        for head in heads:
+            with suppress(DamagedChunk):  # whoever needs it meets the damage
+                yield build_chunk(head, contents.get(head.id))
+
+
+def note_read(tx: Connection, cycle: Cycle, heads: Sequence[ChunkHead]) -> None:
+    """Note that chunks were read in a cycle, if they are as these heads say."""
+    rows = [{"chunk_id": head.id, "b_ids_digest": head.ids_digest} for head in heads]
+    if rows:
+        read = _NOTE_READ.values(read_at=cycle.started_at, read_cycle=cycle.id)
+        tx.execute(read, rows)
 
 
 def content_of(chunk: Chunk) -> dict[str, Any]:

@@ -105,18 +105,27 @@ class HistoryPart(Core):
 
     @patient
     def close_cycle(
-        self, cycle_id: int, status: CycleStatus, deleted: int, error: str | None = None
+        self,
+        cycle_id: int,
+        status: CycleStatus,
+        deleted: int,
+        error: str | None = None,
+        *,
+        read: int = 0,
     ) -> Cycle:
         """End a running cycle with the sums of its tasks, and record its metrics.
 
-        `deleted` counts records deleted at the end of the cycle, outside its tasks. A cycle that
-        is closed already stays as it is.
+        A cycle that is closed already stays as it is.
+
+        Args:
+            deleted: records deleted outside its tasks.
+            read: records read outside its tasks.
 
         Raises:
             StoreUnusable: there is no such cycle.
         """
         with self._leading() as tx:
-            counts = _sum_of_tasks(tx, cycle_id) + OpCounts(deleted=deleted)
+            counts = _sum_of_tasks(tx, cycle_id) + OpCounts(deleted=deleted, read=read)
             closing = update(cycles).where(cycles.c.id == cycle_id, RUNNING)
             values: dict[str, Any] = {
                 "cycle_status": status,

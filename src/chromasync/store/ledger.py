@@ -13,6 +13,7 @@ from chromasync.model import (
     Brief,
     Chunk,
     ChunkHead,
+    Cycle,
     Deletion,
     DeletionKind,
     MarkRow,
@@ -177,6 +178,21 @@ class LedgerPart(Core):
         """
         with self._reading() as tx:
             return chunkrows.load(tx, chunk_id)
+
+    @patient
+    def load_chunks(self, chunk_ids: Sequence[int]) -> list[Chunk]:
+        """Those of the chunks that there are and that can be read, in one view."""
+        with self._reading() as tx:
+            return list(chunkrows.load_sound(tx, chunk_ids))
+
+    @patient
+    def note_read(self, cycle: Cycle, heads: Sequence[ChunkHead]) -> None:
+        """Note that these chunks were read in a cycle, since it began, and were unchanged.
+
+        Those that changed, or were distrusted, since they were loaded stay as they are.
+        """
+        with self._leading() as tx:
+            chunkrows.note_read(tx, cycle, heads)
 
     @patient
     def brief(self, task: Task) -> Brief:

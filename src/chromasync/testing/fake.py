@@ -247,6 +247,12 @@ class FakeServer:
                 raise ServerFault(f"Error finding id {min(lost)}", side=self.side, status=500)
             return self._rows(collection, found, embeddings=embeddings)
 
+    def read_first(self, collection: Collection, limit: int) -> Records:
+        """See `ports.Reader`."""
+        with self._shared.lock:
+            ids = list(self._records(collection))[:limit]
+        return self.read(collection, ids)
+
     def nearest(self, collection: Collection, vector: Floats, count: int) -> Neighbours:
         """See `ports.Reader`; by the distance that the collection was made with."""
         self._request("nearest")

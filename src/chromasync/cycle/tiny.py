@@ -1,0 +1,84 @@
+"""Tiny collections: read whole where only the ids were to be listed, so that a scrub needs no task.
+
+A task costs several transactions and a request of its own, which is nothing beside the records of a
+chunk, and most of the cycle where 1,500 collections have three records each. So those that are due
+to be scrubbed are chosen before the walk, within the same budget, and their first page is their
+content. Where ids and digests are as the ledger has them, all chunks are noted as read in one
+transaction. Where anything differs nothing is noted: a task reads it again and mends it.
+
+What could need more than a look is left to tasks from the beginning: chunks that must be read or
+compared with the replica, that wait for deletes, or that are not carried whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from chromasync.cycle.ahead import TINY
+from chromasync.cycle.work import CollectionWork, CycleWork
+from chromasync.ledger.digest import embedding_digests, ids_digest, payload_digests
+from chromasync.ledger.plan import choose_scrubs, must_read
+from chromasync.model import Chunk, ChunkHead, Records
+
+
+class TinyScrubs:
+    """The tiny collections that one cycle reads whole.
+
+    Args:
+        heads: each collection's chunks before the walk.
+        budget_seconds: what scrubs may cost in this cycle.
+
+    Attributes:
+        chosen: the chunk of each, by the collection's key.
+    """
+
+    def __init__(
+        self, cycle: CycleWork, heads: Mapping[str, Sequence[ChunkHead]], budget_seconds: float
+    ) -> None:
+        self._cycle = cycle
+        due = [head for part in heads.values() for head in part if not must_read(head)]
+        tiny = {work.mirror.collection_id for work in cycle.collections if _is_tiny(work, heads)}
+        self.chosen = {
+            scrub.head.collection_id: scrub.head
+            for scrub in choose_scrubs(due, budget_seconds, cycle.check_before)
+            if scrub.head.collection_id in tiny and not scrub.check_replica
+        }
+        cycle.tiny_seconds = sum(head.read_seconds for head in self.chosen.values())
+
+    def note(self, records: Mapping[str, Records]) -> None:
+        """Note the chunks that are as the ledger has them as read in this cycle.
+
+        Args:
+            records: what was read, by the collection's key.
+        """
+        works = [w for w in self._cycle.collections if w.mirror.collection_id in records]
+        unchanged = [work for work in works if work.error is None and not work.hints]
+        heads = [self.chosen[work.mirror.collection_id] for work in unchanged]
+        chunks = self._cycle.store.load_chunks([head.id for head in heads])
+        same = {
+            chunk.head.collection_id
+            for chunk in chunks
+            if _is_same(chunk, records[chunk.head.collection_id])
+        }
+        self._cycle.store.note_read(
+            self._cycle.cycle, [head for head in heads if head.collection_id in same]
+        )
+        for work in unchanged:
+            if work.mirror.collection_id in same:
+                work.read = self.chosen[work.mirror.collection_id].count
+
+
+def _is_tiny(work: CollectionWork, heads: Mapping[str, Sequence[ChunkHead]]) -> bool:
+    chunks = heads[work.mirror.collection_id]
+    if work.mirror.adopting or work.primary.dimension is None or len(chunks) != 1:
+        return False
+    (head,) = chunks
+    return head.count <= TINY and not head.gone_count and not head.reduced_count
+
+
+def _is_same(chunk: Chunk, records: Records) -> bool:
+    return (
+        ids_digest(records.ids) == chunk.head.ids_digest
+        and embedding_digests(records) == chunk.embedding_digests
+        and payload_digests(records) == chunk.payload_digests
+    )
