@@ -15,6 +15,7 @@ from chromasync.chroma import ChromaReader, ChromaWriter, Connection
 from chromasync.config import Role, Settings
 from chromasync.doctor import examine
 from chromasync.errors import ChromasyncError, SettingsError, Stopped
+from chromasync.events import Event
 from chromasync.guard import choose_holds, refuse_equal_urls, refuse_unseen
 from chromasync.model import Hold, Side
 from chromasync.ports import Progress, Store
@@ -110,7 +111,7 @@ class Application:
             with self._participant(stop, leads_at_once=single, patience=patience) as participant:
                 participant.serve(Quiet())
         except Stopped as stopped:
-            log.info("ended", reason=stopped.what)
+            log.info(Event.ENDED, reason=stopped.what)
         return 0
 
     def plan(self, progress: Progress, *, rebuild: Sequence[str] = ()) -> PlanReport:

@@ -26,11 +26,11 @@ import time
 from collections.abc import Callable
 from typing import Self
 
-import structlog
-
 from chromasync.errors import AnotherInstance, LeaseLost, StoreError
+from chromasync.events import Event
 from chromasync.model import Task
 from chromasync.ports import Control, Queue
+from chromasync.repeated import Repeated
 
 MARGIN_SHARE = 0.25
 """Part of the lease at its end in which no write begins any more."""
@@ -43,7 +43,6 @@ STALL_LEASES = 5
 """A task without a sign of progress for so many leases is left to others."""
 
 _clock = getattr(time, "CLOCK_BOOTTIME", None)
-log = structlog.get_logger()
 
 
 def monotonic() -> float:
@@ -108,6 +107,7 @@ class Renewing:
     def __init__(self, name: str, seconds: float, renew: Callable[[], bool]) -> None:
         self._seconds = seconds
         self._renew = renew
+        self._renewals = Repeated(Event.RENEWAL_FAILED, name)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -127,9 +127,10 @@ class Renewing:
             try:
                 if not self._renew():
                     return
+                self._renewals.succeeded()
                 wait = self._seconds / RENEWALS_PER_LEASE
             except StoreError as error:
-                log.warning("a renewal failed", renewal=self._thread.name, reason=str(error))
+                self._renewals.failed(str(error), renewal=self._thread.name)
                 wait = self._seconds / RETRIES_PER_LEASE
 
 

@@ -26,6 +26,7 @@ from chromasync.errors import (
     ServerError,
     ServerFault,
 )
+from chromasync.events import Event
 from chromasync.lease import monotonic
 from chromasync.model import (
     MARKS_DATABASE,
@@ -211,7 +212,7 @@ def refuse_if_marked(
     try:
         found = marks.read(spot for spot in listing.databases if spot[0] in listing.marked)
     except REFUSALS as error:
-        log.warning("the marks on the primary cannot be read", reason=str(error))
+        log.warning(Event.MARKS_UNREADABLE, reason=str(error))
         return
     legible = {mark_place(*spot): mark for spot, mark in found.items() if mark is not UNREADABLE}
     refuse_marked_primary(legible, deployment, primary_url)
@@ -306,7 +307,7 @@ class MarkKeeper:
 
     def refuse(self, error: ServerError) -> None:
         """Remember that the replica takes no mark."""
-        log.warning("the replica takes no mark", reason=str(error))
+        log.warning(Event.NO_MARK, reason=str(error))
         self.refusal = error
 
     # ---- the end ----------------------------------------------------------------------------
@@ -336,4 +337,4 @@ class MarkKeeper:
             still = {s: m for s, m in found.items() if m.nonce == own[s].nonce}
             self.write({s: replace(m, released=True) for s, m in still.items()}, permit)
         except (ChromasyncError, RuntimeError) as error:  # a client that was closed meanwhile
-            log.warning("the mark does not say that this process ended", reason=str(error))
+            log.warning(Event.MARK_NOT_RELEASED, reason=str(error))

@@ -18,7 +18,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Self
 
 import structlog
@@ -26,6 +26,7 @@ import structlog
 from chromasync.config import Role, Settings
 from chromasync.cycle.clock import CycleClock
 from chromasync.cycle.coordinator import Coordinator
+from chromasync.cycle.tell import CycleTeller, Figures
 from chromasync.errors import (
     AnotherInstance,
     ChromasyncError,
@@ -36,9 +37,9 @@ from chromasync.errors import (
     Stopped,
     StoreError,
 )
+from chromasync.events import Event
 from chromasync.lease import Lead
 from chromasync.marks import MarkKeeper
-from chromasync.model import Hold, HoldKind
 from chromasync.ports import Progress, Reader, Store, Writer
 from chromasync.reconcile.chunk import ChunkReconciler
 from chromasync.reports import CycleReport
@@ -92,7 +93,8 @@ class Participant:
         self._lead: Lead | None = None
         self._marks = MarkKeeper(replica)
         self._clock = CycleClock()
-        self._told: dict[tuple[str, HoldKind], str] = {}
+        self._coordinator: Coordinator | None = None
+        self._teller = CycleTeller()
         self._pool = WorkerPool(
             store,
             ChunkReconciler(primary, replica),
@@ -127,8 +129,9 @@ class Participant:
         Raises:
             AnotherInstance: another process leads.
         """
+        self._coordinator = None
         lead = self._take_lead()
-        coordinator = Coordinator(
+        self._coordinator = Coordinator(
             self._primary,
             self._replica,
             self._store,
@@ -139,7 +142,7 @@ class Participant:
             marks=self._marks,
             clock=self._clock,
         )
-        return coordinator.run_cycle(progress, full=full, adopt=adopt, rebuild=rebuild)
+        return self._coordinator.run_cycle(progress, full=full, adopt=adopt, rebuild=rebuild)
 
     def serve(self, progress: Progress) -> None:
         """Work until `stop` is set; in the roles that plan, run a cycle each SYNC_INTERVAL.
@@ -150,7 +153,7 @@ class Participant:
         Raises:
             ChromasyncError: something that a repetition cannot mend.
         """
-        log.info("started", role=self._settings.role.value, worker=self._name)
+        log.info(Event.STARTED, role=self._settings.role.value, worker=self._name)
         if self._settings.role is Role.WORKER:
             self._stop.wait()
             return
@@ -166,42 +169,35 @@ class Participant:
                 self._stand_by()
 
     def _serve_once(self, progress: Progress, rhythm: _Rhythm) -> None:
-        """One cycle and the pause after it."""
+        """One cycle, its line in the log, and the pause after it."""
         began = time.monotonic()
         try:
             report = self.run_cycle(progress)
-            log.info("cycle closed", outcome=report.outcome, cycle=report.cycle.id)
-            for warning in report.warnings:
-                log.warning(warning)
-            self._log_holds(report.holds)
-            pause = rhythm.after_success()
+        except Stopped as error:
+            self._teller.stopped(error, self._figures())
+            raise
         except LeaseLost as error:
-            log.warning("the lead is lost", reason=str(error))
+            self._teller.failed(error, self._figures())
             self._give_up_lead()
             return
         except ChromasyncError as error:
-            if isinstance(error, Stopped) or not rhythm.outlasts(error):
+            if not rhythm.outlasts(error):
+                self._teller.gave_up(self._figures())
                 raise
             pause = rhythm.after_failure()
-            log.warning("cycle failed", reason=str(error), retry_in_seconds=pause)
+            self._teller.failed(error, self._figures(), retry_in_seconds=pause)
+        else:
+            self._teller.closed(report)
+            pause = rhythm.after_success()
         self._stop.wait(max(0.0, began + pause - time.monotonic()))
 
-    def _log_holds(self, holds: Iterable[Hold]) -> None:
-        """Say what is held when it is held first, and again when the set is another one."""
-        told, self._told = self._told, {(h.collection_id, h.kind): h.set_digest for h in holds}
-        for hold in holds:
-            if told.get((hold.collection_id, hold.kind)) != hold.set_digest:
-                log.warning(
-                    "held",
-                    name=hold.full_name,
-                    kind=hold.kind.value,
-                    records=hold.count,
-                    digest=hold.set_digest,
-                    reason=hold.reason,
-                )
+    def _figures(self) -> Figures | None:
+        """What is known of the cycle that ended early; None when none could begin."""
+        return None if self._coordinator is None else self._coordinator.figures
 
     def _wait_for_lead(self) -> None:
         deadline = time.monotonic() + self._patience_seconds
+        waits = False
         while True:
             try:
                 self._take_lead()
@@ -210,7 +206,9 @@ class Participant:
                     raise Stopped("It was asked to stop while it waited for the lead.") from None
                 if time.monotonic() >= deadline:
                     raise
-                log.info("waits for the lead")
+                if not waits:
+                    log.info(Event.WAITS_FOR_LEAD)
+                waits = True
                 self._stand_by()
             else:
                 return
@@ -237,7 +235,7 @@ class Participant:
         except BaseException:
             self._give_up_lead()
             raise
-        log.info("leads", term=lead.term.number, called_back=called_back)
+        log.info(Event.LEADS, term=lead.term.number, called_back=called_back)
         return lead
 
     def _give_up_lead(self) -> None:
@@ -246,7 +244,7 @@ class Participant:
             try:
                 lead.give_up()
             except StoreError as error:
-                log.warning("the lead could not be given up; it runs out", reason=str(error))
+                log.warning(Event.LEAD_NOT_GIVEN_UP, reason=str(error))
 
 
 class _Rhythm:

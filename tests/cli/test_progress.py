@@ -91,3 +91,21 @@ def test_retries_are_told_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert (line["event"], line["attempt"], line["level"]) == ("trying again", 2, "warning")
     assert line["because"] == "The primary is away."
     assert "callable" not in line
+
+
+@pytest.mark.parametrize(("watched", "lines"), [(False, 1), (True, 3)])
+def test_retries_for_one_cause_are_told_once_in_a_while(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, watched: bool, lines: int
+) -> None:
+    """A log keeps the first of many; whoever watches a terminal sees each."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: watched)
+    configure_logs(LogFormat.JSON, LogLevel.INFO)
+
+    @stamina.retry(on=ServerUnreachable, attempts=4, wait_initial=0, wait_max=0, wait_jitter=0)
+    def fail() -> None:
+        raise ServerUnreachable("The primary is away.", side="primary")
+
+    with pytest.raises(ServerUnreachable):
+        fail()
+    told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["event"] for line in told] == ["trying again"] * lines

@@ -10,6 +10,8 @@ from chromasync.cli.commands import program
 from chromasync.cli.exits import ExitCode
 from chromasync.cli.reference import pages, write_pages
 from chromasync.config import Settings
+from chromasync.cycle.tell import FIGURES
+from chromasync.events import Event
 
 DOCS = Path(__file__).parents[2] / "docs"
 COMMANDS = (DOCS / "commands.md").read_text(encoding="utf-8")
@@ -101,3 +103,12 @@ def test_every_setting_says_what_it_means_and_allows() -> None:
     for info in Settings.table():
         assert all((info.group, info.default, info.allowed, info.meaning)), info
         assert info.meaning.endswith(".")
+
+
+def test_the_table_of_log_lines_is_up_to_date() -> None:
+    """The section about logs names every event, in order, and every figure of a cycle's line."""
+    text = (DOCS / "deploy.md").read_text(encoding="utf-8").split("\n## Logs\n")[1]
+    text = text.split("\n## ")[0]
+    _, rows = text.split("| event | when |\n|---|---|\n")
+    assert rows.strip().splitlines() == [f"| `{event}` | {event.when} |" for event in Event]
+    assert [name for name in FIGURES if f"`{name}`" not in text] == []

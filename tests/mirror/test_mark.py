@@ -275,11 +275,13 @@ def test_a_service_that_is_refused_waits(stage: Stage, service: subprocess.Popen
 
     with running(stage, "run", SYNC_INTERVAL="1", SYNC_LOG_FORMAT="json") as late:
         assert late.stderr is not None
-        line = next(line for line in late.stderr if "cycle failed" in line)
+        line = next(line for line in late.stderr if '"outcome": "failed"' in line)
+        assert '"event": "cycle closed"' in line
         assert "SYNC_MARK=off" in line
         service.send_signal(signal.SIGTERM)
         service.wait()
-        next(line for line in late.stderr if "cycle closed" in line)
+        line = next(line for line in late.stderr if '"outcome": "identical"' in line)
+        assert '"event": "cycle closed"' in line
         late.send_signal(signal.SIGTERM)
         late.communicate(timeout=60)
         assert late.returncode == 0

@@ -11,9 +11,11 @@ from datetime import UTC, datetime
 from typing import cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from chromasync import lease as leasing
 from chromasync.errors import AnotherInstance, LeaseLost, Retry, StoreUnavailable
+from chromasync.events import Event
 from chromasync.lease import MARGIN_SHARE, Lead, Lease, LeaseKeeper
 from chromasync.model import Task, Term
 from chromasync.ports import Control, Queue
@@ -242,6 +244,27 @@ def test_the_keeper_renews_by_itself_and_survives_errors(clock: Clock, renewals:
     finally:
         keeper.stop()
     assert not any(t.name == "lease-keeper" for t in threading.enumerate())
+
+
+def test_renewals_that_fail_are_told_once(clock: Clock, renewals: Renewals) -> None:
+    """However often it asks while the store is away, one line tells it, and one that it is back."""
+    keeper = keeper_of(renewals, SHORT)
+    keeper.hold(task(), clock.now)
+    renewals.error = StoreUnavailable("locked")
+    with capture_logs() as lines:
+        keeper.start()
+        try:
+            for _ in range(4):
+                renewals.answered.get(timeout=PATIENCE)
+            renewals.error, renewals.confirmed = None, {1}
+            seen = len(renewals.asked)
+            while renewals.answered.get(timeout=PATIENCE) < seen + 3:
+                pass
+        finally:
+            keeper.stop()
+    assert [line["event"] for line in lines] == [Event.RENEWAL_FAILED, Event.RECOVERED]
+    assert (lines[0]["renewal"], lines[1]["what"]) == ("lease-keeper", "lease-keeper")
+    assert lines[1]["after"] >= 4
 
 
 # ---- leading -----------------------------------------------------------------------------------

@@ -9,10 +9,12 @@ import time
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from chromasync.errors import (
     StoreUnavailable,
 )
+from chromasync.events import Event
 from chromasync.lease import Lease
 from chromasync.model import (
     ChunkResult,
@@ -309,3 +311,46 @@ def test_every_process_has_a_name_of_its_own() -> None:
     assert one != other
     assert one.split(":")[-4:-1] == other.split(":")[-4:-1]
     assert one.split(":")[-3] == str(os.getpid())
+
+
+def test_what_failed_beside_the_work_has_its_own_name(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rescue that fails is none of the proofs of life, and each tells its own recovery, once."""
+    beats = beating.Heartbeat(store, "me", lambda: None, lambda: None)
+
+    def away(**_: object) -> int:
+        raise StoreUnavailable("It is away.")
+
+    with capture_logs() as lines:
+        with monkeypatch.context() as patched:
+            patched.setattr(store, "rescue_tasks", away)
+            for _ in range(5):
+                beats._try(beats._rescue, beats._rescues)
+                beats._try(beats.beat, beats._beats)
+        beats._try(beats._rescue, beats._rescues)
+        beats._try(beats._rescue, beats._rescues)
+    assert [line["event"] for line in lines] == [Event.NO_RESCUE, Event.RECOVERED]
+    assert (lines[1]["what"], lines[1]["after"]) == ("rescue of tasks", 5)
+
+
+def test_a_pause_and_its_end_are_told_once(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads that cannot claim say so in one line, and in one more that they can again."""
+    monkeypatch.setattr(working, "PAUSE_SECONDS", 0.01)
+    cycle = planned(store, 1)
+    claim = store.claim_task
+    asked = []
+
+    def claim_task(worker_id: str, lease_seconds: float, number: int) -> Task | None:
+        asked.append(number)
+        if len(asked) <= 4:
+            raise StoreUnavailable("locked")
+        return claim(worker_id, lease_seconds, number)
+
+    monkeypatch.setattr(store, "claim_task", claim_task)
+    with capture_logs() as lines, pool_of(store, Reconciler(), threads=2) as pool:
+        until(pool, is_done(store, cycle.id))
+    assert [line["event"] for line in lines] == [Event.PAUSED, Event.RECOVERED]
+    assert (lines[1]["what"], lines[1]["after"]) == ("the state store", 4)

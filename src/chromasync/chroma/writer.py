@@ -34,6 +34,7 @@ from chromasync.errors import (
     ServerUnreachable,
     TooLarge,
 )
+from chromasync.events import Event
 from chromasync.model import (
     MARKS_DATABASE,
     Change,
@@ -292,7 +293,7 @@ class ChromaWriter(ChromaReader):
             try:
                 return self._post_collection(attempt)
             except RequestRefused as error:
-                _log.warning("schema refused", collection=definition.name, why=error.what)
+                _log.warning(Event.SCHEMA_REFUSED, name=definition.name, reason=error.what)
         return self._post_collection(plainest)
 
     def _post_collection(self, definition: Definition) -> Collection:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from chromasync.config import LogFormat, LogLevel
+from chromasync.events import Event
+from chromasync.repeated import Limiter, repeats
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor
@@ -42,7 +44,7 @@ def configure_logs(log_format: LogFormat, level: LogLevel) -> None:
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
-            readable_retries,
+            RetriesInWords(limited=not on_terminal),
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *(_json_lines() if as_json else _console_lines(colors=on_terminal)),
         ],
@@ -52,20 +54,35 @@ def configure_logs(log_format: LogFormat, level: LogLevel) -> None:
     )
 
 
-def readable_retries(logger: object, method: str, event: EventDict) -> EventDict:
-    """Say in words that a request is tried again, instead of in the retry library's terms."""
-    del logger, method
-    if event.get("event") != "stamina.retry_scheduled":
-        return event
-    kept = {key: event[key] for key in ("level", "timestamp") if key in event}
-    cause = re.sub(r"""^\w+\((['"])(.*)\1,?\)$""", r"\2", str(event["caused_by"]))
-    return {
-        **kept,
-        "event": "trying again",
-        "attempt": event["retry_num"] + 1,
-        "in_seconds": event["wait_for"],
-        "because": cause,
-    }
+class RetriesInWords:
+    """Says in words that a request is tried again, instead of in the retry library's terms.
+
+    Args:
+        limited: drop what was told for the same cause a moment ago, and say how often that was;
+            whoever watches a terminal wants to see that something happens.
+    """
+
+    def __init__(self, *, limited: bool) -> None:
+        self._limiter = Limiter() if limited else None
+
+    def __call__(self, logger: object, method: str, event: EventDict) -> EventDict:
+        """The event as people shall read it; raises DropEvent for one that they need not."""
+        del logger, method
+        if event.get("event") != "stamina.retry_scheduled":
+            return event
+        kept = {key: event[key] for key in ("level", "timestamp") if key in event}
+        cause = re.sub(r"""^\w+\((['"])(.*)\1,?\)$""", r"\2", str(event["caused_by"]))
+        times = 1 if self._limiter is None else self._limiter.count(cause)
+        if not times:
+            raise structlog.DropEvent
+        return {
+            **kept,
+            "event": Event.TRYING_AGAIN,
+            "attempt": event["retry_num"] + 1,
+            "in_seconds": event["wait_for"],
+            "because": cause,
+            **repeats(times),
+        }
 
 
 def _json_lines() -> list[Processor]:

@@ -42,6 +42,7 @@ from chromasync.cycle.notes import (
 from chromasync.cycle.older import hold_older
 from chromasync.cycle.probe import check_primary, look_at_primary, probe_indexes
 from chromasync.cycle.removals import Removals
+from chromasync.cycle.tell import Figures, figures_of, is_same_failure, known_figures
 from chromasync.cycle.tiny import TinyScrubs
 from chromasync.cycle.work import REFUSALS, CollectionWork, CycleWork
 from chromasync.errors import (
@@ -51,11 +52,13 @@ from chromasync.errors import (
     Stopped,
     StoreError,
 )
+from chromasync.events import Event
 from chromasync.lease import Lead, monotonic
 from chromasync.ledger.plan import choose_scrubs, must_read
 from chromasync.marks import MarkKeeper
 from chromasync.model import (
     ChunkHead,
+    Cycle,
     CycleStatus,
     Mirror,
     MirrorStatus,
@@ -89,6 +92,9 @@ class Coordinator:
         stop: set when the process shall end; the cycle at hand ends early then.
         marks: what this process knows of the marks on the replica.
         clock: that of the process, which has seen its cycles before this one.
+
+    Attributes:
+        figures: those of a cycle that ended early, for the log; None when there was none.
     """
 
     def __init__(
@@ -104,6 +110,7 @@ class Coordinator:
         marks: MarkKeeper | None = None,
         clock: CycleClock | None = None,
     ) -> None:
+        self.figures: Figures | None = None
         self._stop = stop
         self._clock = clock or CycleClock()
         self._primary = primary
@@ -148,7 +155,8 @@ class Coordinator:
         cycle.warnings += [jumped] if jumped else []
         faultpoints.reach(faultpoints.AFTER_OPEN)
         try:
-            self._do(cycle)
+            with self._pool.watched():
+                self._do(cycle)
             return self._close(cycle)
         except ChromasyncError as error:
             self._abort(cycle, error)
@@ -288,7 +296,7 @@ class Coordinator:
         if not workers:
             cycle.progress.note(f"No worker is active. Tasks that wait for one: {counts.live:,}.")
         log.warning(
-            "no task ended for a while",
+            Event.NO_TASK_ENDED,
             pending=counts.pending,
             processing=counts.processing,
             active_workers=workers,
@@ -345,6 +353,9 @@ class Coordinator:
             cycle.cycle.id, status, cycle.deleted, cycle.missing, read=cycle.read
         )
         self._prune_history()
+        return self._report(cycle, closed)
+
+    def _report(self, cycle: CycleWork, closed: Cycle) -> CycleReport:
         tasks = self._store.task_counts(cycle.cycle.id)
         counts = self._store.cycle_counts(cycle.cycle.id)
         return report_cycle(cycle, closed, tasks, counts)
@@ -353,7 +364,7 @@ class Coordinator:
         """Leave the store so that the next cycle starts clean; the store may be gone itself."""
         stopped = isinstance(error, Stopped)
         status = CycleStatus.ABANDONED if stopped else CycleStatus.FAILED
-        log.warning("cycle ended early", cycle=cycle.cycle.id, reason=str(error))
+        self.figures = known_figures(cycle)
         try:
             with self._pool.recalled():
                 self._store.cancel_tasks(str(error))
@@ -364,12 +375,20 @@ class Coordinator:
             asked_wrongly = isinstance(error, SettingsError)
             for mirror in [] if stopped or asked_wrongly else self._concerned(cycle):
                 self._store.save_mirror(_failed(cycle, mirror, error))
-            self._store.close_cycle(cycle.cycle.id, status, cycle.deleted, str(error))
+            closed = self._store.close_cycle(cycle.cycle.id, status, cycle.deleted, str(error))
         except ChromasyncError as second:
             # what is left running, its tasks included, ends when the next cycle is opened
-            log.warning("the aborted cycle could not be recorded", reason=str(second))
+            if not is_same_failure(error, second):
+                log.warning(Event.NOT_RECORDED, reason=str(second))
         else:
+            self._note_figures(cycle, closed)
             self._prune_history()
+
+    def _note_figures(self, cycle: CycleWork, closed: Cycle) -> None:
+        try:
+            self.figures = figures_of(self._report(cycle, closed))
+        except StoreError as error:
+            log.warning(Event.FIGURES_UNKNOWN, reason=str(error))
 
     def _concerned(self, cycle: CycleWork) -> list[Mirror]:
         """The mirrors of a cycle; of one that ended before it had matched any, all of them."""
@@ -382,7 +401,7 @@ class Coordinator:
         try:
             self._store.prune_history(keep_seconds=KEEP_SECONDS, keep_tasks=KEEP_TASKS)
         except StoreError as error:
-            log.warning("old history was not pruned; the next cycle tries again", reason=str(error))
+            log.warning(Event.NOT_PRUNED, reason=str(error))
 
     @staticmethod
     def _note_error(work: CollectionWork, step: Callable[[], None]) -> None:
@@ -390,7 +409,6 @@ class Coordinator:
         try:
             step()
         except REFUSALS as error:
-            log.warning("collection failed", name=work.mirror.name, reason=str(error))
             work.error = error
 
 

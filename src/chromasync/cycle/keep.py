@@ -17,6 +17,7 @@ import structlog
 from chromasync import faultpoints
 from chromasync.cycle.names import rename
 from chromasync.cycle.work import REFUSALS, CycleWork
+from chromasync.events import Event
 from chromasync.model import Collection, Kept
 from chromasync.plan.pairing import final_name, marked
 
@@ -93,7 +94,7 @@ def drop_overdue(cycle: CycleWork) -> None:
             continue
         try:
             if collection is not None:
-                log.info("dropping what was kept", name=one.name)
+                log.info(Event.DROPPING_KEPT, name=one.name)
                 cycle.replica.drop_collection(collection)
         except REFUSALS as error:
             cycle.warnings.append(f"{one.name} was not dropped: {error.what}")

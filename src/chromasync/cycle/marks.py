@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from chromasync.cycle.tell import is_same_failure
 from chromasync.errors import ChromasyncError, LeaseLost, ServerUnreachable
+from chromasync.events import Event
 from chromasync.lease import monotonic
 from chromasync.marks import (
     REFUSALS,
@@ -213,7 +215,8 @@ class CycleMarks:
         try:
             self.finish(cycle)
         except ChromasyncError as second:
-            log.warning("the mark was not written again", reason=str(second))
+            if not is_same_failure(error, second):
+                log.warning(Event.MARK_NOT_FINISHED, reason=str(second))
 
     def _finish(self, due: dict[Spot, MarkRow]) -> None:
         try:

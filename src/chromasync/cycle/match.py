@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-import structlog
-
 from chromasync.cycle.adopt import choose_heirs
 from chromasync.cycle.divergence import DivergenceLook, hold_diverged
 from chromasync.cycle.keep import set_kept_apart
@@ -23,8 +21,6 @@ from chromasync.ports import Reader, Store
 
 SPARE_DISTANCES = 1000
 """So many distances of collections that are not listed are kept at least: they may come back."""
-
-log = structlog.get_logger()
 
 
 def match_collections(cycle: CycleWork, marks: CycleMarks) -> Pairings | None:
@@ -76,8 +72,6 @@ def _note_distances(cycle: CycleWork, sides: Sides) -> None:
 
 def _note_untold(cycle: CycleWork, matched: Matched) -> None:
     """Mirrors in databases that are missing on the primary fail alone, and stay as they are."""
-    if cycle.missing:
-        log.warning("a part of the primary is missing", reason=cycle.missing)
     for mirror in matched.untold:
         reason = cycle.primary_listing.why_untold(mirror)
         if reason is not None:

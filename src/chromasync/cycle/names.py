@@ -15,6 +15,7 @@ import structlog
 from chromasync import faultpoints
 from chromasync.cycle.work import REFUSALS
 from chromasync.errors import ChromasyncError
+from chromasync.events import Event
 from chromasync.model import Collection
 from chromasync.plan.listing import Listing, place_of
 from chromasync.plan.pairing import final_name, marked
@@ -59,7 +60,7 @@ def settle_names(
         try:
             ousted += _give_name(writer, replica, newcomer, name, may_take)
         except REFUSALS as error:
-            log.warning("a rename was refused", place="/".join(place_of(newcomer)), name=name)
+            log.warning(Event.RENAME_REFUSED, place="/".join(place_of(newcomer)), name=name)
             refused(newcomer, error)
     return ousted
 
@@ -86,7 +87,7 @@ def _give_name(
 
 def rename(writer: Writer, replica: Listing, collection: Collection, name: str) -> Collection:
     """Rename one replica collection, and in the listing too."""
-    log.info("renaming on the replica", place="/".join(place_of(collection)), name=name)
+    log.info(Event.RENAMING, place="/".join(place_of(collection)), name=name)
     writer.modify_collection(collection, name=name)
     renamed = replace(collection, name=name)
     replica.collections[collection.id] = renamed

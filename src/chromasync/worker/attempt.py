@@ -31,6 +31,7 @@ from chromasync.errors import (
     ServerError,
     StoreUnavailable,
 )
+from chromasync.events import Event
 from chromasync.lease import Lease
 from chromasync.marks import MarkKeeper
 from chromasync.model import Brief, DeletionKind, Side, Task
@@ -53,6 +54,7 @@ class Attempts:
         reconciler: does the work of one task.
         note_trouble: told of every error that concerns more than one task.
         abandoned: set when nothing can be waited for any longer.
+        answered: told of every chunk that the servers gave and took.
         marks: writes a cycle's mark before the first write; None where no marks are kept.
     """
 
@@ -62,12 +64,15 @@ class Attempts:
         reconciler: ChunkReconciler,
         note_trouble: Callable[[ChromasyncError], None],
         abandoned: threading.Event,
+        *,
+        answered: Callable[[], None],
         marks: MarkKeeper | None = None,
     ) -> None:
         self._store = store
         self._reconciler = reconciler
         self._note_trouble = note_trouble
         self._abandoned = abandoned
+        self._answered = answered
         self._marks = marks
 
     def make(self, task: Task, lease: Lease) -> bool:
@@ -80,7 +85,7 @@ class Attempts:
             faultpoints.reach(faultpoints.AFTER_CLAIM)
             self._reconcile(task, lease)
         except LeaseLost as error:
-            log.warning("lease lost", task=task.id, reason=error.what)
+            log.warning(Event.LEASE_LOST, task=task.id, reason=error.what)
             self.put_down(lease)
         except DamagedChunk as error:
             self._fail(task, error)
@@ -88,7 +93,7 @@ class Attempts:
         except ChromasyncError as error:
             return self._give_way(lease, error)
         except Exception as error:
-            log.exception("task failed unexpectedly", task=task.id)
+            log.exception(Event.TASK_FAILED, task=task.id)
             self._distrust(lease)
             words = f"unexpected {type(error).__name__}: {error}"
             self._insist(lambda: self._store.fail_task(task, words, max_retries=MAX_RETRIES))
@@ -131,8 +136,11 @@ class Attempts:
             note_write=lease.note_write,
             write_permit=self._marking(task, lease, brief),
         )
+        self._answered()
         if not self._insist(lambda: self._store.complete_task(task, result)):
-            log.warning("completion refused", task=task.id, reason="another worker owns the task")
+            log.warning(
+                Event.COMPLETION_REFUSED, task=task.id, reason="another worker owns the task"
+            )
             self._distrust(lease)
         faultpoints.reach(faultpoints.AFTER_COMPLETE)
 

@@ -18,8 +18,10 @@ import structlog
 
 from chromasync import __version__
 from chromasync.errors import ChromasyncError
+from chromasync.events import Event
 from chromasync.model import WorkerBeat, WorkerStatus
 from chromasync.ports import Store
+from chromasync.repeated import Repeated
 from chromasync.worker.attempt import MAX_RETRIES
 
 RESCUE_SECONDS = 2.5
@@ -57,6 +59,8 @@ class Heartbeat:
         self._rescued = rescued
         self._status = WorkerStatus.ACTIVE
         self._process = psutil.Process()
+        self._beats = Repeated(Event.NO_PROOF_OF_LIFE, "proof of life")
+        self._rescues = Repeated(Event.NO_RESCUE, "rescue of tasks")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -93,7 +97,7 @@ class Heartbeat:
 
     def _show(self, status: WorkerStatus) -> None:
         self._status = status
-        self._try(self.beat)
+        self._try(self.beat, self._beats)
 
     def _run(self) -> None:
         since_beat = 0.0
@@ -101,21 +105,23 @@ class Heartbeat:
             pause = RESCUE_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311 (not all at once)
             if self._stop.wait(pause):
                 return
-            self._try(self._rescue)
+            self._try(self._rescue, self._rescues)
             since_beat += pause
             if since_beat >= BEAT_SECONDS:
-                self._try(self.beat)
+                self._try(self.beat, self._beats)
                 since_beat = 0.0
 
     def _rescue(self) -> None:
         count = self._store.rescue_tasks(max_retries=MAX_RETRIES)
         if count:
-            log.warning("rescued tasks of silent workers", count=count)
+            log.warning(Event.RESCUED, count=count)
             self._rescued()
 
     @staticmethod
-    def _try(step: Callable[[], None]) -> None:
+    def _try(step: Callable[[], None], outcome: Repeated) -> None:
         try:
             step()
         except ChromasyncError as error:
-            log.warning("no proof of life", reason=str(error))
+            outcome.failed(str(error))
+        else:
+            outcome.succeeded()

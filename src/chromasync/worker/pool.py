@@ -25,12 +25,14 @@ from contextlib import contextmanager
 import psutil
 import structlog
 
-from chromasync.errors import ChromasyncError
+from chromasync.errors import ChromasyncError, StoreError
+from chromasync.events import Event
 from chromasync.lease import LeaseKeeper, monotonic
 from chromasync.marks import MarkKeeper
 from chromasync.model import Task
 from chromasync.ports import Store
 from chromasync.reconcile.chunk import ChunkReconciler
+from chromasync.repeated import Repeated
 from chromasync.worker.attempt import Attempts
 from chromasync.worker.gate import Gate
 from chromasync.worker.heartbeat import Heartbeat
@@ -83,7 +85,17 @@ class WorkerPool:
         self._keeper = LeaseKeeper(store.urgent(), lease_seconds)
         self._heartbeat = Heartbeat(store, name, self._current_task, self._notify)
         self._abandoned = threading.Event()
-        self._attempts = Attempts(store, reconciler, self._note_trouble, self._abandoned, marks)
+        self._store_calls = Repeated(Event.PAUSED, "the state store")
+        self._server_calls = Repeated(Event.PAUSED, "the servers")
+        self._attempts = Attempts(
+            store,
+            reconciler,
+            self._note_trouble,
+            self._abandoned,
+            answered=self._server_calls.succeeded,
+            marks=marks,
+        )
+        self._watched = False
         self._gate = Gate()
         self._wake = threading.Condition()
         self._stopping = False
@@ -117,6 +129,15 @@ class WorkerPool:
     def alive(self) -> bool:
         """Whether every thread is still running."""
         return all(thread.is_alive() for thread in self._threads)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Leave it to the block to tell of trouble: a cycle ends with what it finds there."""
+        self._watched = True
+        try:
+            yield
+        finally:
+            self._watched = False
 
     @contextmanager
     def recalled(self) -> Iterator[None]:
@@ -189,6 +210,7 @@ class WorkerPool:
         try:
             asked_at = monotonic()
             task = self._store.claim_task(self.name, self._lease_seconds, claim)
+            self._store_calls.succeeded()
             if task is None:
                 self._gate.found_none()
                 return False
@@ -229,8 +251,11 @@ class WorkerPool:
 
     def _note_trouble(self, error: ChromasyncError) -> None:
         """Let every thread pause: longer each time, until a task succeeds."""
-        if self.trouble is None or str(self.trouble) != str(error):
-            log.warning("paused", reason=str(error))
+        if self._watched:
+            log.debug(Event.PAUSED, reason=str(error))
+        else:
+            calls = self._store_calls if isinstance(error, StoreError) else self._server_calls
+            calls.failed(str(error))
         with self._wake:
             if monotonic() >= self._paused_until:
                 self._paused_until = monotonic() + self._next_pause
@@ -257,12 +282,12 @@ class WorkerPool:
 
     def _hand_back(self) -> None:
         for lease in self._keeper.held():
-            log.warning("handed back unfinished", task=lease.task.id)
+            log.warning(Event.HANDED_BACK, task=lease.task.id)
             lease.lose()
             try:
                 self._attempts.put_down(lease)
             except ChromasyncError as error:
-                log.warning("not handed back; its lease runs out", reason=str(error))
+                log.warning(Event.NOT_HANDED_BACK, reason=str(error))
 
 
 def _new_claim() -> int:
