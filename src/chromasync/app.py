@@ -29,7 +29,7 @@ from chromasync.reports import (
     VerifyReport,
 )
 from chromasync.role import PATIENT_LEADS, Participant, refuse_to_plan
-from chromasync.status import active_workers, take_snapshot
+from chromasync.status import take_snapshot
 from chromasync.store import open_store, store_exists
 from chromasync.verify import Verifier
 
@@ -98,7 +98,7 @@ class Application:
             rebuild: names of collections to build anew beside those that the replica has.
         """
         refuse_to_plan(self.settings)
-        if not self.settings.worker_threads and not active_workers(self.store):
+        if not self.settings.worker_threads and not self.store.active_workers():
             progress.note(NOBODY_WORKS)
         with self._participant() as participant:
             return participant.run_cycle(progress, full=full, adopt=adopt, rebuild=rebuild)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from chromasync.config import Role, Settings
 from chromasync.ledger.plan import reread_cycles
 from chromasync.model import (
-    SILENT_SECONDS,
     Cycle,
     CycleStatus,
     Hold,
@@ -18,8 +17,6 @@ from chromasync.model import (
     Quarantined,
     Suspicion,
     TaskCounts,
-    WorkerBeat,
-    WorkerStatus,
 )
 from chromasync.plan.clock import known
 from chromasync.plan.pairing import is_superseded
@@ -144,7 +141,7 @@ def take_snapshot(store: Store, settings: Settings) -> StatusSnapshot:
         identical_as_of=as_of,
         lag_seconds=None if as_of is None else (taken_at - as_of).total_seconds(),
         collections=collections,
-        workers=tuple(look_at_workers(store, taken_at)),
+        workers=tuple(store.workers()),
         tasks=store.task_counts(cycles[0].id) if cycles else TaskCounts(),
         cycles=cycles,
         holds=found.holds,
@@ -191,27 +188,6 @@ def _clean_at(cycles: Iterable[Cycle]) -> datetime | None:
     return next(completed, None)
 
 
-def look_at_workers(store: Store, now: datetime) -> list[WorkerBeat]:
-    """All known workers; silent ones are dead, though the last of all left nobody to say so.
-
-    A proof of life that is still to come proves nothing: the clock was ahead when it was given.
-    """
-    alive = (WorkerStatus.ACTIVE, WorkerStatus.DRAINING)
-    longest = timedelta(seconds=SILENT_SECONDS)
-    return [
-        replace(worker, status=WorkerStatus.DEAD)
-        if worker.status in alive and abs(now - (worker.last_heartbeat_at or now)) > longest
-        else worker
-        for worker in store.workers()
-    ]
-
-
-def active_workers(store: Store) -> int:
-    """How many processes are at work now."""
-    workers = look_at_workers(store, store.now())
-    return sum(worker.status is WorkerStatus.ACTIVE for worker in workers)
-
-
 def reread_seconds(store: Store, settings: Settings, mirrors: Iterable[Mirror]) -> float | None:
     """Within how many seconds every record is read again; None when that is never."""
     if settings.sync_scrub_budget == 0:
@@ -234,4 +210,4 @@ def _processes_at_work(store: Store, settings: Settings) -> int:
     if settings.role is Role.SINGLE:
         return 1
     planners = 0 if settings.sync_coordinator_works else 1
-    return max(1, active_workers(store) - planners)
+    return max(1, store.active_workers() - planners)

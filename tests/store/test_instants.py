@@ -13,7 +13,6 @@ from sqlalchemy import select, update
 from chromasync.errors import LeaseLost
 from chromasync.model import CycleStatus, Mirror, Removal, Suspicion, Term, WorkerStatus
 from chromasync.plan.clock import Clock, is_ahead
-from chromasync.status import look_at_workers
 from chromasync.store import SqlStore
 from chromasync.store.schema import Later, chunks, cycles, tasks, workers
 from chromasync.store.schema_servers import deployment, removals
@@ -243,8 +242,9 @@ def test_a_proof_of_life_from_the_future_proves_nothing(
     """Nobody is shown as active for it, though no other process is there to say so."""
     store.beat(beat_of("w"))
     arrange(store, update(workers).values(last_heartbeat=Later(seconds)))
-    (worker,) = look_at_workers(store, store.now())
+    (worker,) = store.workers()
     assert (worker.status is WorkerStatus.ACTIVE) is alive
+    assert store.active_workers() == alive
 
 
 def test_rescue_cuts_proofs_of_life_from_the_future(store: SqlStore) -> None:
@@ -258,4 +258,4 @@ def test_rescue_cuts_proofs_of_life_from_the_future(store: SqlStore) -> None:
     assert worker.last_heartbeat_at <= store.now()
     arrange(store, update(workers).values(last_heartbeat=Later(-61)))
     store.rescue_tasks(max_retries=5)
-    assert store.workers()[0].status is WorkerStatus.DEAD
+    assert look(store, select(workers.c.worker_status)) == [(WorkerStatus.DEAD,)]

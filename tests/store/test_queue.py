@@ -467,7 +467,7 @@ def test_silent_workers_are_shown_as_dead_until_they_beat_again(store: SqlStore)
     arrange(store, update(workers).values(last_heartbeat=Later(-61)))
     store.beat(beat_of("alive"))
     store.rescue_tasks(max_retries=5)
-    states = {worker.worker_id: worker.status for worker in store.workers()}
+    states = dict(look(store, select(workers.c.worker_id, workers.c.worker_status)))
     assert states == {
         "silent": WorkerStatus.DEAD,
         "stopped": WorkerStatus.STOPPED,

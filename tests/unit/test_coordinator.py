@@ -316,7 +316,7 @@ def test_tasks_that_nobody_does_are_told(store: SqlStore, monkeypatch: pytest.Mo
     progress = Noted()
     with house_of(store, threads=0) as house:
         house.fill(5)
-        monkeypatch.setattr(coordinating, "active_workers", lambda _: 0)
+        monkeypatch.setattr(SqlStore, "active_workers", lambda _: 0)
         progress.told = house.stop.set
         with pytest.raises(Stopped):
             house.sync(progress=progress)

@@ -107,7 +107,7 @@ def test_a_mark_that_comes_between_ends_a_cycle_of_other_workers(
 ) -> None:
     """A worker elsewhere that refuses to write keeps nobody waiting for long."""
     monkeypatch.setattr(coordinating, "STALL_SECONDS", 0.0)
-    monkeypatch.setattr(coordinating, "active_workers", lambda _: 1)
+    monkeypatch.setattr(SqlStore, "active_workers", lambda _: 1)
     with house_of(store) as house:
         house.fill(CHUNK)
         house.sync()

@@ -26,7 +26,6 @@ from chromasync.model import (
 from chromasync.reports import StatusSnapshot, oldest
 from chromasync.status import (
     CYCLES_SHOWN,
-    active_workers,
     report_mirror,
     reread_seconds,
     scrub_budget_seconds,
@@ -280,7 +279,7 @@ def test_a_silent_worker_is_dead_though_nobody_is_left_to_say_so(
     silent_for(store, seconds, beat_of("w1", status=status))
     (worker,) = take_snapshot(store, settings).workers
     assert worker.status is (WorkerStatus.DEAD if dead else status)
-    assert active_workers(store) == (status is WorkerStatus.ACTIVE and not dead)
+    assert store.active_workers() == (status is WorkerStatus.ACTIVE and not dead)
     store.rescue_tasks(max_retries=1)  # by whoever is alive: the same minute
     assert store.workers() == [worker]
 

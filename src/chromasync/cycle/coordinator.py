@@ -68,7 +68,7 @@ from chromasync.model import (
 from chromasync.plan.pairing import Pairings
 from chromasync.ports import Progress, Reader, Store, Writer
 from chromasync.reports import CycleReport
-from chromasync.status import active_workers, look_at_mirrored, scrub_budget_seconds
+from chromasync.status import look_at_mirrored, scrub_budget_seconds
 from chromasync.worker.pool import WorkerPool
 
 WAIT_SECONDS = 0.25
@@ -292,7 +292,7 @@ class Coordinator:
             AnotherStore: another store's mark keeps the workers from writing.
             WritesRefused: the replica takes no writes, so the workers hand everything back.
         """
-        workers = active_workers(self._store)
+        workers = self._store.active_workers()
         if not workers:
             cycle.progress.note(f"No worker is active. Tasks that wait for one: {counts.live:,}.")
         log.warning(

@@ -28,6 +28,7 @@ from chromasync.store.rehearsal import Rehearsed, rehearse
 from chromasync.store.schema import schema_versions
 from chromasync.store.sqlite import SqliteBackend, beside
 from chromasync.store.trials import TrialPart
+from chromasync.store.workers import WorkerPart
 
 __all__ = ["Rehearsed", "SqlStore", "open_store", "rehearse_store", "store_exists"]
 
@@ -35,6 +36,7 @@ __all__ = ["Rehearsed", "SqlStore", "open_store", "rehearse_store", "store_exist
 class SqlStore(
     LedgerPart,
     QueuePart,
+    WorkerPart,
     LeadPart,
     TrialPart,
     HistoryPart,

@@ -1,4 +1,4 @@
-"""The queue's part of the store: tasks, their leases and fences, and workers (`ports.Queue`).
+"""The queue's part of the store: tasks, their leases and fences (`ports.Queue`).
 
 A task goes pending → processing → completed, or back to pending (released, failed, rescued), or to
 failed. Its fence rises with every claim and with every exit from processing other than completion,
@@ -27,20 +27,17 @@ from sqlalchemy import (
 )
 
 from chromasync.model import (
-    SILENT_SECONDS,
     ChunkResult,
     NewTask,
     Task,
     TaskCounts,
     TaskStatus,
-    WorkerBeat,
     WorkerStatus,
 )
 from chromasync.store import charges, chunkrows
 from chromasync.store.core import CLOCK_SLACK_SECONDS, Backend, Core
 from chromasync.store.instants import CUT_HEARTBEATS
 from chromasync.store.patience import patient
-from chromasync.store.rows import WORKER
 from chromasync.store.schema import (
     COUNT_COLUMNS,
     LIVE,
@@ -51,6 +48,7 @@ from chromasync.store.schema import (
     tasks,
     workers,
 )
+from chromasync.store.workers import bury_silent
 
 _NO_COUNTS = dict.fromkeys(COUNT_COLUMNS.values(), 0)
 _IS_HELD = tasks.c.lease_expires_at.is_not(None)
@@ -150,14 +148,6 @@ _OVERDUE = (
     .order_by(tasks.c.lease_expires_at)  # the order of the small index, so that it is used
     .with_for_update(skip_locked=True)
 )
-_SILENCE = (
-    update(workers)
-    .where(
-        workers.c.worker_status.in_([WorkerStatus.ACTIVE, WorkerStatus.DRAINING]),
-        workers.c.last_heartbeat < Later(bindparam("minus_silence")),
-    )
-    .values(worker_status=WorkerStatus.DEAD)
-)
 # Only what a dead worker holds is charged: what is taken from a living one is no sign of anything.
 # Dead is who was silent for long, and who led and was succeeded without giving up the lead.
 _DIED = and_(
@@ -194,6 +184,12 @@ _CANCEL = (
         case((tasks.c.lease_seconds > charges.UNHELD, tasks.c.lease_seconds)),
         tasks.c.available_at,
     )
+)
+
+_BY_STATUS = (
+    select(tasks.c.task_status, func.count())
+    .where(tasks.c.cycle_id == bindparam("cycle_id"))
+    .group_by(tasks.c.task_status)
 )
 
 
@@ -296,11 +292,11 @@ class QueuePart(Core):
         """Return tasks whose lease expired to the queue, charged with a retry; says how many.
 
         Every rescued chunk becomes suspect: its last holder may have written. Workers that have
-        been silent for SILENT_SECONDS are shown as dead from now on.
+        been silent for SILENT_SECONDS are dead in the table, too, from now on.
         """
         with self._writing() as tx:
             tx.execute(CUT_HEARTBEATS)
-            tx.execute(_SILENCE, {"minus_silence": -SILENT_SECONDS})
+            bury_silent(tx)
             found = tx.execute(_OVERDUE).all()
             for task_id, _, retry_count, holder in found:
                 error = f"the lease expired while held by {holder}"
@@ -325,13 +321,8 @@ class QueuePart(Core):
     @patient
     def task_counts(self, cycle_id: int) -> TaskCounts:
         """Tasks of a cycle by state."""
-        by_status = (
-            select(tasks.c.task_status, func.count())
-            .where(tasks.c.cycle_id == cycle_id)
-            .group_by(tasks.c.task_status)
-        )
         with self._reading() as tx:
-            return TaskCounts(**{status.value: n for status, n in tx.execute(by_status)})
+            return task_counts_in(tx, cycle_id)
 
     @patient
     def failed_tasks(self, cycle_id: int) -> dict[str, str]:
@@ -362,24 +353,6 @@ class QueuePart(Core):
         with self._reading() as tx:
             return {worker_id: int(count) for worker_id, count in tx.execute(counted)}
 
-    @patient
-    def beat(self, worker: WorkerBeat) -> None:
-        """Record a proof of life at the database's own time."""
-        values = WORKER.values(worker) | {"last_heartbeat": Now()}
-        others = {name: value for name, value in values.items() if name != "worker_id"}
-        new = self._backend.insert(workers).values(values | {"started_at": Now()})
-        with self._writing() as tx:
-            tx.execute(new.on_conflict_do_update(index_elements=["worker_id"], set_=others))
-
-    @patient
-    def workers(self) -> list[WorkerBeat]:
-        """All known workers, the latest heartbeat first."""
-        latest = select(*WORKER.columns).order_by(
-            workers.c.last_heartbeat.desc(), workers.c.worker_id
-        )
-        with self._reading() as tx:
-            return [WORKER.build(row) for row in tx.execute(latest)]
-
     def _claim(self, asked: dict[str, Any]) -> Task | None:
         if self._backend.asks_first:
             with self._reading() as tx:
@@ -403,6 +376,12 @@ class QueuePart(Core):
             .on_conflict_do_nothing()
             .returning(tasks.c.id, tasks.c.chunk_id)
         )
+
+
+def task_counts_in(tx: Connection, cycle_id: int) -> TaskCounts:
+    """What `task_counts` gives, in a transaction that may do more."""
+    found = tx.execute(_BY_STATUS, {"cycle_id": cycle_id})
+    return TaskCounts(**{status.value: count for status, count in found})
 
 
 def cancel_live(tx: Connection, backend: Backend, error: str) -> int:

@@ -1,0 +1,67 @@
+"""Proofs of life, and who is alive by them (a part of `ports.Queue`).
+
+A worker that was silent for SILENT_SECONDS is dead, though the last of all left nobody to write so
+into the table. A proof of life that is still to come proves nothing: the clock was ahead when it
+was given.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, and_, case, func, literal, or_, select, update
+
+from chromasync.model import SILENT_SECONDS, WorkerBeat, WorkerStatus
+from chromasync.store.core import Core
+from chromasync.store.patience import patient
+from chromasync.store.rows import WORKER
+from chromasync.store.schema import Later, Now, workers
+
+_DEAD = literal(WorkerStatus.DEAD, workers.c.worker_status.type)
+_IS_SILENT = and_(
+    workers.c.worker_status.in_([WorkerStatus.ACTIVE, WorkerStatus.DRAINING]),
+    or_(
+        workers.c.last_heartbeat < Later(-SILENT_SECONDS),
+        workers.c.last_heartbeat > Later(SILENT_SECONDS),
+    ),
+)
+_SEEN_STATUS = case((_IS_SILENT, _DEAD), else_=workers.c.worker_status)
+_COLUMNS = [_SEEN_STATUS if c is workers.c.worker_status else c for c in WORKER.columns]
+_LATEST = select(*_COLUMNS).order_by(workers.c.last_heartbeat.desc(), workers.c.worker_id)
+_COUNT_ACTIVE = select(func.count()).where(
+    workers.c.worker_status == WorkerStatus.ACTIVE, ~_IS_SILENT
+)
+_BURY = update(workers).where(_IS_SILENT).values(worker_status=WorkerStatus.DEAD)
+
+
+class WorkerPart(Core):
+    """Workers and their proofs of life."""
+
+    @patient
+    def beat(self, worker: WorkerBeat) -> None:
+        """Record a proof of life at the database's own time."""
+        values = WORKER.values(worker) | {"last_heartbeat": Now()}
+        others = {name: value for name, value in values.items() if name != "worker_id"}
+        new = self._backend.insert(workers).values(values | {"started_at": Now()})
+        with self._writing() as tx:
+            tx.execute(new.on_conflict_do_update(index_elements=["worker_id"], set_=others))
+
+    @patient
+    def workers(self) -> list[WorkerBeat]:
+        """All known workers, the latest heartbeat first; silent ones are dead."""
+        with self._reading() as tx:
+            return workers_in(tx)
+
+    @patient
+    def active_workers(self) -> int:
+        """How many processes are at work now."""
+        with self._reading() as tx:
+            return int(tx.execute(_COUNT_ACTIVE).scalar_one())
+
+
+def workers_in(tx: Connection) -> list[WorkerBeat]:
+    """What `workers` gives, in a transaction that may do more."""
+    return [WORKER.build(row) for row in tx.execute(_LATEST)]
+
+
+def bury_silent(tx: Connection) -> None:
+    """Write into the table that silent workers are dead, for whoever queries it."""
+    tx.execute(_BURY)
