@@ -38,6 +38,7 @@ from chromasync.model import (
     Removal,
     Scalar,
     Side,
+    StoreSnapshot,
     Suspicion,
     Task,
     TaskCounts,
@@ -219,11 +220,13 @@ class Store(Ledger, Queue, Control, Protocol):
     """The state store. Every method raises `StoreError` subclasses and is one transaction.
 
     `urgent` is the same store for what cannot wait, such as renewing a lease: it queues behind
-    nothing, and fails soon rather than late.
+    nothing, and fails soon rather than late. `snapshot` is what is shown of all parts, as of one
+    instant.
     """
 
     def led_by(self, term: Term) -> Store: ...
     def urgent(self) -> Store: ...
+    def snapshot(self, cycles: int, *, counted: int | None = None) -> StoreSnapshot: ...
     def schema_version(self) -> int: ...
     def close(self) -> None: ...
 

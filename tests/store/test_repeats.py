@@ -159,7 +159,7 @@ READING = {
     *("mirrors", "mirror", "brief", "chunk_heads", "load_chunk", "deletions", "quarantined"),
     *("heads_of", "load_chunks", "waiting_deletions"),
     *("task_counts", "failed_tasks", "tasks_by_worker", "workers", "now", "cycles", "cycle_counts"),
-    "active_workers",
+    *("active_workers", "snapshot"),
     *("records_per_second", "holds", "schema_version", "connections"),
     *("live_trials", "known_trials"),
     *("deployment", "sides_of", "removals_of_day", "kept", "overdue_kept", "marks"),

@@ -46,6 +46,7 @@ from chromasync.model.servers import (
     Space,
     mark_place,
 )
+from chromasync.model.snapshot import StoreSnapshot
 from chromasync.model.tasks import (
     SILENT_SECONDS,
     Brief,
@@ -100,6 +101,7 @@ __all__ = [
     "Scalar",
     "Side",
     "Space",
+    "StoreSnapshot",
     "Suspicion",
     "Task",
     "TaskCounts",

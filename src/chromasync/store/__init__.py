@@ -26,6 +26,7 @@ from chromasync.store.postgres import PostgresBackend
 from chromasync.store.queue import QueuePart
 from chromasync.store.rehearsal import Rehearsed, rehearse
 from chromasync.store.schema import schema_versions
+from chromasync.store.snapshot import SnapshotPart
 from chromasync.store.sqlite import SqliteBackend, beside
 from chromasync.store.trials import TrialPart
 from chromasync.store.workers import WorkerPart
@@ -43,6 +44,7 @@ class SqlStore(
     HoldPart,
     DeploymentPart,
     InstantPart,
+    SnapshotPart,
 ):
     """`ports.Store` over a database; safe to use from many threads.
 

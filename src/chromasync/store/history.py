@@ -55,6 +55,11 @@ _CYCLE = select(
     *_COUNTS,
 )
 _SUMS = [func.coalesce(func.sum(tasks.c[column]), 0) for column in COUNT_COLUMNS.values()]
+_SUMS_OF_CYCLE = (
+    select(tasks.c.collection_id, *_SUMS)
+    .where(tasks.c.cycle_id == bindparam("cycle_id"))
+    .group_by(tasks.c.collection_id)
+)
 ENDED_BEFORE = "the process that ran it ended before it did"
 _ABANDON = (
     update(cycles)
@@ -143,19 +148,13 @@ class HistoryPart(Core):
     def cycles(self, limit: int) -> list[Cycle]:
         """The latest cycles, newest first."""
         with self._reading() as tx:
-            rows = tx.execute(_CYCLE.order_by(cycles.c.id.desc()).limit(limit))
-            return [_build_cycle(row) for row in rows]
+            return cycles_in(tx, limit)
 
     @patient
     def cycle_counts(self, cycle_id: int) -> dict[str, OpCounts]:
         """What the tasks of a cycle did so far, by collection id."""
-        sums = (
-            select(tasks.c.collection_id, *_SUMS)
-            .where(tasks.c.cycle_id == cycle_id)
-            .group_by(tasks.c.collection_id)
-        )
         with self._reading() as tx:
-            return {row[0]: OpCounts(*(int(n) for n in row[1:])) for row in tx.execute(sums)}
+            return cycle_counts_in(tx, cycle_id)
 
     @patient
     def records_per_second(self) -> dict[str, float] | None:
@@ -232,6 +231,18 @@ class HistoryPart(Core):
             return None
         completed_at, task_id = found
         return place <= tuple_(literal(completed_at, Instant()), literal(task_id))
+
+
+def cycles_in(tx: Connection, limit: int) -> list[Cycle]:
+    """What `cycles` gives, in a transaction that may do more."""
+    rows = tx.execute(_CYCLE.order_by(cycles.c.id.desc()).limit(limit))
+    return [_build_cycle(row) for row in rows]
+
+
+def cycle_counts_in(tx: Connection, cycle_id: int) -> dict[str, OpCounts]:
+    """What `cycle_counts` gives, in a transaction that may do more."""
+    rows = tx.execute(_SUMS_OF_CYCLE, {"cycle_id": cycle_id})
+    return {row[0]: OpCounts(*(int(n) for n in row[1:])) for row in rows}
 
 
 def _beyond_newest(table: Table, keep: int) -> ColumnElement[bool]:

@@ -11,7 +11,7 @@ from collections.abc import Collection as Container
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, or_, select, update
 
 from chromasync.model import Hold, HoldKind
 from chromasync.store.core import CLOCK_SLACK_SECONDS, Core
@@ -39,7 +39,7 @@ class HoldPart(Core):
     def holds(self) -> list[Hold]:
         """Everything that is held back, oldest first."""
         with self._reading() as tx:
-            return [HOLD.build(row) for row in tx.execute(_ALL)]
+            return holds_in(tx)
 
     @patient
     def save_hold(self, hold: Hold) -> None:
@@ -97,6 +97,11 @@ class HoldPart(Core):
             gone = [i for i in tx.scalars(named) if i in left_out]
             stale = and_(_APPROVED, ~_IS_FRESH)
             tx.execute(ended.where(or_(stale, holds.c.collection_id.in_(gone))))
+
+
+def holds_in(tx: Connection) -> list[Hold]:
+    """What `holds` gives, in a transaction that may do more."""
+    return [HOLD.build(row) for row in tx.execute(_ALL)]
 
 
 def _one(collection_id: str, kind: HoldKind) -> tuple[ColumnElement[bool], ...]:

@@ -113,7 +113,12 @@ class InstantPart(Core):
     def suspicions(self) -> dict[str, Suspicion]:
         """By collection, its suspect chunks, and until when someone may still write to them."""
         with self._reading() as tx:
-            return {row[0]: Suspicion(row[1], row[2]) for row in tx.execute(_SUSPECT)}
+            return suspicions_in(tx)
+
+
+def suspicions_in(tx: Connection) -> dict[str, Suspicion]:
+    """What `suspicions` gives, in a transaction that may do more."""
+    return {row[0]: Suspicion(row[1], row[2]) for row in tx.execute(_SUSPECT)}
 
 
 def settle_instants(tx: Connection, lease_seconds: float | None) -> None:

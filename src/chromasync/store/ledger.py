@@ -81,7 +81,7 @@ class LedgerPart(Core):
     def mirrors(self) -> list[Mirror]:
         """All mirrors, by tenant, database and name."""
         with self._reading() as tx:
-            return [MIRROR.build(row) for row in tx.execute(_MIRRORS)]
+            return mirrors_in(tx)
 
     @patient
     def mirror(self, collection_id: str) -> Mirror | None:
@@ -206,7 +206,7 @@ class LedgerPart(Core):
             return Brief(
                 chunkrows.load(tx, task.chunk_id),
                 mirror,
-                _quarantined(tx, task.collection_id),
+                quarantined_in(tx, task.collection_id),
                 None if mirror is None else _mark(tx, mark_place(mirror.tenant, mirror.database)),
             )
 
@@ -305,7 +305,21 @@ class LedgerPart(Core):
     def quarantined(self, collection_id: str | None = None) -> list[Quarantined]:
         """Records set aside (of one collection, or all), by collection and age."""
         with self._reading() as tx:
-            return _quarantined(tx, collection_id)
+            return quarantined_in(tx, collection_id)
+
+
+def mirrors_in(tx: Connection) -> list[Mirror]:
+    """What `mirrors` gives, in a transaction that may do more."""
+    return [MIRROR.build(row) for row in tx.execute(_MIRRORS)]
+
+
+def quarantined_in(tx: Connection, collection_id: str | None = None) -> list[Quarantined]:
+    """What `quarantined` gives, in a transaction that may do more."""
+    if collection_id is None:
+        found = tx.execute(_QUARANTINED)
+    else:
+        found = tx.execute(_QUARANTINED_OF_ONE, {"collection_id": collection_id})
+    return [QUARANTINED.build(row) for row in found]
 
 
 def _mirror(tx: Connection, collection_id: str) -> Mirror | None:
@@ -316,14 +330,6 @@ def _mirror(tx: Connection, collection_id: str) -> Mirror | None:
 def _mark(tx: Connection, place: str) -> MarkRow | None:
     row = tx.execute(_MARK, {"place": place}).first()
     return None if row is None else MARK.build(row)
-
-
-def _quarantined(tx: Connection, collection_id: str | None) -> list[Quarantined]:
-    if collection_id is None:
-        found = tx.execute(_QUARANTINED)
-    else:
-        found = tx.execute(_QUARANTINED_OF_ONE, {"collection_id": collection_id})
-    return [QUARANTINED.build(row) for row in found]
 
 
 def _shrink(tx: Connection, chunk: Chunk, leaving: set[str]) -> None:

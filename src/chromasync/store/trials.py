@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete, select
+from sqlalchemy import Connection, delete, select
 
-from chromasync.store.core import LEASE_EXPIRED, Core
+from chromasync.store.core import LEASE_EXPIRED, Backend, Core
 from chromasync.store.patience import patient
 from chromasync.store.schema import Later, leases
 from chromasync.trials import trial_of
@@ -30,9 +30,7 @@ class TrialPart(Core):
     def live_trials(self) -> set[str]:
         """The trials that live now."""
         with self._reading() as tx:
-            found = tx.execute(_LEASES).all()
-        alive = [row for row in found if not row.expired and not self._backend.is_gone(row.holder)]
-        return {row.name for row in alive if trial_of(row.name)}
+            return live_trials_in(tx, self._backend)
 
     @patient
     def known_trials(self) -> set[str]:
@@ -45,3 +43,9 @@ class TrialPart(Core):
         """Forget a trial of which nothing is left."""
         with self._writing() as tx:
             tx.execute(delete(leases).where(leases.c.name == trial))
+
+
+def live_trials_in(tx: Connection, backend: Backend) -> set[str]:
+    """What `live_trials` gives, in a transaction that may do more."""
+    found = [row for row in tx.execute(_LEASES) if trial_of(row.name) and not row.expired]
+    return {row.name for row in found if not backend.is_gone(row.holder)}

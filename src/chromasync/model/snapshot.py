@@ -1,0 +1,49 @@
+"""What the store knows at one instant, for those who show it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from chromasync.model.holds import Hold
+from chromasync.model.ledger import Mirror, Quarantined, Suspicion
+from chromasync.model.tasks import Cycle, OpCounts, TaskCounts, WorkerBeat, WorkerStatus
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSnapshot:
+    """One view of the store: what others commit meanwhile is in all of it or in none of it.
+
+    Attributes:
+        taken_at: the store's own time; no instant that it gave before is later.
+        mirrors: all, by tenant, database and name.
+        holds: all, oldest first.
+        quarantined: all, by collection and age.
+        suspicions: the suspect chunks, by collection id.
+        live_trials: the self-tests that live.
+        workers: all, the latest heartbeat first; silent ones are dead.
+        cycles: the newest ones, newest first, as many as were asked for.
+        counts: what the tasks of the counted cycle did, by collection id.
+        tasks: its tasks by state.
+        clean_at: when the newest completed cycle began, however long ago; None without one.
+        read_seconds: how long reading all its chunks once takes, by collection id.
+    """
+
+    taken_at: datetime
+    mirrors: tuple[Mirror, ...]
+    holds: tuple[Hold, ...]
+    quarantined: tuple[Quarantined, ...]
+    suspicions: Mapping[str, Suspicion]
+    live_trials: frozenset[str]
+    workers: tuple[WorkerBeat, ...]
+    cycles: tuple[Cycle, ...]
+    counts: Mapping[str, OpCounts]
+    tasks: TaskCounts
+    clean_at: datetime | None
+    read_seconds: Mapping[str, float]
+
+    @property
+    def active_workers(self) -> int:
+        """How many processes are at work."""
+        return sum(worker.status is WorkerStatus.ACTIVE for worker in self.workers)

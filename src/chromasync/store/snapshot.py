@@ -1,0 +1,77 @@
+"""Everything that is shown of the store, in one transaction (`Store.snapshot`).
+
+A reading transaction sees one instant. On PostgreSQL its BEGIN says REPEATABLE READ, so that it is
+the same behind a transaction pooler; on SQLite it is a deferred one over the write-ahead log. The
+instant is the one at which its first statement looks at a table. So the clock is asked in that
+statement: what the view holds cannot be later.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection, func, select
+
+from chromasync.model import CycleStatus, StoreSnapshot, TaskCounts
+from chromasync.store.core import Core
+from chromasync.store.history import cycle_counts_in, cycles_in
+from chromasync.store.holds import holds_in
+from chromasync.store.instants import suspicions_in
+from chromasync.store.ledger import mirrors_in, quarantined_in
+from chromasync.store.patience import patient
+from chromasync.store.queue import task_counts_in
+from chromasync.store.schema import Now, chunks, cycles, schema_versions
+from chromasync.store.trials import live_trials_in
+from chromasync.store.workers import workers_in
+
+_BEGUN_AT = select(Now(), func.count()).select_from(schema_versions)
+_CLEAN_AT = (
+    select(cycles.c.started_at)
+    .where(cycles.c.cycle_status == CycleStatus.COMPLETED)
+    .order_by(cycles.c.id.desc())
+    .limit(1)
+)
+_READ_SECONDS = select(chunks.c.collection_id, func.sum(chunks.c.read_seconds)).group_by(
+    chunks.c.collection_id
+)
+
+
+class SnapshotPart(Core):
+    """One view of the whole store."""
+
+    @patient
+    def snapshot(self, cycles: int, *, counted: int | None = None) -> StoreSnapshot:
+        """All that is shown of the store, as of one instant.
+
+        Args:
+            cycles: how many of the newest cycles to list.
+            counted: the cycle whose tasks are counted; the newest of these when None.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        with self._reading() as tx:
+            taken_at = _begun_at(tx)
+            listed = cycles_in(tx, cycles)
+            if counted is None and listed:
+                counted = listed[0].id
+            return StoreSnapshot(
+                taken_at=taken_at,
+                mirrors=tuple(mirrors_in(tx)),
+                holds=tuple(holds_in(tx)),
+                quarantined=tuple(quarantined_in(tx)),
+                suspicions=suspicions_in(tx),
+                live_trials=frozenset(live_trials_in(tx, self._backend)),
+                workers=tuple(workers_in(tx)),
+                cycles=tuple(listed),
+                counts={} if counted is None else cycle_counts_in(tx, counted),
+                tasks=TaskCounts() if counted is None else task_counts_in(tx, counted),
+                clean_at=tx.execute(_CLEAN_AT).scalar(),
+                read_seconds={key: float(seconds) for key, seconds in tx.execute(_READ_SECONDS)},
+            )
+
+
+def _begun_at(tx: Connection) -> datetime:
+    """The store's time at the instant that the transaction sees from now on."""
+    begun_at: datetime = tx.execute(_BEGUN_AT).one()[0]
+    return begun_at
