@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 from chromasync.ledger.digest import at, ids_digest
 from chromasync.ledger.plan import (
     carry_from,
-    choose_scrubs,
     extended,
     new_chunk,
-    reread_cycles,
     without_ids,
     without_rows,
 )
+from chromasync.ledger.scrub import choose_scrubs, reread_cycles
 from chromasync.model import UNKNOWN_DIGEST, Chunk, ChunkHead
 from tests.support.ledgers import COLLECTION, chunk_of, mark_of, names
 from tests.support.properties import examples
@@ -85,7 +84,7 @@ def test_the_oldest_go_first(heads: list[ChunkHead], budget: float, due: datetim
 @given(all_heads(), st.integers(1, 80).map(lambda n: n / 8))
 def test_everything_is_read_again_within_the_bound(heads: list[ChunkHead], budget: float) -> None:
     """In each run of `reread_cycles` cycles, every chunk is read at least once."""
-    bound = int(reread_cycles(heads, budget))
+    bound = int(reread_cycles(sum(h.read_seconds for h in heads), budget))
     last_read = {head.id: 0 for head in heads}
     for cycle in range(1, 3 * bound + 1):
         now = NOON + timedelta(minutes=cycle)

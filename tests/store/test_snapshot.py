@@ -236,14 +236,9 @@ def restore(store: SqlStore) -> None:
 
 
 def test_no_instant_of_it_is_later_than_the_one_at_which_it_was_taken(opener: Opener) -> None:
-    """Though it was given when the transaction had begun already."""
+    """Though others give some when the transaction has begun, and after each of its statements."""
     store, other = opener(), opener()
-
-    def beat_at_begin(statement: str) -> None:
-        if is_begin(statement):
-            other.beat(beat_of())
-
-    with noted(store, beat_at_begin):
+    with noted(store, lambda _: other.beat(beat_of())):
         seen = store.snapshot(1)
     (worker,) = seen.workers
     assert worker.last_heartbeat_at is not None

@@ -25,7 +25,6 @@ from chromasync.model import (
     OpCounts,
     Quarantined,
     Side,
-    TaskCounts,
 )
 from chromasync.quiet import Quiet
 from chromasync.reports import CycleReport, Outcome
@@ -83,8 +82,7 @@ class Room:
     def report(self, **mirror: Any) -> CycleReport:
         self.store.save_mirror(replace(self.work.mirror, **mirror))
         closed = self.store.close_cycle(self.cycle.cycle.id, CycleStatus.COMPLETED, 0)
-        counts = self.store.cycle_counts(closed.id)
-        return report_cycle(self.cycle, closed, TaskCounts(), counts)
+        return report_cycle(self.cycle, closed, self.store.snapshot(0, counted=closed.id))
 
 
 @pytest.fixture
@@ -278,7 +276,7 @@ def test_a_cycle_s_outcome_is_its_worst_collection_s(
     if held:
         room.store.save_hold(Hold("c0", "n0", held, 5, "why"))
     closed = room.store.close_cycle(room.cycle.cycle.id, CycleStatus.COMPLETED, 0)
-    report = report_cycle(room.cycle, closed, TaskCounts(), {})
+    report = report_cycle(room.cycle, closed, room.store.snapshot(1))
     assert (report.outcome, report.exit_code) == (outcome, code)
 
 
@@ -303,7 +301,7 @@ def test_a_cycle_s_report_adds_up(room: Room) -> None:
 
 def test_a_report_before_the_end_counts_until_now(room: Room) -> None:
     """A cycle without an end has lasted until now."""
-    report = report_cycle(room.cycle, room.cycle.cycle, TaskCounts(), {})
+    report = report_cycle(room.cycle, room.cycle.cycle, room.store.snapshot(1))
     assert report.duration_seconds >= 0
     assert report.identical_as_of is None
 

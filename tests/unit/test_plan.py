@@ -13,15 +13,14 @@ from chromasync.ledger.digest import at, ids_digest
 from chromasync.ledger.plan import (
     Carried,
     carry_from,
-    choose_scrubs,
     extended,
     is_overdue,
     must_read,
     new_chunk,
-    reread_cycles,
     without_ids,
     without_rows,
 )
+from chromasync.ledger.scrub import choose_scrubs, reread_cycles
 from chromasync.model import UNKNOWN_DIGEST, Chunk, ChunkHead
 from tests.support.ledgers import COLLECTION, chunk_of, mark_of
 
@@ -149,7 +148,7 @@ def test_no_chunk_starves_on_either_side(count: int, budget: float) -> None:
     With 0.5 seconds a chunk, 30 chunks are what the larger budget reads on one side.
     """
     heads = [head(n, seconds=0.5) for n in range(count)]
-    rotation, day = int(reread_cycles(heads, budget)), DAY // CYCLE
+    rotation, day = int(reread_cycles(sum(h.read_seconds for h in heads), budget)), DAY // CYCLE
     cycles = 2 * (rotation + day)
     for times in rotate(heads, budget, cycles).values():
         assert longest_gap([cycle for cycle, _ in times], cycles) <= rotation
@@ -177,7 +176,7 @@ def test_the_time_to_read_everything_again(
     seconds: list[float], budget: float, expected: float
 ) -> None:
     """It is the number of budgets that both sides of the whole take; infinite without any."""
-    assert reread_cycles([head(1, seconds=s) for s in seconds], budget) == expected
+    assert reread_cycles(sum(seconds), budget) == expected
 
 
 def rows_of(chunk: Chunk) -> dict[str, tuple[bytes, bytes]]:

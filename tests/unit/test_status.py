@@ -10,6 +10,8 @@ from pydantic import SecretStr
 from sqlalchemy import update
 
 from chromasync.config import Settings
+from chromasync.ledger.scrub import reread_seconds, scrub_budget_seconds
+from chromasync.mirrored import report_mirror
 from chromasync.model import (
     DECISIONS,
     CycleStatus,
@@ -24,13 +26,7 @@ from chromasync.model import (
     WorkerStatus,
 )
 from chromasync.reports import StatusSnapshot, oldest
-from chromasync.status import (
-    CYCLES_SHOWN,
-    report_mirror,
-    reread_seconds,
-    scrub_budget_seconds,
-    take_snapshot,
-)
+from chromasync.status import CYCLES_SHOWN, take_snapshot
 from chromasync.store import SqlStore
 from chromasync.store.schema import Later, cycles, workers
 from tests.store.samples import (
@@ -337,15 +333,17 @@ def test_a_hold_outweighs_identical_collections(store: SqlStore, settings: Setti
 def test_when_everything_is_read_again(store: SqlStore, settings: Settings) -> None:
     """The time is that of the cycles needed; without a budget it is never."""
     store.save_mirror(mirror())
-    budget = scrub_budget_seconds(store, settings)
+    budget = scrub_budget_seconds(settings, 0)
     assert budget == (settings.sync_scrub_budget * settings.sync_interval * settings.sync_workers)
     store.save_chunks([chunk_of([f"{n}"], read_at=NOON, read_seconds=budget) for n in range(3)])
-    mirrors = store.mirrors()
+    # of a collection that is not mirrored any more, nothing is read
+    store.save_chunks([chunk_of(["x"], collection_id=OTHER, read_seconds=99 * budget)])
     both_sides = 2 * 3
-    assert reread_seconds(store, settings, mirrors) == both_sides * settings.sync_interval
+    assert take_snapshot(store, settings).reread_seconds == both_sides * settings.sync_interval
+    assert reread_seconds(settings, 0, 3 * budget) == both_sides * settings.sync_interval
     none = settings.model_copy(update={"sync_scrub_budget": 0.0})
-    assert reread_seconds(store, none, mirrors) is None
-    assert reread_seconds(store, none, []) is None
+    assert reread_seconds(none, 0, 3 * budget) is None
+    assert reread_seconds(none, 0, 0.0) is None
     snapshot: StatusSnapshot = take_snapshot(store, none)
     assert snapshot.reread_seconds is None
 
@@ -354,14 +352,18 @@ def test_more_processes_may_read_more(store: SqlStore, settings: Settings) -> No
     """In distributed mode each active process adds its threads; one that only plans does not."""
     shared = settings.model_copy(update={"sync_distributed": True, "sync_coordinator": True})
     planner = shared.model_copy(update={"sync_coordinator_works": False})
-    alone = scrub_budget_seconds(store, settings)
-    assert scrub_budget_seconds(store, shared) == alone
+
+    def budget(of: Settings) -> float:
+        return scrub_budget_seconds(of, store.active_workers())
+
+    alone = budget(settings)
+    assert budget(shared) == alone
     for name in "abc":
         store.beat(beat_of(name))
     store.beat(beat_of("left", status=WorkerStatus.STOPPED))
-    assert scrub_budget_seconds(store, settings) == alone
-    assert scrub_budget_seconds(store, shared) == 3 * alone
-    assert scrub_budget_seconds(store, planner) == 2 * alone
+    assert budget(settings) == alone
+    assert budget(shared) == 3 * alone
+    assert budget(planner) == 2 * alone
 
 
 @pytest.mark.parametrize("kind", sorted(DECISIONS))

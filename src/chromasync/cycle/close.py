@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from chromasync.cycle.work import REFUSALS, CollectionWork, CycleWork
+from chromasync.mirrored import look_at_mirrored, report_mirror, say_what_waits
 from chromasync.model import (
     ChunkHead,
     Cycle,
@@ -22,11 +23,10 @@ from chromasync.model import (
     MirrorStatus,
     OpCounts,
     Quarantined,
-    TaskCounts,
+    StoreSnapshot,
 )
 from chromasync.plan.clock import known
 from chromasync.reports import CollectionReport, CycleReport, Outcome, oldest
-from chromasync.status import look_at_mirrored, report_mirror, say_what_waits
 
 
 def settle_mirrors(cycle: CycleWork) -> None:
@@ -175,15 +175,10 @@ def _has_live_hints(cycle: CycleWork, work: CollectionWork) -> bool:
     return False
 
 
-def report_cycle(
-    work: CycleWork,
-    closed: Cycle,
-    tasks: TaskCounts,
-    counts: dict[str, OpCounts],
-) -> CycleReport:
-    """What people are told of the cycle."""
-    found = look_at_mirrored(work.store, work.settings)
-    waits = say_what_waits(work.store)
+def report_cycle(work: CycleWork, closed: Cycle, seen: StoreSnapshot) -> CycleReport:
+    """What people are told of the cycle, whose tasks `seen` counts."""
+    found = look_at_mirrored(seen, work.settings)
+    waits = say_what_waits(seen)
     notes = {w.mirror.collection_id: [*w.notes, *w.not_carried] for w in work.collections}
     more = {
         w.mirror.collection_id: OpCounts(read=w.read, deleted=w.deleted) for w in work.collections
@@ -193,7 +188,7 @@ def report_cycle(
             mirror,
             found.holds,
             found.quarantined,
-            counts.get(mirror.collection_id, OpCounts())
+            seen.counts.get(mirror.collection_id, OpCounts())
             + more.get(mirror.collection_id, OpCounts()),
             [*notes.get(mirror.collection_id, ()), *waits.get(mirror.collection_id, ())],
         )
@@ -207,8 +202,8 @@ def report_cycle(
         holds=found.holds,
         quarantined=found.quarantined,
         warnings=tuple(work.warnings),
-        tasks=tasks,
-        counts=sum(counts.values(), OpCounts(read=work.read, deleted=work.deleted)),
+        tasks=seen.tasks,
+        counts=sum(seen.counts.values(), OpCounts(read=work.read, deleted=work.deleted)),
         duration_seconds=work.seconds,
         identical_as_of=as_of,
         never_reread=work.settings.sync_scrub_budget == 0,

@@ -54,8 +54,10 @@ from chromasync.errors import (
 )
 from chromasync.events import Event
 from chromasync.lease import Lead, monotonic
-from chromasync.ledger.plan import choose_scrubs, must_read
+from chromasync.ledger.plan import must_read
+from chromasync.ledger.scrub import choose_scrubs, scrub_budget_seconds
 from chromasync.marks import MarkKeeper
+from chromasync.mirrored import look_at_mirrored
 from chromasync.model import (
     ChunkHead,
     Cycle,
@@ -68,7 +70,6 @@ from chromasync.model import (
 from chromasync.plan.pairing import Pairings
 from chromasync.ports import Progress, Reader, Store, Writer
 from chromasync.reports import CycleReport
-from chromasync.status import look_at_mirrored, scrub_budget_seconds
 from chromasync.worker.pool import WorkerPool
 
 WAIT_SECONDS = 0.25
@@ -195,7 +196,9 @@ class Coordinator:
         return census
 
     def _scrub_budget(self, cycle: CycleWork) -> float:
-        return inf if cycle.full else scrub_budget_seconds(self._store, self._settings)
+        if cycle.full:
+            return inf
+        return scrub_budget_seconds(self._settings, self._store.active_workers())
 
     def _publish_due(self, cycle: CycleWork, census: Census) -> None:
         """Tasks for what must be read again, once it is known which collections are in doubt."""
@@ -356,9 +359,7 @@ class Coordinator:
         return self._report(cycle, closed)
 
     def _report(self, cycle: CycleWork, closed: Cycle) -> CycleReport:
-        tasks = self._store.task_counts(cycle.cycle.id)
-        counts = self._store.cycle_counts(cycle.cycle.id)
-        return report_cycle(cycle, closed, tasks, counts)
+        return report_cycle(cycle, closed, self._store.snapshot(0, counted=closed.id))
 
     def _abort(self, cycle: CycleWork, error: ChromasyncError) -> None:
         """Leave the store so that the next cycle starts clean; the store may be gone itself."""
@@ -394,7 +395,7 @@ class Coordinator:
         """The mirrors of a cycle; of one that ended before it had matched any, all of them."""
         if cycle.collections:
             return [work.mirror for work in cycle.collections]
-        return list(look_at_mirrored(self._store, self._settings).mirrors)
+        return list(look_at_mirrored(self._store.snapshot(0), self._settings).mirrors)
 
     def _prune_history(self) -> None:
         """Forget what is old; where the store refuses, the cycle that has ended stays as it is."""

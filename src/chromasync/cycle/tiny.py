@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from chromasync.cycle.ahead import TINY
 from chromasync.cycle.work import CollectionWork, CycleWork
 from chromasync.ledger.digest import embedding_digests, ids_digest, payload_digests
-from chromasync.ledger.plan import choose_scrubs, must_read
+from chromasync.ledger.plan import must_read
+from chromasync.ledger.scrub import choose_scrubs
 from chromasync.model import Chunk, ChunkHead, Records
 
 

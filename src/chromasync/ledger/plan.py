@@ -1,19 +1,14 @@
-"""Which chunks to read again, and how new ids become chunks; pure.
+"""Which chunks must be read again, and how new ids become chunks; pure.
 
 A chunk *must* be read when it is new, suspect, changed in the last cycle (a read that raced a
 write may have been torn) or hinted at by the walk, or when nobody knows any more when it was read.
-Every other chunk is read again (*scrubbed*) each cycle while all of them fit the budget; beyond it,
-those read longest ago go first, so every record is read again within `reread_cycles` cycles. The
-replica's side of a chunk is read in the same pass when its last check is older than the check
-interval. The budget pays for both sides of one chunk before it pays for the next, so no chunk's
-check waits longer than its next read.
+Which of the others are read, `scrub` says.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection as Container
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -22,17 +17,6 @@ from numpy.typing import NDArray
 
 from chromasync.ledger.digest import at, ids_digest
 from chromasync.model import DIGEST_BYTES, UNKNOWN_DIGEST, Chunk, ChunkHead
-
-SIDES = 2
-"""What a chunk whose replica's side is read too takes, in times of reading it once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scrub:
-    """A chunk to read again; `check_replica` reads the replica's side too."""
-
-    head: ChunkHead
-    check_replica: bool
 
 
 def must_read(head: ChunkHead) -> bool:
@@ -49,42 +33,6 @@ def is_overdue(head: ChunkHead, check_before: datetime) -> bool:
     if head.checked_at is None:
         return head.read_at is not None or head.read_cycle is not None
     return head.checked_at < check_before
-
-
-def choose_scrubs(
-    heads: Iterable[ChunkHead], budget_seconds: float, check_before: datetime
-) -> list[Scrub]:
-    """The chunks to scrub, longest unread first, while the time that they take fits the budget.
-
-    Args:
-        heads: chunks that need no read for another reason.
-        budget_seconds: reading time to spend, all workers together.
-        check_before: replica checks older than this are due.
-    """
-    left = budget_seconds
-    chosen: list[Scrub] = []
-    for head in sorted(heads, key=_read_instant):
-        if left <= 0:
-            break
-        due = head.checked_at is None or head.checked_at < check_before
-        left -= head.read_seconds * (SIDES if due else 1)
-        chosen.append(Scrub(head, check_replica=due))
-    return chosen
-
-
-def _read_instant(head: ChunkHead) -> float:
-    return head.read_at.timestamp() if head.read_at else -math.inf
-
-
-def reread_cycles(heads: Iterable[ChunkHead], budget_seconds: float) -> float:
-    """Cycles within which every record is read again; infinite with no budget.
-
-    Each may be due for a look at the replica's side in the same round, which the budget pays too.
-    """
-    total = SIDES * sum(head.read_seconds for head in heads)
-    if total <= budget_seconds:
-        return 1.0
-    return math.ceil(total / budget_seconds) if budget_seconds > 0 else math.inf
 
 
 @dataclass(frozen=True, slots=True)

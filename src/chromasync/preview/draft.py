@@ -18,7 +18,8 @@ from chromasync.errors import DamagedChunk
 from chromasync.ledger.digest import at, embedding_digests, id_digests, payload_digests
 from chromasync.ledger.idset import IdSet
 from chromasync.ledger.paging import pages
-from chromasync.ledger.plan import choose_scrubs, is_overdue, must_read, written_rows
+from chromasync.ledger.plan import is_overdue, must_read, written_rows
+from chromasync.ledger.scrub import choose_scrubs, scrub_budget_seconds
 from chromasync.ledger.walk import Disordered, MergeWalk, SetWalk, Walk
 from chromasync.model import (
     DIGEST_BYTES,
@@ -40,7 +41,6 @@ from chromasync.ports import Progress, Reader, Store
 from chromasync.reconcile.diff import Differ, Difference, Whole, carried, metadata_delta
 from chromasync.reconcile.read import RecordReader
 from chromasync.reports import PlannedAction, PlannedCollection
-from chromasync.status import scrub_budget_seconds
 
 BATCH_IDS = 1_000
 BYTES_PER_FLOAT_SENT = 16 / 3
@@ -139,7 +139,7 @@ class Drafter:
         self._store = store
         self._vouched = vouched
         self._chunk_size = settings.sync_chunk_size
-        self._budget_seconds = scrub_budget_seconds(store, settings)
+        self._budget_seconds = scrub_budget_seconds(settings, store.active_workers())
         now = store.now()
         self._check_before = now - timedelta(seconds=settings.sync_replica_check_interval)
         self._clock = Clock(now, is_ahead(store.newest_instant(), now))

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from chromasync.config import MaxDelete, Settings
 from chromasync.errors import ChromasyncError
+from chromasync.ledger.scrub import reread_seconds
 from chromasync.selftest.acts import Play, check_names, check_servers
 from chromasync.selftest.cleanup import clean_up, clear_leftovers
 from chromasync.selftest.crew import Crew
@@ -16,7 +17,6 @@ from chromasync.selftest.report import FAILED, NOT_SHOWN, PASSED, TITLE, VERIFIE
 from chromasync.selftest.stage import Place, Say, Stage, find_place, open_stage
 from chromasync.selftest.verdict import judge_sides
 from chromasync.selftest.watch import Watch, someone_leads
-from chromasync.status import reread_seconds
 
 OWN_SECONDS = 120.0
 """Time limit where only the self-test's own processes are waited for."""
@@ -145,6 +145,7 @@ def _usual_seconds(stage: Stage, *, running: bool) -> float:
     """A time limit that fits; a running coordinator comes by when it does."""
     if not running:
         return OWN_SECONDS
-    settings, store = stage.settings, stage.store
-    reread = reread_seconds(store, settings, store.mirrors()) or 0.0
+    settings, seen = stage.settings, stage.store.snapshot(0)
+    read_seconds = sum(seen.read_seconds.values())
+    reread = reread_seconds(settings, seen.active_workers, read_seconds) or 0.0
     return OWN_SECONDS + CYCLES_WAITED_FOR * settings.sync_interval + reread

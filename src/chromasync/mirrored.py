@@ -1,0 +1,119 @@
+"""What people are told of each mirrored collection, from one look at the store; pure.
+
+A cycle tells it at its end, the status at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC
+
+from chromasync.config import Settings
+from chromasync.model import (
+    Hold,
+    Mirror,
+    OpCounts,
+    Quarantined,
+    StoreSnapshot,
+    Suspicion,
+)
+from chromasync.plan.pairing import is_superseded
+from chromasync.reports import CollectionReport
+from chromasync.trials import trial_of
+
+
+@dataclass(frozen=True, slots=True)
+class Mirrored:
+    """What the store knows of the collections that the settings name."""
+
+    mirrors: tuple[Mirror, ...]
+    holds: tuple[Hold, ...]
+    quarantined: tuple[Quarantined, ...]
+
+
+def look_at_mirrored(seen: StoreSnapshot, settings: Settings) -> Mirrored:
+    """Leave out collections that are not mirrored any more: what is left as it is cannot fail.
+
+    Those that a self-test left behind are not mirrored, either.
+    """
+    mirrored_trials = {"", *seen.live_trials}
+    left = {
+        m.collection_id
+        for m in seen.mirrors
+        if is_superseded(m)
+        or trial_of(m.name) not in mirrored_trials
+        or not (settings.covers(m.tenant, m.database) and settings.wants_collection(m.name))
+    }
+    return Mirrored(
+        tuple(m for m in seen.mirrors if m.collection_id not in left),
+        tuple(
+            hold
+            for hold in seen.holds
+            if trial_of(hold.collection_name) in mirrored_trials and _concerns(hold, settings)
+        ),
+        tuple(q for q in seen.quarantined if q.collection_id not in left),
+    )
+
+
+def _concerns(hold: Hold, settings: Settings) -> bool:
+    """Whether a hold is about what the settings name; one without a place is about everything."""
+    chosen = settings.covers(hold.tenant, hold.database)
+    return not hold.tenant or (chosen and settings.wants_collection(hold.collection_name))
+
+
+def report_mirror(
+    mirror: Mirror,
+    holds: Iterable[Hold],
+    quarantined: Iterable[Quarantined],
+    counts: OpCounts,
+    notes: Iterable[str] = (),
+) -> CollectionReport:
+    """One collection for people."""
+    key = mirror.collection_id
+    words = [*notes, *([mirror.last_error] if mirror.last_error else [])]
+    if mirror.unanswering:
+        words.append(_say_unanswering(mirror, mirror.unanswering))
+    if mirror.reduced_count:
+        words.append(
+            f"{mirror.reduced_count:,} records are without metadata that the replica's server "
+            "cannot store, such as lists."
+        )
+    return CollectionReport(
+        collection_id=key,
+        tenant=mirror.tenant,
+        database=mirror.database,
+        name=mirror.name,
+        status=mirror.status,
+        primary_count=mirror.primary_count,
+        replica_count=mirror.replica_count,
+        identical_as_of=mirror.identical_as_of,
+        counts=counts,
+        quarantined=sum(q.collection_id == key for q in quarantined),
+        held=sum(h.count for h in holds if h.collection_id == key),
+        message=" ".join(words),
+    )
+
+
+def _say_unanswering(mirror: Mirror, why: str) -> str:
+    """What to say of a replica that has the records and does not answer."""
+    return (
+        f"The replica has the records, and its index does not answer: {why.removesuffix('.')}. "
+        f"`chromasync sync --rebuild {mirror.name}` builds it anew beside the old one."
+    )
+
+
+def say_what_waits(seen: StoreSnapshot) -> dict[str, list[str]]:
+    """By collection, one sentence about chunks that nobody can vouch for yet, and until when."""
+    return {key: [_what_waits(one)] for key, one in seen.suspicions.items()}
+
+
+def _what_waits(suspicion: Suspicion) -> str:
+    count = "1 chunk" if suspicion.chunks == 1 else f"{suspicion.chunks:,} chunks"
+    if suspicion.until_at is None:
+        return f"The next cycle compares {count} on both sides."
+    until = suspicion.until_at.astimezone(UTC)
+    return (
+        f"A worker that was called back may write until {until:%Y-%m-%d %H:%M:%S} UTC; "
+        f"the first cycle after that compares {count} on both sides."
+    )
