@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select, update
 
-from chromasync.model import Cycle, CycleStatus, TaskCounts, WorkerStatus
-from chromasync.store import SqlStore
+from chromasync.model import MAX_RETRIES, Cycle, CycleStatus, TaskCounts, WorkerStatus
+from chromasync.store import SqlStore, charges
 from chromasync.store.schema import Later, leases, tasks
 from chromasync.store.schema import workers as beats
-from chromasync.worker.attempt import MAX_RETRIES
 from tests.store.samples import (
     COLLECTION,
     OTHER,
@@ -104,7 +103,7 @@ def test_a_silent_worker_is_charged_by_whoever_leads(store: SqlStore) -> None:
     store.beat(beat_of("silent"))
     held = claim_one(store, "silent", 600)
     arrange(store, update(beats).values(last_heartbeat=Later(-61)))
-    assert store.rescue_tasks(max_retries=5) == 0
+    assert store.rescue_tasks() == 0
     store.cancel_tasks("a server is away")
     assert newest(store, held.chunk_id)[1] == 1
 
@@ -157,7 +156,9 @@ def test_a_cycle_that_ends_before_it_plans_forgets_nothing(store: SqlStore) -> N
     assert newest(store, held.chunk_id)[:2] == ("pending", 1)
 
 
-def test_a_chunk_that_went_through_is_charged_with_nothing(store: SqlStore) -> None:
+def test_a_chunk_that_went_through_is_charged_with_nothing(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """So is one that was rescued and failed for good: the next cycle begins afresh."""
     first = begin(store, "one")
     planned(first, 2)
@@ -168,7 +169,9 @@ def test_a_chunk_that_went_through_is_charged_with_nothing(store: SqlStore) -> N
     task, other = claim(store, 2, "two")
     assert store.complete_task(task, result_for(store, task))
     expire(store, other)
-    assert store.rescue_tasks(max_retries=1) == 1
+    with monkeypatch.context() as stricter:
+        stricter.setattr(charges, "MAX_RETRIES", 1)
+        assert store.rescue_tasks() == 1
     cycle = plan_again(second, held.chunk_id, hopeless.chunk_id)
     assert store.task_counts(cycle.id) == TaskCounts(pending=2)
     assert [task.retry_count for task in claim(store, 2)] == [0, 0]

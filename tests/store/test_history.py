@@ -148,7 +148,7 @@ def test_each_closed_cycle_leaves_a_row_of_metrics(store: SqlStore) -> None:
     store.beat(beat_of("c", status=WorkerStatus.STOPPED, memory_mb=900, cpu_percent=90))
     cycle = planned(store, 2)
     work(store, OpCounts(read=50, inserted=5, updated=2))
-    store.fail_task(claim_one(store), "no", max_retries=0)
+    store.fail_task(claim_one(store), "no", final=True)
     arrange(store, update(cycles).values(started_at=Later(-10)))
     store.close_cycle(cycle.id, CycleStatus.FAILED, 3)
     (row,) = look(store, select(metrics))

@@ -251,11 +251,11 @@ def test_rescue_cuts_proofs_of_life_from_the_future(store: SqlStore) -> None:
     """A worker that lives is not taken for dead by it; one that does not is, a minute later."""
     store.beat(beat_of("w"))
     arrange(store, update(workers).values(last_heartbeat=Later(DAY)))
-    store.rescue_tasks(max_retries=5)
+    store.rescue_tasks()
     (worker,) = store.workers()
     assert worker.status is WorkerStatus.ACTIVE
     assert worker.last_heartbeat_at is not None
     assert worker.last_heartbeat_at <= store.now()
     arrange(store, update(workers).values(last_heartbeat=Later(-61)))
-    store.rescue_tasks(max_retries=5)
+    store.rescue_tasks()
     assert look(store, select(workers.c.worker_status)) == [(WorkerStatus.DEAD,)]

@@ -214,7 +214,7 @@ class QueueMachine(RuleBasedStateMachine):
         task, known = chosen
         held = task.fence == known.fence and known.status == "processing"
         repeat = task.fence + 1 == known.fence and known.left_by_failing
-        assert self.store.fail_task(task, "no", max_retries=MAX_RETRIES) == (held or repeat)
+        assert self.store.fail_task(task, "no") == (held or repeat)
         if held:
             self.charge(known)
             known.left_by_failing = True
@@ -246,7 +246,7 @@ class QueueMachine(RuleBasedStateMachine):
         ]
         latest = {task.id: task for task in self.attempts}
         expire(self.store, *(latest[task_id] for task_id in frozen))
-        assert self.store.rescue_tasks(max_retries=MAX_RETRIES) == len(frozen)
+        assert self.store.rescue_tasks() == len(frozen)
         for task_id in frozen:
             known = self.model[task_id]
             self.doubt(known.chunk_id, in_hand=True)

@@ -208,7 +208,7 @@ def test_a_store_of_the_first_version_keeps_what_it_holds(
     store = open_store(place)
     assert store.schema_version() == len(migrations.STEPS)
     assert store.mirror("c") == Mirror("c", "t", "d", "n")
-    assert store.rescue_tasks(max_retries=5) == 1
+    assert store.rescue_tasks() == 1
     assert [head.suspect for head in store.chunk_heads("c")] == [True]
     store.close()
 

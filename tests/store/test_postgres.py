@@ -168,7 +168,7 @@ def test_the_store_works_behind_a_transaction_pooler(database: str) -> None:
         planned(store, 1)
         late = claim_one(store)
         expire(store, late)
-        assert store.rescue_tasks(max_retries=5) == 1
+        assert store.rescue_tasks() == 1
         assert loaded(store, late.chunk_id).head.suspect
         store.close()
         assert pooler.transactions > 100

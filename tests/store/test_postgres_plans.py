@@ -138,7 +138,7 @@ def test_a_rescue_reads_the_leases_only(long_history: SqlStore, analyzed: bool) 
         plan = explained(tx, queue._OVERDUE)
     check_plan(plan, "sync_tasks_lease", perhaps="sync_tasks_live_chunk")
     assert plan["Actual Rows"] >= 2
-    assert long_history.rescue_tasks(max_retries=5) >= 2
+    assert long_history.rescue_tasks() >= 2
 
 
 def set_statistics(store: SqlStore, *, analyzed: bool) -> None:
@@ -218,7 +218,7 @@ def test_a_held_snapshot_does_not_slow_the_queue_down(
                 for task in claimed:
                     assert unvacuumed.complete_task(task, result_for(unvacuumed, task))
                     done += 1
-                assert unvacuumed.rescue_tasks(max_retries=5) == 0
+                assert unvacuumed.rescue_tasks() == 0
             assert done == TASKS
             costs.append((blocks(unvacuumed) - before) / TASKS)
     assert costs[-1] <= 1.7 * costs[0], costs

@@ -238,7 +238,7 @@ def test_a_database_that_cannot_hold_every_character_is_found_beforehand() -> No
         planned(store, 1)
         task = claim_one(store)
         with pytest.raises(StoreUnusable, match="cannot hold a character"):
-            store.fail_task(task, "because 🎉", max_retries=0)
+            store.fail_task(task, "because 🎉", final=True)
         store.close()
 
 

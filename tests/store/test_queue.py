@@ -17,7 +17,7 @@ from chromasync.model import (
     TaskCounts,
     WorkerStatus,
 )
-from chromasync.store import SqlStore, floor
+from chromasync.store import SqlStore, charges, floor
 from chromasync.store.schema import Later, tasks, workers
 from tests.store.conftest import Opener
 from tests.store.samples import (
@@ -245,12 +245,12 @@ def test_whoever_lost_a_task_writes_nothing(store: SqlStore) -> None:
     former = claim_one(store, "frozen")
     late = result_for(store, former, mark=66, gone=["0-a"])
     expire(store, former)
-    assert store.rescue_tasks(max_retries=5) == 1
+    assert store.rescue_tasks() == 1
 
     def nothing_happens() -> None:
         before = look(store, select(tasks)), store.load_chunk(former.chunk_id)
         assert not store.complete_task(former, late)
-        assert not store.fail_task(former, "late", max_retries=5)
+        assert not store.fail_task(former, "late")
         store.release_tasks([former])
         assert store.renew_tasks([former], 60) == set()
         assert before == (look(store, select(tasks)), store.load_chunk(former.chunk_id))
@@ -277,13 +277,13 @@ def test_an_overdue_task_can_be_completed_until_someone_rescues_it(store: SqlSto
 
 
 def test_failures_wait_longer_each_time_and_end(store: SqlStore) -> None:
-    """1, 2, 4 … seconds between attempts; after more than max_retries the task has failed."""
+    """1, 2, 4 … seconds between attempts; after more than MAX_RETRIES the task has failed."""
     cycle = planned(store, 1)
-    for retry, backoff in enumerate([1, 2, 4]):
+    for retry, backoff in enumerate([1, 2, 4, 8, 16]):
         task = claim_one(store)
         assert task.retry_count == retry
         before = store.now()
-        assert store.fail_task(task, f"error {retry}", max_retries=3)
+        assert store.fail_task(task, f"error {retry}")
         available_at, error = row_of(store, task, "available_at", "error_message")
         waits = available_at - before  # type: ignore[operator]
         assert timedelta(seconds=backoff) <= waits < timedelta(seconds=backoff + 0.9)
@@ -291,20 +291,23 @@ def test_failures_wait_longer_each_time_and_end(store: SqlStore) -> None:
         assert claim(store, 1) == []
         end_backoffs(store)
     task = claim_one(store)
-    assert store.fail_task(task, "last", max_retries=3)
+    assert store.fail_task(task, "last")
     assert store.task_counts(cycle.id) == TaskCounts(failed=1)
     assert store.failed_tasks(cycle.id) == {COLLECTION: "last"}
     end_backoffs(store)
     assert claim(store, 1) == []
 
 
-def test_no_failure_waits_longer_than_five_minutes(store: SqlStore) -> None:
+def test_no_failure_waits_longer_than_five_minutes(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The wait is capped however often a task failed."""
     planned(store, 1)
     arrange(store, update(tasks).values(retry_count=2000))
     task = claim_one(store)
     before = store.now()
-    store.fail_task(task, "again", max_retries=9999)
+    monkeypatch.setattr(charges, "MAX_RETRIES", 9999)
+    store.fail_task(task, "again")
     (available_at,) = row_of(store, task, "available_at")
     assert available_at - before < timedelta(seconds=301)  # type: ignore[operator]
 
@@ -313,18 +316,18 @@ def test_a_failure_is_reported_once(store: SqlStore) -> None:
     """A repeat of a failure must not charge a second retry, nor can a completed task fail."""
     planned(store, 2)
     failed, done = claim(store, 2)
-    assert store.fail_task(failed, "x", max_retries=5)
-    assert store.fail_task(failed, "x", max_retries=5)
+    assert store.fail_task(failed, "x")
+    assert store.fail_task(failed, "x")
     assert row_of(store, failed, "retry_count") == (1,)
     store.complete_task(done, result_for(store, done))
-    assert not store.fail_task(done, "x", max_retries=5)
+    assert not store.fail_task(done, "x")
     assert row_of(store, done, "task_status", "retry_count") == ("completed", 0)
 
 
 def test_completing_a_retried_task_clears_its_error(store: SqlStore) -> None:
     """A completed task shows no error of an earlier attempt."""
     planned(store, 1)
-    store.fail_task(claim_one(store), "temporary", max_retries=5)
+    store.fail_task(claim_one(store), "temporary")
     end_backoffs(store)
     task = claim_one(store)
     assert store.complete_task(task, result_for(store, task))
@@ -350,7 +353,7 @@ def test_renewing_tells_which_tasks_are_still_held(store: SqlStore) -> None:
     kept, done, lost = claim(store, 3, "w", 5)
     store.complete_task(done, result_for(store, done))
     expire(store, lost)
-    store.rescue_tasks(max_retries=5)
+    store.rescue_tasks()
     before = store.now()
     assert store.renew_tasks([kept, done, lost], 500) == {kept.id}
     (expires_at,) = row_of(store, kept, "lease_expires_at")
@@ -382,13 +385,13 @@ def test_a_claim_that_no_longer_holds_is_not_repeated(store: SqlStore, end: str)
     if end == "complete":
         store.complete_task(task, result_for(store, task))
     elif end == "fail":
-        store.fail_task(task, "x", max_retries=5)
+        store.fail_task(task, "x")
     elif end == "release":
         store.release_tasks([task])
         assert claim_one(store, "other").id == task.id
     elif end == "rescue":
         expire(store, task)
-        store.rescue_tasks(max_retries=5)
+        store.rescue_tasks()
         assert claim_one(store, "other").id == task.id
     else:
         store.cancel_tasks("x")
@@ -428,7 +431,7 @@ def test_failed_tasks_give_each_collections_first_error(store: SqlStore) -> None
     plan_into(store, cycle, 1, collection=OTHER)
     first, second, other = claim(store, 3)
     for task, error in ((second, "came first"), (first, "came second"), (other, "other")):
-        store.fail_task(task, error, max_retries=0)
+        store.fail_task(task, error, final=True)
     earlier = update(tasks).where(tasks.c.id == second.id).values(completed_at=Later(-1))
     arrange(store, earlier)
     assert store.failed_tasks(cycle.id) == {COLLECTION: "came first", OTHER: "other"}
@@ -439,7 +442,7 @@ def test_failed_tasks_give_each_collections_first_error(store: SqlStore) -> None
 def test_long_errors_are_cut(store: SqlStore) -> None:
     """A server's page of HTML does not fill the table."""
     cycle = planned(store, 1)
-    store.fail_task(claim_one(store), "x" * 100_000, max_retries=0)
+    store.fail_task(claim_one(store), "x" * 100_000, final=True)
     assert store.failed_tasks(cycle.id) == {COLLECTION: "x" * 4000}
 
 
@@ -466,7 +469,7 @@ def test_silent_workers_are_shown_as_dead_until_they_beat_again(store: SqlStore)
     store.beat(beat_of("stopped", status=WorkerStatus.STOPPED))
     arrange(store, update(workers).values(last_heartbeat=Later(-61)))
     store.beat(beat_of("alive"))
-    store.rescue_tasks(max_retries=5)
+    store.rescue_tasks()
     states = dict(look(store, select(workers.c.worker_id, workers.c.worker_status)))
     assert states == {
         "silent": WorkerStatus.DEAD,

@@ -117,10 +117,10 @@ REPEATED: dict[str, Callable[[Scene], object]] = {
     "complete_task": lambda s: s.store.complete_task(
         s.held, result_for(s.store, s.held, gone=["1-a"])
     ),
-    "fail_task": lambda s: s.store.fail_task(s.held, "no\0", max_retries=5),
+    "fail_task": lambda s: s.store.fail_task(s.held, "no\0"),
     "release_tasks": lambda s: s.store.release_tasks([s.held]),
     "renew_tasks": lambda s: s.store.renew_tasks([s.held], 500),
-    "rescue_tasks": lambda s: s.store.rescue_tasks(max_retries=5),
+    "rescue_tasks": lambda s: s.store.rescue_tasks(),
     "cancel_tasks": lambda s: s.store.cancel_tasks("no"),
     "beat": lambda s: s.store.beat(beat_of("another")),
     "take_lead": lambda s: s.store.take_lead("me", 60),

@@ -10,6 +10,7 @@ from sqlalchemy import select, update
 
 from chromasync.ledger.plan import without_ids
 from chromasync.model import (
+    MAX_RETRIES,
     Task,
     TaskCounts,
 )
@@ -40,11 +41,11 @@ def test_only_expired_leases_are_rescued(store: SqlStore) -> None:
     planned(store, 3)
     late, live = claim(store, 2)
     expire(store, late)
-    assert store.rescue_tasks(max_retries=5) == 1
+    assert store.rescue_tasks() == 1
     assert store.renew_tasks([late, live], 60) == {live.id}
     assert loaded(store, late.chunk_id).head.suspect
     assert not loaded(store, live.chunk_id).head.suspect
-    assert store.rescue_tasks(max_retries=5) == 0
+    assert store.rescue_tasks() == 0
 
 
 def test_an_expired_task_is_charged_to_its_chunk_not_its_worker(store: SqlStore) -> None:
@@ -52,7 +53,7 @@ def test_an_expired_task_is_charged_to_its_chunk_not_its_worker(store: SqlStore)
     planned(store, 2)
     first, second = claim(store, 2)
     expire(store, first)
-    assert store.rescue_tasks(max_retries=5) == 1
+    assert store.rescue_tasks() == 1
     assert row_of(store, first, "retry_count", "error_message", "claim_number") == (
         1,
         "the lease expired while held by w",
@@ -62,22 +63,23 @@ def test_an_expired_task_is_charged_to_its_chunk_not_its_worker(store: SqlStore)
     again = claim_one(store)
     assert again.id == first.id
     expire(store, again)
-    assert store.rescue_tasks(max_retries=5) == 1
+    assert store.rescue_tasks() == 1
     assert claim(store, 1) == [], "the second time it waits"
     end_backoffs(store)
     assert claim_one(store).id == first.id
 
 
 def test_a_task_that_keeps_killing_workers_fails(store: SqlStore) -> None:
-    """It is tried max_retries + 1 times, then it is failed with a reason."""
+    """It is tried MAX_RETRIES + 1 times, then it is failed with a reason."""
     cycle = planned(store, 1)
-    for attempt in range(3):
+    for attempt in range(MAX_RETRIES + 1):
         task = claim_one(store, f"w{attempt}")
         expire(store, task)
-        assert store.rescue_tasks(max_retries=2) == 1
+        assert store.rescue_tasks() == 1
         end_backoffs(store)
     assert store.task_counts(cycle.id) == TaskCounts(failed=1)
-    assert store.failed_tasks(cycle.id) == {COLLECTION: "the lease expired while held by w2"}
+    reason = f"the lease expired while held by w{MAX_RETRIES}"
+    assert store.failed_tasks(cycle.id) == {COLLECTION: reason}
 
 
 def test_a_lease_that_reaches_too_far_ahead_is_expired(store: SqlStore) -> None:
@@ -88,7 +90,7 @@ def test_a_lease_that_reaches_too_far_ahead_is_expired(store: SqlStore) -> None:
         store,
         update(tasks).where(tasks.c.id == far.id).values(lease_expires_at=Later(3600)),
     )
-    assert store.rescue_tasks(max_retries=5) == 1
+    assert store.rescue_tasks() == 1
     assert store.renew_tasks([far, near], 60) == {near.id}
 
 
@@ -167,7 +169,7 @@ def test_a_rescued_chunk_is_distrusted_until_now(store: SqlStore) -> None:
     task = claim_one(store)
     expire(store, task)
     before = store.now()
-    store.rescue_tasks(max_retries=5)
+    store.rescue_tasks()
     since = distrusted_at(store, task)
     assert since is not None
     assert before <= since <= store.now()

@@ -211,5 +211,5 @@ def test_a_killed_writer_leaves_a_usable_store(file_store: SqlStore, path: Path)
     tasks = claim(file_store, 5)
     assert len(tasks) == 2
     expire(file_store, *tasks)
-    assert file_store.rescue_tasks(max_retries=1) == 2
+    assert file_store.rescue_tasks() == 2
     assert loaded(file_store, tasks[0].chunk_id).head.suspect

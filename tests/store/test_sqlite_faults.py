@@ -254,7 +254,7 @@ ANY_WRITE: dict[str, Callable[[SqlStore], object]] = {
     "claim_tasks": lambda s: claim(s, 1),
     "save_hold": lambda s: s.save_hold(Hold(COLLECTION, "n", HoldKind.DROP, 1, "r")),
     "beat": lambda s: s.beat(beat_of()),
-    "rescue_tasks": lambda s: s.rescue_tasks(max_retries=1),
+    "rescue_tasks": lambda s: s.rescue_tasks(),
     "prune_history": lambda s: s.prune_history(keep_seconds=1, keep_tasks=1),
 }
 

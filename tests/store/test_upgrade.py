@@ -322,7 +322,7 @@ def test_tasks_of_every_state_go_on(upgraded: SqlStore) -> None:
     """The held one is rescued, the waiting one is worked on, and the ended ones stay history."""
     assert upgraded.task_counts(1) == TaskCounts(1, 1, 1, 1)
     assert upgraded.failed_tasks(1) == {COLLECTION: "no"}
-    assert upgraded.rescue_tasks(max_retries=5) == 1
+    assert upgraded.rescue_tasks() == 1
     found = {head.id: head.in_hand for head in upgraded.chunk_heads(COLLECTION)}
     assert found == {1: False, 2: True, 3: False, 4: False}
     task = claim_one(upgraded)

@@ -276,7 +276,7 @@ def test_a_silent_worker_is_dead_though_nobody_is_left_to_say_so(
     (worker,) = take_snapshot(store, settings).workers
     assert worker.status is (WorkerStatus.DEAD if dead else status)
     assert store.active_workers() == (status is WorkerStatus.ACTIVE and not dead)
-    store.rescue_tasks(max_retries=1)  # by whoever is alive: the same minute
+    store.rescue_tasks()  # by whoever is alive: the same minute
     assert store.workers() == [worker]
 
 

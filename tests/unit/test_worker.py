@@ -183,7 +183,7 @@ def test_a_lost_lease_leaves_the_task_to_its_new_owner(store: SqlStore) -> None:
 
     def act(task: Task, permit: Permit) -> None:
         expire(store, task)
-        assert store.rescue_tasks(max_retries=5) == 1
+        assert store.rescue_tasks() == 1
         arrange(store, update(tasks).values(available_at=tasks.c.created_at))
         others.append(claim_one(store, "other"))
         raise LeaseLost("over")
@@ -227,7 +227,7 @@ def test_a_completion_that_comes_too_late_changes_nothing(store: SqlStore) -> No
 
     def act(task: Task, permit: Permit) -> None:
         expire(store, task)
-        assert store.rescue_tasks(max_retries=5) == 1
+        assert store.rescue_tasks() == 1
 
     reconciler = Reconciler(act)
     with pool_of(store, reconciler) as pool:

@@ -48,6 +48,7 @@ from chromasync.model.servers import (
 )
 from chromasync.model.snapshot import StoreSnapshot
 from chromasync.model.tasks import (
+    MAX_RETRIES,
     SILENT_SECONDS,
     Brief,
     ChunkResult,
@@ -67,6 +68,7 @@ __all__ = [
     "DECISIONS",
     "DIGEST_BYTES",
     "MARKS_DATABASE",
+    "MAX_RETRIES",
     "SILENT_SECONDS",
     "UNKNOWN_DIGEST",
     "Brief",

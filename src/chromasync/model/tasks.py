@@ -60,6 +60,10 @@ class Cycle:
     error: str | None = None
 
 
+MAX_RETRIES = 5
+"""A chunk that was charged with more retries than that has failed, until it is planned anew."""
+
+
 class TaskStatus(StrEnum):
     """State of a task, as published."""
 

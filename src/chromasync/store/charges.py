@@ -12,10 +12,9 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, select, update
 
-from chromasync.model import CycleStatus, TaskStatus
+from chromasync.model import MAX_RETRIES, CycleStatus, TaskStatus
 from chromasync.store.chunkrows import in_parts
 from chromasync.store.schema import Later, Now, cycles, tasks
-from chromasync.worker.attempt import MAX_RETRIES
 
 FIRST_BACKOFF_SECONDS = 1.0
 """Doubles with each retry, up to MAX_BACKOFF_SECONDS."""
@@ -98,7 +97,7 @@ def take_over(tx: Connection, new_ids: Mapping[int, int], former: Sequence[Any])
         if row.given_up and not row.abandoned:
             continue
         task_id, before = new_ids[row.chunk_id], row.retry_count - 1
-        waits.append(charge(tx, task_id, before, row.error_message, MAX_RETRIES))
+        waits.append(charge(tx, task_id, before, row.error_message))
         if row.retry_count > MAX_RETRIES:
             tx.execute(_NOTE_GIVEN_UP, {"task_id": task_id})
     return waits
@@ -109,18 +108,19 @@ def charge(
     task_id: int,
     retry_count: int,
     error: str,
-    max_retries: int,
     *,
+    final: bool = False,
     waited: float = 0.0,
 ) -> float:
     """Charge a retry; returns in how many seconds the task can be had again.
 
+    With `final`, or with more than MAX_RETRIES, the task has failed.
     `waited` is taken off the first wait: a task whose lease ran out has waited long enough.
     """
     attempt = {"task_id": task_id, "retries": retry_count + 1, "error": error}
     backoff = min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(retry_count, 16))
     backoff -= waited
-    if retry_count + 1 > max_retries:
+    if final or retry_count + 1 > MAX_RETRIES:
         tx.execute(_GIVE_UP, attempt)
     else:
         tx.execute(_RETRY, {**attempt, "backoff": backoff})

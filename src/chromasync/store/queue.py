@@ -249,9 +249,10 @@ class QueuePart(Core):
         return True
 
     @patient
-    def fail_task(self, task: Task, error: str, *, max_retries: int) -> bool:
-        """Record a failed attempt: again later, or failed after more than `max_retries`.
+    def fail_task(self, task: Task, error: str, *, final: bool = False) -> bool:
+        """Record a failed attempt: again later, or failed after more than MAX_RETRIES.
 
+        A `final` failure is one that repeating cannot mend: the task has failed at once.
         The chunk is not marked: whoever wrote to the replica before failing calls `distrust` first.
         Returns False when someone else has the task by now. A repeat of a failure whose answer was
         lost returns True and charges nothing.
@@ -262,7 +263,7 @@ class QueuePart(Core):
                 return _has_failed(tx, task, error)
             if held.task_status is TaskStatus.COMPLETED:
                 return False
-            backoff = charges.charge(tx, task.id, held.retry_count, error, max_retries)
+            backoff = charges.charge(tx, task.id, held.retry_count, error, final=final)
         self._floor.look_again(backoff)
         return True
 
@@ -288,7 +289,7 @@ class QueuePart(Core):
         return kept
 
     @patient
-    def rescue_tasks(self, *, max_retries: int) -> int:
+    def rescue_tasks(self) -> int:
         """Return tasks whose lease expired to the queue, charged with a retry; says how many.
 
         Every rescued chunk becomes suspect: its last holder may have written. Workers that have
@@ -301,7 +302,7 @@ class QueuePart(Core):
             for task_id, _, retry_count, holder in found:
                 error = f"the lease expired while held by {holder}"
                 waited = charges.FIRST_BACKOFF_SECONDS  # its lease was longer than that
-                wait = charges.charge(tx, task_id, retry_count, error, max_retries, waited=waited)
+                wait = charges.charge(tx, task_id, retry_count, error, waited=waited)
                 self._floor.look_again(wait)
             chunkrows.distrust(tx, [row.chunk_id for row in found], in_hand=True)
         return len(found)

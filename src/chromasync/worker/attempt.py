@@ -7,7 +7,7 @@ What an error means for the task:
     state store away         what was done is recorded as soon as it answers again
     damaged ledger           failed; the collection's ledger is forgotten and built anew
     anything lasting         failed with its reason, at once; the next cycle tries again
-    anything unforeseen      tried again after a while, failed after `MAX_RETRIES` times
+    anything unforeseen      tried again after a while, failed after `model.MAX_RETRIES` times
 
 A chunk whose attempt was broken off, or whose completion was refused, is suspect: what the attempt
 wrote to the replica, nobody knows. It counts as having been in our hands only if the attempt had
@@ -38,7 +38,6 @@ from chromasync.model import Brief, DeletionKind, Side, Task
 from chromasync.ports import Permit, Store
 from chromasync.reconcile.chunk import ChunkReconciler, pair_of
 
-MAX_RETRIES = 5
 INSIST_SECONDS = 1.0
 """Pause between two tries to record something while the store is away."""
 
@@ -96,7 +95,7 @@ class Attempts:
             log.exception(Event.TASK_FAILED, task=task.id)
             self._distrust(lease)
             words = f"unexpected {type(error).__name__}: {error}"
-            self._insist(lambda: self._store.fail_task(task, words, max_retries=MAX_RETRIES))
+            self._insist(lambda: self._store.fail_task(task, words))
         return True
 
     def put_down(self, lease: Lease) -> None:
@@ -123,7 +122,7 @@ class Attempts:
         brief = self._store.brief(task)
         pair = None if brief.mirror is None else pair_of(brief.mirror)
         if brief.chunk is None or pair is None:
-            self._store.fail_task(task, "its chunk is no longer in the ledger", max_retries=0)
+            self._store.fail_task(task, "its chunk is no longer in the ledger", final=True)
             return
         set_aside = {record.record_id: record for record in brief.quarantined}
         result = self._reconciler.reconcile(
@@ -160,7 +159,7 @@ class Attempts:
         return self._marks.permit(lease.check, rows, self._store.note_mark_written)
 
     def _fail(self, task: Task, error: ChromasyncError) -> None:
-        self._insist(lambda: self._store.fail_task(task, str(error), max_retries=0))
+        self._insist(lambda: self._store.fail_task(task, str(error), final=True))
 
     def _distrust(self, lease: Lease) -> None:
         task = lease.task

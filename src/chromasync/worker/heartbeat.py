@@ -22,7 +22,6 @@ from chromasync.events import Event
 from chromasync.model import WorkerBeat, WorkerStatus
 from chromasync.ports import Store
 from chromasync.repeated import Repeated
-from chromasync.worker.attempt import MAX_RETRIES
 
 RESCUE_SECONDS = 2.5
 BEAT_SECONDS = 15.0
@@ -112,7 +111,7 @@ class Heartbeat:
                 since_beat = 0.0
 
     def _rescue(self) -> None:
-        count = self._store.rescue_tasks(max_retries=MAX_RETRIES)
+        count = self._store.rescue_tasks()
         if count:
             log.warning(Event.RESCUED, count=count)
             self._rescued()
