@@ -1,6 +1,7 @@
 """What the engine asks of the world: a Chroma server to read, one to write, and a state store.
 
-Adapters live in `chroma` and `store`; the engine knows only these protocols.
+Adapters live in `chroma` and `store`; the engine knows only these protocols. `Reconciler` is what
+the workers ask of the engine itself; it is kept in `reconcile`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from chromasync.model import (
     Neighbours,
     NewTask,
     OpCounts,
+    Pair,
     Quarantined,
     Records,
     Removal,
@@ -229,6 +231,28 @@ class Store(Ledger, Queue, Control, Protocol):
     def snapshot(self, cycles: int, *, counted: int | None = None) -> StoreSnapshot: ...
     def schema_version(self) -> int: ...
     def close(self) -> None: ...
+
+
+class Reconciler(Protocol):
+    """The work of one task: makes a chunk's records on the replica equal to the primary's.
+
+    `permit` is asked before every write, and after every read; `write_permit` is asked before a
+    write instead, where more is to be done then; `note_write` is called before either of them.
+    Raises LeaseLost where a permit refuses, and `ServerError` subclasses.
+    """
+
+    def reconcile(
+        self,
+        pair: Pair,
+        chunk: Chunk,
+        task: Task,
+        permit: Permit,
+        set_aside: Mapping[str, Quarantined],
+        *,
+        deleting: Container[str],
+        note_write: Callable[[], None],
+        write_permit: Permit | None,
+    ) -> ChunkResult: ...
 
 
 class Progress(Protocol):

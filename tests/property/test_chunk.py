@@ -16,12 +16,13 @@ from chromasync.model import (
     Chunk,
     ChunkResult,
     OpCounts,
+    Pair,
     Records,
     Side,
     Space,
     Task,
 )
-from chromasync.reconcile.chunk import ChunkReconciler, Pair
+from chromasync.reconcile.chunk import ChunkReconciler
 from chromasync.reconcile.diff import Differ
 from chromasync.testing.fake import FakeServer
 from tests.support.ledgers import COLLECTION, chunk_of, contents, names

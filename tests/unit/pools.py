@@ -6,7 +6,7 @@ import queue
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import select
 
@@ -16,12 +16,12 @@ from chromasync.model import (
     Collection,
     Mirror,
     OpCounts,
+    Pair,
     Quarantined,
     Space,
     Task,
 )
 from chromasync.ports import Permit
-from chromasync.reconcile.chunk import ChunkReconciler, Pair
 from chromasync.store import SqlStore
 from chromasync.store.schema import tasks
 from chromasync.worker.pool import WorkerPool
@@ -76,7 +76,7 @@ def pool_of(store: SqlStore, reconciler: Reconciler, **options: Any) -> Iterator
     """A pool, stopped at the end."""
     given: dict[str, Any] = {"name": "me", "threads": 1, "lease_seconds": 60.0} | options
     store.save_mirror(given.pop("mirror", MIRROR))
-    pool = WorkerPool(store, cast("ChunkReconciler", reconciler), **given)
+    pool = WorkerPool(store, reconciler, **given)
     pool.start()
     try:
         yield pool

@@ -22,13 +22,14 @@ from chromasync.model import (
     Chunk,
     ChunkResult,
     Collection,
+    Pair,
     Quarantined,
     Records,
     Side,
     Space,
     Task,
 )
-from chromasync.reconcile.chunk import ChunkReconciler, Pair
+from chromasync.reconcile.chunk import ChunkReconciler
 from chromasync.testing.fake import MODERN, FakeServer
 from tests.support.ledgers import COLLECTION, chunk_of, joined, record
 

@@ -65,6 +65,15 @@ class Collection:
 
 
 @dataclass(frozen=True, slots=True)
+class Pair:
+    """A primary collection, its replica, and the distance function they share."""
+
+    primary: Collection
+    replica: Collection
+    space: Space
+
+
+@dataclass(frozen=True, slots=True)
 class Definition:
     """What a collection shall be when it is created."""
 

@@ -23,7 +23,7 @@ its row in the ledger; its chunk stays suspect, so that the next reconcile meets
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from chromasync import faultpoints
 from chromasync.ledger.digest import at, embedding_digests, ids_digest, payload_digests
@@ -37,9 +37,9 @@ from chromasync.model import (
     Collection,
     Mirror,
     OpCounts,
+    Pair,
     Quarantined,
     Records,
-    Space,
     Task,
 )
 from chromasync.ports import Permit, Reader, Writer
@@ -48,15 +48,6 @@ from chromasync.reconcile.diff import Differ, carried
 from chromasync.reconcile.origin import Held, Known, is_ours
 from chromasync.reconcile.read import ReadBatch, RecordReader
 from chromasync.timing import Stopwatch
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A primary collection, its replica, and the distance function they share."""
-
-    primary: Collection
-    replica: Collection
-    space: Space
 
 
 def pair_of(mirror: Mirror) -> Pair | None:

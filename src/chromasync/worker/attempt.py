@@ -35,8 +35,8 @@ from chromasync.events import Event
 from chromasync.lease import Lease
 from chromasync.marks import MarkKeeper
 from chromasync.model import Brief, DeletionKind, Side, Task
-from chromasync.ports import Permit, Store
-from chromasync.reconcile.chunk import ChunkReconciler, pair_of
+from chromasync.ports import Permit, Reconciler, Store
+from chromasync.reconcile.chunk import pair_of
 
 INSIST_SECONDS = 1.0
 """Pause between two tries to record something while the store is away."""
@@ -60,7 +60,7 @@ class Attempts:
     def __init__(
         self,
         store: Store,
-        reconciler: ChunkReconciler,
+        reconciler: Reconciler,
         note_trouble: Callable[[ChromasyncError], None],
         abandoned: threading.Event,
         *,

@@ -30,8 +30,7 @@ from chromasync.events import Event
 from chromasync.lease import LeaseKeeper, monotonic
 from chromasync.marks import MarkKeeper
 from chromasync.model import Task
-from chromasync.ports import Store
-from chromasync.reconcile.chunk import ChunkReconciler
+from chromasync.ports import Reconciler, Store
 from chromasync.repeated import Repeated
 from chromasync.worker.attempt import Attempts
 from chromasync.worker.gate import Gate
@@ -70,7 +69,7 @@ class WorkerPool:
     def __init__(
         self,
         store: Store,
-        reconciler: ChunkReconciler,
+        reconciler: Reconciler,
         *,
         name: str,
         threads: int,
