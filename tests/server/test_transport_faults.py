@@ -26,6 +26,7 @@ from chromasync.errors import (
 from chromasync.ledger.paging import pages
 from chromasync.localserver import ChromaServer, free_port
 from chromasync.model import Change, Side
+from chromasync.ports import Permit
 from chromasync.testing.proxy import (
     Answer,
     Drip,
@@ -375,6 +376,28 @@ def test_the_primary_cannot_be_written(proxy: RecordingProxy) -> None:
         type(writer(proxy.url))(primary._client.connection)
     for name in ("upsert", "update", "delete", "create_collection", "drop_collection"):
         assert not hasattr(primary, name)
+
+
+def test_views_of_a_writer_share_all_but_their_permits(proxy: RecordingProxy) -> None:
+    """What one has learned of the server the others know, and each asks only its own permit."""
+    at = writer(proxy.url)
+    made = create(at)
+    asked = []
+
+    def permit_of(name: str) -> Permit:
+        def permit() -> float:
+            asked.append(name)
+            return 60.0
+
+        return permit
+
+    one, other = at.permitted_by(permit_of("one")), at.permitted_by(permit_of("other"))
+    known, before = one.capabilities(), len(proxy.requests)
+    assert at.capabilities() == other.capabilities() == known
+    assert len(proxy.requests) == before
+    one.upsert(made, records(["a"]))
+    other.permitted_by(permit_of("third")).upsert(made, records(["b"]))
+    assert asked == ["one", "third"]
 
 
 def test_a_writer_asks_before_every_attempt(proxy: RecordingProxy) -> None:

@@ -38,17 +38,31 @@ MOST_FIRST_BYTES = 4 * 1024 * 1024
 EVERYTHING = ["documents", "metadatas", "uris"]
 
 
+class Shared:
+    """What all views of one server have in common: its connections, and what was learned of it.
+
+    Attributes:
+        probed: what the server can do, and when it was asked.
+    """
+
+    def __init__(self, connection: Connection, *, read_only: bool) -> None:
+        self.side = connection.side
+        self.client = Client(connection, read_only=read_only)
+        self.limits = Limits()
+        self.probed: tuple[float, Capabilities] | None = None
+
+
 class ChromaReader:
     """A Chroma server to read; see `ports.Reader`. Thread-safe."""
 
     def __init__(self, connection: Connection) -> None:
-        self._open(connection, read_only=True)
+        self._look_at(Shared(connection, read_only=True))
 
-    def _open(self, connection: Connection, *, read_only: bool) -> None:
-        self.side = connection.side
-        self._client = Client(connection, read_only=read_only)
-        self._limits = Limits()
-        self._probed: list[tuple[float, Capabilities]] = []
+    def _look_at(self, shared: Shared) -> None:
+        self.side = shared.side
+        self._shared = shared
+        self._client = shared.client
+        self._limits = shared.limits
 
     def __enter__(self) -> Self:
         return self
@@ -73,11 +87,12 @@ class ChromaReader:
     def capabilities(self) -> Capabilities:
         """What the server can do, asked anew every five minutes."""
         now = time.monotonic()
-        for probed_at, known in self._probed[-1:]:
+        if self._shared.probed is not None:
+            probed_at, known = self._shared.probed
             if now - probed_at < CAPABILITIES_SECONDS:
                 return known
         found = probing.probe(self._client)
-        self._probed[:] = [(now, found)]
+        self._shared.probed = (now, found)
         return found
 
     def list_databases(self, tenant: str) -> list[str]:

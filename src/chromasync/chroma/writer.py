@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +15,7 @@ from chromasync.chroma import decode, encode
 from chromasync.chroma.brake import Brake
 from chromasync.chroma.client import FAULT_ATTEMPTS, Connection
 from chromasync.chroma.paths import collection_path, database_path, tenant_path
-from chromasync.chroma.reader import ChromaReader
+from chromasync.chroma.reader import ChromaReader, Shared
 from chromasync.definition import (
     changeable,
     same_effect,
@@ -52,12 +51,32 @@ NOBODY = Change("chromasync-asks", document="Are writes taken?")
 _log = structlog.get_logger(__name__)
 
 
+class SharedWrites(Shared):
+    """What all views of one server that is written to have in common.
+
+    Attributes:
+        brake: stops all writes when the server takes none.
+        asked_path: the path of the collection that was written to last, for a write that changes
+            nothing; never that of the mark's place, which may have limits of its own.
+        turn: held by the thread that writes. It is reentrant: a permit may write the replica's mark
+            before it lets the write at hand begin.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection, read_only=False)
+        self.brake = Brake(connection.place, connection.side)
+        self.asked_path: str | None = None
+        self.turn = threading.RLock()
+
+
 class ChromaWriter(ChromaReader):
     """A Chroma server to read and write; see `ports.Writer`. Thread-safe.
 
     Raises:
         ReadOnlyViolation: when made for the primary.
     """
+
+    _shared: SharedWrites
 
     def __init__(self, connection: Connection) -> None:
         if connection.side is not Side.REPLICA:
@@ -66,19 +85,12 @@ class ChromaWriter(ChromaReader):
                 side=connection.side,
                 untouched="Nothing was sent.",
             )
-        self._open(connection, read_only=False)
-        self._brake = Brake(connection.place, connection.side)
-        # where a write went last, but for the mark's place, which may have limits of its own
-        self._last: list[str] = []
+        self._look_at(SharedWrites(connection))
         self._permit: Permit | None = None
-        # reentrant: a permit may write the replica's mark before it lets the write at hand begin
-        self._turn = threading.RLock()
 
     def permitted_by(self, permit: Permit) -> ChromaWriter:
         """The same writer, calling `permit` before every attempt to send a write."""
-        view = copy.copy(self)
-        view._permit = permit  # noqa: SLF001 -- our own copy
-        return view
+        return _View(self._shared, permit)
 
     def ensure_database(self, tenant: str, database: str) -> None:
         """Create the tenant and the database where they are missing."""
@@ -198,9 +210,9 @@ class ChromaWriter(ChromaReader):
         Raises:
             WritesRefused: the server takes none.
         """
-        with self._turn:
-            self._last[:] = [collection_path(collection)]
-            self._brake.probe(self._ask)
+        with self._shared.turn:
+            self._shared.asked_path = collection_path(collection)
+            self._shared.brake.probe(self._ask)
 
     def _ids_in_one_delete(self, ids: Sequence[str]) -> int:
         most = self._limits.now.write_records
@@ -211,7 +223,7 @@ class ChromaWriter(ChromaReader):
     ) -> None:
         path = collection_path(collection)
         if collection.database != MARKS_DATABASE:
-            self._last[:] = [path]
+            self._shared.asked_path = path
         for body in bodies:
             try:
                 self._write("POST", f"{path}/{action}", body, decode.acknowledged)
@@ -232,9 +244,9 @@ class ChromaWriter(ChromaReader):
         """
         # A server applies one write after another, and answers two that came together when both
         # are done. In turns, one thread reads while the other's is applied.
-        with self._turn:
-            self._brake.check(self._ask)
-            most = 1 if self._brake.in_doubt else None
+        with self._shared.turn:
+            self._shared.brake.check(self._ask)
+            most = 1 if self._shared.brake.in_doubt else None
             send = partial(
                 self._client.request, method, path, parse, body=body, permit=self._permit
             )
@@ -247,27 +259,28 @@ class ChromaWriter(ChromaReader):
                     value = send()  # to be away, or busy, is waited for as ever
             except ServerError as error:
                 sent = FAULT_ATTEMPTS if isinstance(error, ServerFault) and most is None else 1
-                self._brake.refused(error, sent, self._ask)
+                self._shared.brake.refused(error, sent, self._ask)
                 raise
-            self._brake.taken()
+            self._shared.brake.taken()
             return value
 
     def _ask(self) -> bool:
         """Send a write that changes nothing, once; False where no collection is known for it."""
-        if not self._last:
+        path = self._shared.asked_path
+        if path is None:
             return False
         (body,) = encode.update_bodies([NOBODY], self.capabilities(), self.side)
         try:
             self._client.request(
                 "POST",
-                f"{self._last[-1]}/update",
+                f"{path}/update",
                 decode.acknowledged,
                 body=body,
                 permit=self._permit,
                 most_attempts=1,
             )
         except NotFound:
-            self._last.clear()
+            self._shared.asked_path = None
             return False
         return True
 
@@ -340,6 +353,14 @@ class ChromaWriter(ChromaReader):
     def _empty(self, collection: Collection) -> None:
         while ids := self.list_ids(collection, offset=0, limit=self._limits.now.write_records):
             self.delete(collection, ids)
+
+
+class _View(ChromaWriter):
+    """A writer with a permit of its own; all else is that of the writer that it was made from."""
+
+    def __init__(self, shared: SharedWrites, permit: Permit) -> None:
+        self._look_at(shared)
+        self._permit = permit
 
 
 def _attempts(definition: Definition) -> Iterator[Definition]:
