@@ -89,9 +89,9 @@ class Event(StrEnum):
 
     # ---- tasks ------------------------------------------------------------------------------
 
-    PAUSED = (
-        "paused",
-        "The worker threads pause, because a server or the store cannot be used.",
+    BACKING_OFF = (
+        "backing off",
+        "The worker threads back off, because a server or the store cannot be used.",
     )
     RESCUED = (
         "rescued tasks of silent workers",

@@ -131,9 +131,7 @@ def _entered(single: role.Participant) -> Iterator[None]:
         yield
     finally:
         pool, lead = single._pool, single._lead
-        with pool._wake:
-            pool._stopping = True
-            pool._wake.notify_all()
+        pool._state.stop()
         pool._gate.close()
         pool._abandoned.set()
         keepers = [pool._keeper._renewing, *([lead._renewing] if lead else [])]

@@ -26,6 +26,7 @@ from chromasync.ports import Permit
 from chromasync.store import SqlStore
 from chromasync.worker import heartbeat as beating
 from chromasync.worker import pool as working
+from chromasync.worker import state as pool_state
 from chromasync.worker.heartbeat import process_name
 from tests.store.samples import COLLECTION, planned
 from tests.unit.pools import (
@@ -40,7 +41,7 @@ from tests.unit.pools import (
 pytestmark = pytest.mark.usefixtures("impatient")
 
 
-def test_a_store_that_is_away_pauses_the_pool(
+def test_a_pool_backs_off_from_a_store_that_is_away(
     store: SqlStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When tasks cannot be claimed the thread lives on, says why, and goes on when woken."""
@@ -75,7 +76,7 @@ def test_stopping_drains(store: SqlStore) -> None:
         reconciler.began.get(timeout=PATIENCE)
         stopping = threading.Thread(target=pool.drain)
         stopping.start()
-        while not pool._stopping:
+        while not pool._state.stopping:
             stopping.join(0.001)
         go_on.set()
         stopping.join(PATIENCE)
@@ -338,7 +339,7 @@ def test_a_pause_and_its_end_are_told_once(
     store: SqlStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Threads that cannot claim say so in one line, and in one more that they can again."""
-    monkeypatch.setattr(working, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(pool_state, "BACKOFF_SECONDS", 0.01)
     cycle = planned(store, 1)
     claim = store.claim_task
     asked = []
@@ -352,5 +353,5 @@ def test_a_pause_and_its_end_are_told_once(
     monkeypatch.setattr(store, "claim_task", claim_task)
     with capture_logs() as lines, pool_of(store, Reconciler(), threads=2) as pool:
         until(pool, is_done(store, cycle.id))
-    assert [line["event"] for line in lines] == [Event.PAUSED, Event.RECOVERED]
+    assert [line["event"] for line in lines] == [Event.BACKING_OFF, Event.RECOVERED]
     assert (lines[1]["what"], lines[1]["after"]) == ("the state store", 4)

@@ -10,7 +10,7 @@ from chromasync import repeated
 from chromasync.events import Event
 from chromasync.repeated import EVERY_SECONDS, Limiter, Repeated
 
-AWAY = {"event": "paused", "log_level": "warning", "reason": "It is away."}
+AWAY = {"event": "backing off", "log_level": "warning", "reason": "It is away."}
 
 
 class Clock:
@@ -30,7 +30,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def calls(clock: Clock) -> Repeated:
-    return Repeated(Event.PAUSED, "the servers", clock)
+    return Repeated(Event.BACKING_OFF, "the servers", clock)
 
 
 def fail(calls: Repeated, clock: Clock, times: int, seconds: float, why: str) -> list[Any]:
@@ -95,7 +95,7 @@ def test_what_fails_every_other_time_does_not_fill_the_log(clock: Clock, calls: 
             calls.failed("It is away.")
             calls.succeeded()
             clock.now += 1
-    assert [line["event"] for line in lines] == ["paused", "recovered"] * 2
+    assert [line["event"] for line in lines] == ["backing off", "recovered"] * 2
     assert [line["after"] for line in lines if "after" in line] == [1, 30]
     assert lines[2]["times"] == 30
 
@@ -121,7 +121,7 @@ def test_many_threads_tell_it_once(clock: Clock, calls: Repeated) -> None:
         for thread in threads:
             thread.join()
         calls.succeeded()
-    assert [line["event"] for line in lines] == ["paused", "recovered"]
+    assert [line["event"] for line in lines] == ["backing off", "recovered"]
     assert lines[1]["after"] == 200
 
 

@@ -93,7 +93,7 @@ def test_idle_workers_wake_up_for_new_tasks(
 
 
 def test_an_unreachable_server_hands_the_task_back(store: SqlStore) -> None:
-    """The task is pending again unharmed, its chunk suspect, and the pool pauses until woken."""
+    """The task is pending again unharmed, its chunk suspect, and the pool backs off until woken."""
     cycle = planned(store, 2)
     error = ServerUnreachable("down", side="replica")
     broken = [True]

@@ -282,8 +282,9 @@ class Coordinator:
 
     def _check_workers(self) -> None:
         """Raise what stops the workers of this process."""
-        if self._pool.trouble is not None:
-            raise self._pool.trouble
+        trouble = self._pool.trouble
+        if trouble is not None:
+            raise trouble
         if not self._pool.alive and not self._stop.is_set():
             raise ChromasyncError("A worker thread of this process ended unexpectedly.")
 

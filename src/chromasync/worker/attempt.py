@@ -3,7 +3,7 @@
 What an error means for the task:
 
     lost lease               left to its new owner, or handed back when nobody has taken it
-    server unreachable       handed back unharmed; the workers of this process pause
+    server unreachable       handed back unharmed; the workers of this process back off
     state store away         what was done is recorded as soon as it answers again
     damaged ledger           failed; the collection's ledger is forgotten and built anew
     anything lasting         failed with its reason, at once; the next cycle tries again

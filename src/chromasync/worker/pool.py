@@ -8,6 +8,9 @@ twice a second or so, or as soon as `wake` tells them.
 Recalling: when a cycle ends early, its tasks are put down before their next write, so that the
 cycle's end finds nothing in anyone's hands here.
 
+Backing off: when a server or the store cannot be reached, no thread claims for a while, longer each
+time, until a task succeeds or `wake` is called.
+
 Draining: no more claims; the tasks at hand may be finished for `DRAIN_SECONDS`; then their leases
 are taken away, so that they are put down before the next write; what hangs in a server even then is
 handed back from outside.
@@ -35,11 +38,10 @@ from chromasync.repeated import Repeated
 from chromasync.worker.attempt import Attempts
 from chromasync.worker.gate import Gate
 from chromasync.worker.heartbeat import Heartbeat
+from chromasync.worker.state import State
 
 IDLE_SECONDS = 0.5
 POLL_SECONDS = 0.05
-PAUSE_SECONDS = 5.0
-LONGEST_PAUSE_SECONDS = 60.0
 RECALL_SECONDS = 5.0
 DRAIN_SECONDS = 18.0
 PUT_DOWN_SECONDS = 3.0
@@ -62,8 +64,6 @@ class WorkerPool:
 
     Attributes:
         progressed: set whenever a task ended or trouble came.
-        trouble: why tasks were handed back last: a server or the store cannot be reached. It is
-            gone when a task succeeds again, or `wake` is called.
     """
 
     def __init__(
@@ -80,12 +80,13 @@ class WorkerPool:
         self._store = store
         self._memory_bytes = math.inf if memory_mb is None else memory_mb * 1e6 * MEMORY_SHARE
         self._process = psutil.Process()
+        self._state = State()
         self._lease_seconds = lease_seconds
         self._keeper = LeaseKeeper(store.urgent(), lease_seconds)
-        self._heartbeat = Heartbeat(store, name, self._current_task, self._notify)
+        self._heartbeat = Heartbeat(store, name, self._state.task_at_hand, self._state.notify)
         self._abandoned = threading.Event()
-        self._store_calls = Repeated(Event.PAUSED, "the state store")
-        self._server_calls = Repeated(Event.PAUSED, "the servers")
+        self._store_calls = Repeated(Event.BACKING_OFF, "the state store")
+        self._server_calls = Repeated(Event.BACKING_OFF, "the servers")
         self._attempts = Attempts(
             store,
             reconciler,
@@ -96,19 +97,11 @@ class WorkerPool:
         )
         self._watched = False
         self._gate = Gate()
-        self._wake = threading.Condition()
-        self._stopping = False
-        self._recalled = False
-        self._ended = False
-        self._paused_until = 0.0
-        self._next_pause = PAUSE_SECONDS
-        self._busy: dict[str, int | None] = {}
         self._threads = [
             threading.Thread(target=self._run, args=(n,), name=f"worker-{n}", daemon=True)
             for n in range(threads)
         ]
         self.progressed = threading.Event()
-        self.trouble: ChromasyncError | None = None
         self.name = name
 
     def start(self) -> None:
@@ -119,10 +112,17 @@ class WorkerPool:
             thread.start()
 
     def wake(self) -> None:
-        """Tell idle and pausing threads that there may be tasks."""
-        with self._wake:
-            self._clear_trouble()
-            self._wake.notify_all()
+        """Tell threads that idle or back off that there may be tasks."""
+        self._state.recover()
+        self._state.notify()
+
+    @property
+    def trouble(self) -> ChromasyncError | None:
+        """Why tasks were handed back last: a server or the store cannot be reached.
+
+        It is gone when a task succeeds again, or `wake` is called.
+        """
+        return self._state.trouble
 
     @property
     def alive(self) -> bool:
@@ -141,28 +141,22 @@ class WorkerPool:
     @contextmanager
     def recalled(self) -> Iterator[None]:
         """Let the tasks at hand be put down, wait for that a while, and claim none in the block."""
-        with self._wake:
-            self._recalled = True
+        self._state.recall(recalled=True)
         try:
             deadline = time.monotonic() + RECALL_SECONDS
             self._lose_leases()
-            while self._busy and time.monotonic() < deadline:
+            while self._state.is_busy and time.monotonic() < deadline:
                 self.progressed.wait(POLL_SECONDS)
                 self.progressed.clear()
                 self._lose_leases()  # a claim that was under way may have brought one more
             yield
         finally:
-            with self._wake:
-                self._recalled = False
+            self._state.recall(recalled=False)
 
     def drain(self) -> None:
         """Finish or put down the tasks at hand, claim no more, end the threads; once is enough."""
-        if self._ended:
+        if not self._state.stop():
             return
-        self._ended = True
-        with self._wake:
-            self._stopping = True
-            self._wake.notify_all()
         self._gate.close()
         if not self._joined(0.0):
             self._heartbeat.drain()
@@ -179,10 +173,10 @@ class WorkerPool:
 
     def _run(self, number: int) -> None:
         claim = _new_claim()
-        while not self._stopping:
+        while not self._state.stopping:
             worked = False
             try:
-                if self._begin(number):
+                if self._state.begin(number, self._may_join):
                     worked = self._work_once(number, claim)
                     claim = _new_claim()
             except ChromasyncError as error:
@@ -191,18 +185,9 @@ class WorkerPool:
             if not worked:
                 self._idle()
 
-    def _begin(self, number: int) -> bool:
-        """Take a place at work beside others if that may be; with none at work, one may begin."""
-        with self._wake:
-            if self._recalled or monotonic() < self._paused_until:
-                return False
-            if self._busy and not (self._gate.free and self._has_memory()):
-                return False
-            self._busy[str(number)] = None
-            return True
-
-    def _has_memory(self) -> bool:
-        return bool(self._process.memory_info().rss < self._memory_bytes)
+    def _may_join(self) -> bool:
+        """Whether a task may be claimed beside others."""
+        return self._gate.free and bool(self._process.memory_info().rss < self._memory_bytes)
 
     def _work_once(self, number: int, claim: int) -> bool:
         """Claim and do one task, then give the place up; whether there was one to be done."""
@@ -213,10 +198,10 @@ class WorkerPool:
             if task is None:
                 self._gate.found_none()
                 return False
-            self._busy[str(number)] = task.id
+            self._state.has_claimed(number, task.id)
             return self._do(task, asked_at)
         finally:
-            self._busy.pop(str(number), None)
+            self._state.end(number)
 
     def _do(self, task: Task, asked_at: float) -> bool:
         """Do a task, or hand it back where the gate turns it away; whether it was done."""
@@ -226,46 +211,28 @@ class WorkerPool:
                 if not entered:
                     self._attempts.hand_back(task)
                 elif self._attempts.make(task, lease):
-                    self._clear_trouble()
+                    self._state.recover()
             if entered and task.retry_count:
-                self._notify()  # those that it kept out
+                self._state.notify()  # those that it kept out
             return entered
         finally:
             self._keeper.let_go(lease)
             self.progressed.set()
 
     def _idle(self) -> None:
-        with self._wake:
-            if not self._stopping:
-                self._wake.wait(IDLE_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 (spread)
+        self._state.idle(IDLE_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 (spread)
 
     # ---- all threads ------------------------------------------------------------------------
 
-    def _current_task(self) -> int | None:
-        return next((task_id for task_id in list(self._busy.values()) if task_id), None)
-
-    def _notify(self) -> None:
-        with self._wake:
-            self._wake.notify_all()
-
     def _note_trouble(self, error: ChromasyncError) -> None:
-        """Let every thread pause: longer each time, until a task succeeds."""
+        """Let every thread back off; `watched` says whose line has the reason."""
         if self._watched:
-            log.debug(Event.PAUSED, reason=str(error))
+            log.debug(Event.BACKING_OFF, reason=str(error))
         else:
             calls = self._store_calls if isinstance(error, StoreError) else self._server_calls
             calls.failed(str(error))
-        with self._wake:
-            if monotonic() >= self._paused_until:
-                self._paused_until = monotonic() + self._next_pause
-                self._next_pause = min(2 * self._next_pause, LONGEST_PAUSE_SECONDS)
-            self.trouble = error
+        self._state.back_off(error)
         self.progressed.set()
-
-    def _clear_trouble(self) -> None:
-        self.trouble = None
-        self._paused_until = 0.0
-        self._next_pause = PAUSE_SECONDS
 
     def _joined(self, seconds: float) -> bool:
         """Wait for the threads; whether all have ended."""
