@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select, update
 
+from chromasync.ledger.plan import without_ids
 from chromasync.model import MAX_RETRIES, Cycle, CycleStatus, TaskCounts, WorkerStatus
 from chromasync.store import SqlStore, charges
 from chromasync.store.schema import Later, leases, tasks
 from chromasync.store.schema import workers as beats
+from chromasync.store.schema_charges import retry_charges
 from tests.store.samples import (
     COLLECTION,
     OTHER,
@@ -18,6 +20,7 @@ from tests.store.samples import (
     claim_one,
     end_backoffs,
     expire,
+    loaded,
     look,
     plan_into,
     planned,
@@ -53,6 +56,19 @@ def newest(store: SqlStore, chunk_id: int) -> tuple[object, ...]:
     return look(store, select(*columns).where(tasks.c.chunk_id == chunk_id).order_by(tasks.c.id))[
         -1
     ]
+
+
+def charged(store: SqlStore) -> dict[int, int]:
+    """Retries that are kept for the next task of each chunk."""
+    return dict(look(store, select(retry_charges.c.chunk_id, retry_charges.c.retry_count)))
+
+
+def held_by_a_dead_leader(store: SqlStore) -> tuple[SqlStore, int]:
+    """The view of the leader after it, and the chunk that is charged with one retry."""
+    first = begin(store, "one")
+    planned(first, 1)
+    held = claim_one(store, "one")
+    return begin(store, "two"), held.chunk_id
 
 
 def test_what_a_dead_leader_held_is_charged(store: SqlStore) -> None:
@@ -175,6 +191,50 @@ def test_a_chunk_that_went_through_is_charged_with_nothing(
     cycle = plan_again(second, held.chunk_id, hopeless.chunk_id)
     assert store.task_counts(cycle.id) == TaskCounts(pending=2)
     assert [task.retry_count for task in claim(store, 2)] == [0, 0]
+
+
+@pytest.mark.parametrize("end", ["succeeds", "fails for good", "is emptied", "is forgotten"])
+def test_charges_are_kept_no_longer_than_their_chunk_has_them(store: SqlStore, end: str) -> None:
+    """Whatever ends them leaves no row behind."""
+    view, chunk_id = held_by_a_dead_leader(store)
+    assert charged(store) == {chunk_id: 1}
+    plan_again(view, chunk_id)
+    end_backoffs(store)
+    task = claim_one(store, "two")
+    assert charged(store) == {chunk_id: 1}, "the next leader may die over it, too"
+    if end == "succeeds":
+        assert store.complete_task(task, result_for(store, task))
+    elif end == "fails for good":
+        assert store.fail_task(task, "no", final=True)
+    elif end == "is emptied":
+        chunk = loaded(store, chunk_id)
+        store.save_chunks([without_ids(chunk, set(chunk.ids))])
+    else:
+        store.forget_chunks(COLLECTION)
+    assert charged(store) == {}
+
+
+def test_a_chunk_that_is_not_planned_for_long_is_charged_with_nothing(store: SqlStore) -> None:
+    """Its charges end after CHARGED_CYCLES cycles, whether those are closed or not."""
+    view, chunk_id = held_by_a_dead_leader(store)
+    for _ in range(charges.CHARGED_CYCLES - 1):
+        view.open_cycle()
+    view.close_cycle(view.open_cycle().id, CycleStatus.COMPLETED, 0)
+    assert charged(store) == {chunk_id: 1}
+    view.open_cycle()
+    plan_again(view, chunk_id)
+    assert newest(store, chunk_id)[:2] == ("pending", 0)
+    view.close_cycle(view.cycles(1)[0].id, CycleStatus.COMPLETED, 0)
+    assert charged(store) == {}
+
+
+def test_charges_go_along_when_a_ledger_moves(store: SqlStore) -> None:
+    """The chunk is the same, and so is what it does to its workers."""
+    view, chunk_id = held_by_a_dead_leader(store)
+    plan_again(view, chunk_id)
+    view.move_ledger(COLLECTION, OTHER)
+    view.add_tasks(view.cycles(1)[0].id, [task_for(chunk_id, OTHER)])
+    assert newest(store, chunk_id)[:2] == ("pending", 1)
 
 
 def test_charges_are_those_of_one_chunk(store: SqlStore) -> None:

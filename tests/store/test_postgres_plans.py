@@ -153,15 +153,13 @@ def set_statistics(store: SqlStore, *, analyzed: bool) -> None:
 
 
 @pytest.mark.parametrize("analyzed", [False, True], ids=["no statistics", "statistics"])
-def test_planning_looks_at_failed_tasks_alone(long_history: SqlStore, analyzed: bool) -> None:
+def test_planning_looks_at_no_former_task(long_history: SqlStore, analyzed: bool) -> None:
     """What a chunk is charged with is asked for in every step of planning."""
     set_statistics(long_history, analyzed=analyzed)
     with long_history._writing() as tx:
-        plan = explained(tx, charges._FORMER, cycle_ids=list(range(-8, 3)), most=5)
-    of_tasks = [node for node in nodes_of(plan) if node.get("Relation Name") != "sync_cycles"]
-    indexes = {node["Index Name"] for node in of_tasks if "Index Name" in node}
-    assert indexes <= {"sync_tasks_cycle", "sync_cycles_pkey"}, plan
-    assert not [node for node in of_tasks if node["Node Type"] == "Seq Scan"], plan
+        plan = explained(tx, charges._CHARGED, oldest=-8)
+    relations = {node["Relation Name"] for node in nodes_of(plan) if "Relation Name" in node}
+    assert relations == {"sync_retry_charges"}, plan
     assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] <= FEW_BUFFERS, plan
 
 

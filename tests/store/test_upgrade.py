@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import Executable, MetaData, inspect, literal, select, text
+from sqlalchemy import Executable, Insert, MetaData, inspect, literal, select, text
 
 from chromasync.errors import StoreUnusable
 from chromasync.ledger.digest import ids_digest
@@ -145,7 +145,7 @@ def a_chunk(number: int) -> Iterator[Executable]:
     )
 
 
-def a_task(number: int) -> Executable:
+def a_task(number: int) -> Insert:
     status = STATES[number]
     held, ended = status is TaskStatus.PROCESSING, status is not TaskStatus.PENDING
     return tasks.insert().values(
@@ -355,6 +355,61 @@ def test_an_upgraded_store_has_an_id_and_knows_nothing_yet(upgraded: SqlStore) -
     assert upgraded.deployment() == Deployment(store_id)
     for table in (known_ids, kept, marks, removals):
         assert look(upgraded, select(table)) == []
+
+
+@pytest.fixture
+def older_charges(place: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqlStore]:
+    """A store of version 4 with charges in rows of failed tasks, opened by this program.
+
+    One cycle was closed, one abandoned, one runs. Of each, a task was called back after two retries
+    (chunks 1 to 3), and one was given up as it was planned (chunks 4 to 6). That of chunk 7 was
+    charged in the first cycle and again in the last, and that of chunk 8 failed for good.
+    """
+    with monkeypatch.context() as older:
+        older.setattr(migrations, "STEPS", migrations.STEPS[:4])
+        older.setattr(migrations, "metadata", MetaData())
+        store = open_store(place)
+    for status in (CycleStatus.FAILED, CycleStatus.ABANDONED, CycleStatus.RUNNING):
+        arrange(store, cycles.insert().values(cycle_status=status, started_at=MOMENT, **COUNTS))
+    for number in (1, 2, 3):
+        arrange(store, a_failed_task(number, number, retries=2))
+        arrange(store, a_failed_task(number + 3, number, retries=6, worker=None, lease=0))
+    for cycle, retries in ((1, 1), (3, 2)):
+        arrange(store, a_failed_task(7, cycle, retries=retries))
+    arrange(store, a_failed_task(8, 3, retries=6, lease=None))
+    store.close()
+    store = open_store(place)
+    yield store
+    store.close()
+
+
+def a_failed_task(
+    chunk: int, cycle: int, *, retries: int, worker: str | None = "w", lease: float | None = 30
+) -> Insert:
+    return a_task(4).values(
+        chunk_id=chunk,
+        cycle_id=cycle,
+        retry_count=retries,
+        worker_id=worker,
+        lease_seconds=lease,
+    )
+
+
+def test_charges_of_version_4_go_on(older_charges: SqlStore) -> None:
+    """What was called back takes them over, and what was given up in the running cycle stays so."""
+    new = [NewTask(COLLECTION, "books", number, 0, 1) for number in range(1, 9)]
+    assert older_charges.add_tasks(3, new) == 7
+    columns = (tasks.c.chunk_id, tasks.c.task_status, tasks.c.retry_count)
+    planned = look(older_charges, select(*columns).order_by(tasks.c.id).offset(9))
+    assert sorted(planned) == [
+        (1, "pending", 2),
+        (2, "pending", 2),
+        (3, "pending", 2),
+        (4, "pending", 0),
+        (5, "failed", 6),
+        (7, "pending", 2),
+        (8, "pending", 0),
+    ]
 
 
 def test_a_program_of_version_2_refuses_an_upgraded_store(

@@ -27,6 +27,7 @@ from chromasync.model import Chunk, ChunkHead, ChunkResult, Cycle, Deletion, Del
 from chromasync.store.core import Backend
 from chromasync.store.rows import HEAD, build_chunk, damaged, pack_ids, unpack_ids
 from chromasync.store.schema import Instant, Now, chunk_contents, chunks, deletions, quarantine
+from chromasync.store.schema_charges import retry_charges
 
 _MOST_PARAMETERS = 500
 
@@ -86,6 +87,7 @@ _UPDATE_DIGESTS = _UPDATE_CONTENT.where(
 )
 _DELETE_HEAD = delete(chunks).where(chunks.c.id == bindparam("chunk_id"))
 _DELETE_CONTENT = delete(chunk_contents).where(chunk_contents.c.chunk_id == bindparam("b_chunk_id"))
+_DELETE_CHARGES = delete(retry_charges).where(retry_charges.c.chunk_id == bindparam("b_chunk_id"))
 
 
 def distrusted_until(instant: ColumnElement[datetime]) -> dict[str, Any]:
@@ -240,13 +242,14 @@ def replace(tx: Connection, chunk: Chunk, content: dict[str, Any]) -> None:
 
 
 def remove(tx: Connection, chunk_id: int) -> None:
-    """Take a chunk out of the ledger, and the foreign records that were found by it.
+    """Take a chunk out of the ledger, its charges, and the foreign records that were found by it.
 
     Whichever chunk has these records next finds them again; those to delete stay to be deleted.
     """
     tx.execute(_DELETE_HEAD, {"chunk_id": chunk_id})
     tx.execute(_DELETE_CONTENT, {"b_chunk_id": chunk_id})
     tx.execute(_DELETE_FOREIGN, {"b_chunk_id": chunk_id})
+    tx.execute(_DELETE_CHARGES, {"b_chunk_id": chunk_id})
 
 
 def distrust(tx: Connection, chunk_ids: Iterable[int], *, in_hand: bool = False) -> None:

@@ -22,7 +22,7 @@ from sqlalchemy import (
 
 from chromasync.errors import StoreUnusable
 from chromasync.model import Cycle, CycleStatus, OpCounts, TaskStatus, WorkerStatus
-from chromasync.store import instants
+from chromasync.store import charges, instants
 from chromasync.store.core import Core
 from chromasync.store.patience import patient
 from chromasync.store.queue import cancel_live
@@ -141,6 +141,7 @@ class HistoryPart(Core):
             closed_now = tx.execute(closing.values(values)).rowcount
             cycle = _cycle(tx, cycle_id)
             if closed_now:
+                charges.end_cycle(tx, cycle_id)
                 tx.execute(insert(metrics), _measured(tx, cycle))
         return cycle
 

@@ -36,6 +36,7 @@ from chromasync.store.schema import (
     quarantine,
     tasks,
 )
+from chromasync.store.schema_charges import retry_charges
 from chromasync.store.schema_servers import marks
 
 _HEADS = select(*HEAD.columns).where(chunks.c.collection_id == bindparam("collection_id"))
@@ -352,7 +353,8 @@ def _forget_chunks(tx: Connection, collection_id: str) -> None:
     tx.execute(delete(tasks).where(tasks.c.collection_id == collection_id, LIVE))
     its_chunks = select(chunks.c.id).where(chunks.c.collection_id == collection_id)
     tx.execute(its_chunks.with_for_update()).all()
-    tx.execute(delete(chunk_contents).where(chunk_contents.c.chunk_id.in_(its_chunks)))
+    for table in (chunk_contents, retry_charges):
+        tx.execute(delete(table).where(table.c.chunk_id.in_(its_chunks)))
     for table in (chunks, deletions, quarantine):
         _delete_of(tx, table, collection_id)
 

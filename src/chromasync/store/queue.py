@@ -156,9 +156,9 @@ _DIED = and_(
         select(workers.c.worker_id).where(workers.c.worker_status == WorkerStatus.DEAD)
     ),
 )
-# One statement, so that no claim slips in between finding and failing. A task that was held keeps
-# its `lease_seconds`, and `available_at`, of no use to a failed one, keeps the end of its lease.
-# One that was charged has `lease_seconds` in any case, until its chunk is planned anew.
+# One statement, so that no claim slips in between finding and failing. It can return only what the
+# row holds afterwards. So a task that was held keeps its `lease_seconds`, and `available_at`, of no
+# use to a failed one, keeps the end of its lease.
 _CANCEL = (
     update(tasks)
     .where(LIVE)
@@ -168,9 +168,7 @@ _CANCEL = (
         completed_at=Now(),
         available_at=func.coalesce(tasks.c.lease_expires_at, tasks.c.available_at),
         retry_count=tasks.c.retry_count + case((_DIED, 1), else_=0),
-        lease_seconds=case(
-            (_IS_HELD, tasks.c.lease_seconds), (tasks.c.retry_count > 0, literal(charges.UNHELD))
-        ),
+        lease_seconds=case((_IS_HELD, tasks.c.lease_seconds)),
         lease_expires_at=None,
         claim_number=None,
         error_message=case(
@@ -181,8 +179,11 @@ _CANCEL = (
     .returning(
         tasks.c.chunk_id,
         tasks.c.worker_id,
-        case((tasks.c.lease_seconds > charges.UNHELD, tasks.c.lease_seconds)),
+        tasks.c.lease_seconds,
         tasks.c.available_at,
+        tasks.c.retry_count,
+        tasks.c.error_message,
+        tasks.c.cycle_id,
     )
 )
 
@@ -200,17 +201,18 @@ class QueuePart(Core):
     def add_tasks(self, cycle_id: int, tasks: Sequence[NewTask]) -> int:
         """Queue tasks and return how many were new; a chunk with a live task gets no second one.
 
-        A task takes over what its chunk's former one was charged with, if that was called back;
-        with more than MAX_RETRIES it fails at once, and the cycle after this one begins afresh.
+        A task takes over what its chunk is charged with (see `charges`). With more than MAX_RETRIES
+        it fails at once, and the cycle after this one begins afresh.
         """
         if not tasks:
             return 0
         with self._leading() as tx:
-            former = charges.former_tasks(tx, cycle_id, {task.chunk_id for task in tasks})
-            over = {row.chunk_id for row in former if row.given_up and row.cycle_id == cycle_id}
+            charged = charges.charged(tx, cycle_id, {task.chunk_id for task in tasks})
+            over = {i for i, row in charged.items() if row.given_up_in_cycle == cycle_id}
             rows = [_new_row(cycle_id, task) for task in tasks if task.chunk_id not in over]
             added = tx.execute(self._insert_task(), rows).all() if rows else []
-            waits = charges.take_over(tx, {row.chunk_id: row.id for row in added}, former)
+            new_ids = {row.chunk_id: row.id for row in added}
+            waits = charges.take_over(tx, cycle_id, new_ids, charged)
         for wait in waits:
             self._floor.look_again(wait)
         return len(added)
@@ -246,6 +248,8 @@ class QueuePart(Core):
                 held = _held(tx, task)
                 return held is not None and held.task_status is TaskStatus.COMPLETED
             chunkrows.record(tx, self._backend, result, task.claimed_at)
+            if task.retry_count:
+                charges.forget(tx, task.chunk_id)
         return True
 
     @patient
@@ -263,7 +267,9 @@ class QueuePart(Core):
                 return _has_failed(tx, task, error)
             if held.task_status is TaskStatus.COMPLETED:
                 return False
-            backoff = charges.charge(tx, task.id, held.retry_count, error, final=final)
+            backoff = charges.charge(
+                tx, task.id, task.chunk_id, held.retry_count, error, final=final
+            )
         self._floor.look_again(backoff)
         return True
 
@@ -299,12 +305,12 @@ class QueuePart(Core):
             tx.execute(CUT_HEARTBEATS)
             bury_silent(tx)
             found = tx.execute(_OVERDUE).all()
-            for task_id, _, retry_count, holder in found:
+            chunkrows.distrust(tx, [row.chunk_id for row in found], in_hand=True)
+            for task_id, chunk_id, retry_count, holder in found:
                 error = f"the lease expired while held by {holder}"
                 waited = charges.FIRST_BACKOFF_SECONDS  # its lease was longer than that
-                wait = charges.charge(tx, task_id, retry_count, error, waited=waited)
+                wait = charges.charge(tx, task_id, chunk_id, retry_count, error, waited=waited)
                 self._floor.look_again(wait)
-            chunkrows.distrust(tx, [row.chunk_id for row in found], in_hand=True)
         return len(found)
 
     @patient
@@ -389,13 +395,14 @@ def cancel_live(tx: Connection, backend: Backend, error: str) -> int:
     """What `cancel_tasks` does, in a transaction that may do more."""
     cancelled = tx.execute(_CANCEL, {"error": error}).all()
     now = tx.execute(select(Now())).scalar_one()
-    for chunk_id, holder, lease_seconds, lease_expires_at in cancelled:
-        if lease_seconds is None:
+    for task in cancelled:
+        if task.lease_seconds is None:
             continue
-        chunkrows.distrust(tx, [chunk_id], in_hand=True)
-        if not backend.is_gone(holder):
-            longest = now + timedelta(seconds=lease_seconds)
-            chunkrows.distrust_until(tx, chunk_id, min(lease_expires_at, longest))
+        chunkrows.distrust(tx, [task.chunk_id], in_hand=True)
+        if not backend.is_gone(task.worker_id):
+            longest = now + timedelta(seconds=task.lease_seconds)
+            chunkrows.distrust_until(tx, task.chunk_id, min(task.available_at, longest))
+    charges.keep(tx, backend, cancelled)
     return len(cancelled)
 
 
