@@ -14,7 +14,7 @@ from chromasync.localpostgres import LocalPostgres
 from chromasync.localserver import ChromaServer
 from chromasync.testing.proxy import RecordingProxy
 from tests.compat_servers import INSTALLED, command
-from tests.support.stage import Servers, running_servers
+from tests.support.stage import Servers, close_client, running_servers
 
 if TYPE_CHECKING:
     from chromadb.api import ClientAPI
@@ -101,12 +101,17 @@ def replica_server(make_server: ServerMaker) -> ChromaServer:
 
 
 @pytest.fixture
-def official() -> Callable[..., ClientAPI]:
-    """The official client of a server's URL, the judge of what was written."""
+def official() -> Iterator[Callable[..., ClientAPI]]:
+    """The official client of a server's URL, the judge of what was written; closed afterwards."""
     import chromadb
+
+    made: list[ClientAPI] = []
 
     def connect(url: str, **options: Any) -> ClientAPI:
         parts = urlsplit(url)
-        return chromadb.HttpClient(parts.hostname or "", parts.port or 80, **options)
+        made.append(chromadb.HttpClient(parts.hostname or "", parts.port or 80, **options))
+        return made[-1]
 
-    return connect
+    yield connect
+    for client in made:
+        close_client(client)

@@ -140,6 +140,7 @@ class Client:
         self.read_only = read_only
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
+        self._closed = False
         _check_url(connection)
         self.proxy = proxies.proxy_for(connection.url)
         self._broken = _transport_errors(self.proxy)
@@ -163,7 +164,8 @@ class Client:
             return dict(self._counts)
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection; no request can be sent any more."""
+        self._closed = True
         self._http.close()
 
     def request(
@@ -289,6 +291,8 @@ class Client:
 
     def _exchange(self, ask: _Ask, allowed_seconds: float) -> tuple[int, Mapping[str, str], bytes]:
         deadline = time.monotonic() + min(self.connection.answer_seconds, allowed_seconds)
+        if self._closed:  # nobody would close the connection that it opens
+            raise RuntimeError(f"The client of the {self.connection.place} is closed.")
         request = self._request(ask, self._timeout(allowed_seconds))
         self._guard(request)
         try:
