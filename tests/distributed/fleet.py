@@ -22,6 +22,7 @@ PATIENCE = 90.0
 LOOK_SECONDS = 0.05
 QUICK = {
     "SYNC_INTERVAL": "0.5",
+    "SYNC_ASSUME_AWAY": "600",  # three such intervals are no outage on a slow machine
     "SYNC_CHUNK_SIZE": "25",
     "SYNC_LEASE_SECONDS": "6",
     "SYNC_LEAD_SECONDS": "4",
