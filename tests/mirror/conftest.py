@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from chromasync.localserver import ChromaServer
+from chromasync.testing.proxy import RecordingProxy
 from tests.support.crew import Crew
 from tests.support.rest import Rest
 from tests.support.stage import Servers, Stage
@@ -54,3 +57,19 @@ def on_replica(stage: Stage) -> Iterator[Rest]:
     """The stage's database on the replica over plain REST, past the proxy."""
     with Rest(stage.servers.replica.url, stage.database) as rest:
         yield rest
+
+
+@pytest.fixture
+def fragile(tmp_path: Path, crew: Crew | None) -> Iterator[Stage]:
+    """A stage whose replica server is the test's own, with its data in a known folder."""
+    with ExitStack() as stack:
+        primary = stack.enter_context(ChromaServer())
+        replica = stack.enter_context(ChromaServer(tmp_path / "replica"))
+        first = stack.enter_context(RecordingProxy(primary.url, refuse_writes=True))
+        second = stack.enter_context(RecordingProxy(replica.url))
+        (tmp_path / "state").mkdir()
+        stage = Stage(Servers(primary, replica, first, second), tmp_path / "state", "wares")
+        stage.crew = crew
+        stack.callback(stage.close)
+        yield stage
+        assert first.writes() == []

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,9 +11,8 @@ from chromasync.cycle.clock import FUTURE
 from chromasync.errors import ServerError
 from chromasync.localserver import ChromaServer
 from chromasync.reports import Outcome
-from chromasync.testing.proxy import RecordingProxy, Request, ResetBefore
-from tests.support.crew import Crew
-from tests.support.stage import Servers, Stage, fill
+from chromasync.testing.proxy import Request, ResetBefore
+from tests.support.stage import Stage, fill
 
 DATED = {
     "sync_chunks": ("read_at", "checked_at"),
@@ -56,22 +53,6 @@ def test_a_clock_that_was_ahead_hides_no_change(stage: Stage, full: bool) -> Non
     assert snapshot.lag_seconds >= 0
     assert snapshot.exit_code == 0
     assert FUTURE not in stage.assert_quiet().warnings
-
-
-@pytest.fixture
-def fragile(tmp_path: Path, crew: Crew | None) -> Iterator[Stage]:
-    """A stage whose replica server is the test's own, with its data in a known folder."""
-    with ExitStack() as stack:
-        primary = stack.enter_context(ChromaServer())
-        replica = stack.enter_context(ChromaServer(tmp_path / "replica"))
-        first = stack.enter_context(RecordingProxy(primary.url, refuse_writes=True))
-        second = stack.enter_context(RecordingProxy(replica.url))
-        (tmp_path / "state").mkdir()
-        stage = Stage(Servers(primary, replica, first, second), tmp_path / "state", "wares")
-        stage.crew = crew
-        stack.callback(stage.close)
-        yield stage
-        assert first.writes() == []
 
 
 class Dying:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,7 @@ import pytest
 from chromasync.localserver import ChromaServer
 from chromasync.model import HoldKind, MirrorStatus
 from chromasync.reports import CycleReport, Outcome
-from chromasync.testing.proxy import RecordingProxy
-from tests.support.stage import Servers, Stage, drop, fill, vectors
+from tests.support.stage import Stage, drop, fill, vectors
 
 AT_ONCE = "0.000001"
 """A SYNC_REPLICA_CHECK_INTERVAL with which each cycle looks at the replica's side too."""
@@ -32,21 +29,6 @@ def message_of(report: CycleReport) -> str:
 
 
 # ---- a replica that lost something whole -----------------------------------------------------
-
-
-@pytest.fixture
-def fragile(tmp_path: Path) -> Iterator[Stage]:
-    """A stage whose replica server is the test's own, with its data in a known folder."""
-    with ExitStack() as stack:
-        primary = stack.enter_context(ChromaServer())
-        replica = stack.enter_context(ChromaServer(tmp_path / "replica0"))
-        first = stack.enter_context(RecordingProxy(primary.url, refuse_writes=True))
-        second = stack.enter_context(RecordingProxy(replica.url))
-        (tmp_path / "state").mkdir()
-        stage = Stage(Servers(primary, replica, first, second), tmp_path / "state", "wares")
-        stack.callback(stage.close)
-        yield stage
-        assert first.writes() == []
 
 
 def test_a_replica_that_lost_its_disk_is_copied_anew(fragile: Stage, tmp_path: Path) -> None:

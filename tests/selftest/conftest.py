@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.distributed.fleet import Fleet
 from tests.support.stage import Servers, Stage
 
 
@@ -17,6 +18,15 @@ def stage(servers: Servers, tmp_path: Path) -> Iterator[Stage]:
     yield stage
     stage.close()
     servers.replica_proxy.fault = None
+
+
+@pytest.fixture
+def fleet(stage: Stage) -> Iterator[Fleet]:
+    """Processes on one store, killed at the end."""
+    stage.folder.mkdir(parents=True, exist_ok=True)
+    fleet = Fleet(stage, f"sqlite:///{stage.folder / 'chromasync.db'}")
+    yield fleet
+    fleet.close()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -121,15 +120,6 @@ def ended_after(fleet: Fleet, instant: datetime) -> list[Cycle]:
     """Cycles that began after that and have ended."""
     cycles = fleet.store.cycles(50)
     return [c for c in cycles if c.started_at > instant and c.finished_at is not None]
-
-
-@pytest.fixture
-def fleet(stage: Stage) -> Iterator[Fleet]:
-    """A coordinator and workers on one store."""
-    stage.folder.mkdir(parents=True, exist_ok=True)
-    fleet = Fleet(stage, f"sqlite:///{stage.folder / 'chromasync.db'}")
-    yield fleet
-    fleet.close()
 
 
 @pytest.mark.long

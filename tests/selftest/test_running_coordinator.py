@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,15 +25,6 @@ from tests.selftest.processes import (
 from tests.support.stage import Stage
 
 STEADY = QUICK | {"SYNC_INTERVAL": "3"}
-
-
-@pytest.fixture
-def fleet(stage: Stage) -> Iterator[Fleet]:
-    """Processes on one store, killed at the end."""
-    stage.folder.mkdir(parents=True, exist_ok=True)
-    fleet = Fleet(stage, f"sqlite:///{stage.folder / 'chromasync.db'}")
-    yield fleet
-    fleet.close()
 
 
 @pytest.mark.long

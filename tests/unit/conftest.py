@@ -12,6 +12,8 @@ from chromasync.config import Settings, load_settings
 from chromasync.store import SqlStore, open_store
 from chromasync.worker import attempt as attempting
 from chromasync.worker import pool as working
+from tests.support.house import House, house_of
+from tests.support.ledgers import joined, names, record
 from tests.unit import configs
 
 
@@ -21,6 +23,15 @@ def store(tmp_path: Path) -> Iterator[SqlStore]:
     store = open_store(tmp_path / "state.db")
     yield store
     store.close()
+
+
+@pytest.fixture
+def house(store: SqlStore) -> Iterator[House]:
+    """An engine with one collection beside which others stand, so that one may go."""
+    with house_of(store) as house:
+        for name in ("steady", "still", "quiet"):
+            house.primary.put(house.primary.make(name), joined(*map(record, names(50, name))))
+        yield house
 
 
 @pytest.fixture

@@ -5,86 +5,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 
-import numpy as np
 import pytest
 from sqlalchemy import update
 
-from chromasync.errors import GuardRefusal, ServerFault, ServerUnreachable
-from chromasync.model import Collection, HoldKind, MirrorStatus, Records, Side
-from chromasync.preview import Preview
-from chromasync.quiet import Quiet
-from chromasync.store import SqlStore
+from chromasync.errors import ServerFault
+from chromasync.model import Collection, HoldKind, MirrorStatus, Side
 from chromasync.store.schema import Later
 from chromasync.store.schema_servers import deployment
 from chromasync.testing.fake import Call, FakeServer
 from tests.store.samples import arrange
-from tests.support.house import House, house_of
+from tests.support.house import House
 from tests.support.ledgers import joined, names, record
+from tests.unit.life import (
+    approve,
+    collections,
+    kinds,
+    named,
+    plan,
+    primary_dies,
+    record_of,
+    replica_ids,
+)
 
 pytestmark = pytest.mark.usefixtures("impatient")
-
-
-@pytest.fixture
-def house(store: SqlStore) -> Iterator[House]:
-    """An engine with one collection beside which others stand, so that one may go."""
-    with house_of(store) as house:
-        for name in ("steady", "still", "quiet"):
-            house.primary.put(house.primary.make(name), joined(*map(record, names(50, name))))
-        yield house
-
-
-def replica_ids(house: House, name: str = "things") -> set[str]:
-    """The ids that the replica has under a name."""
-    found = [c for c in collections(house.replica) if c.name == name]
-    return set(house.replica.contents(found[0]).ids) if found else set()
-
-
-def collections(server: FakeServer) -> list[Collection]:
-    """All collections of a server."""
-    return server.list_collections("default_tenant", "default_database")
-
-
-def named(server: FakeServer, name: str) -> Collection:
-    """A collection by its name."""
-    (found,) = [c for c in collections(server) if c.name == name]
-    return found
-
-
-def primary_dies(house: House) -> None:
-    """One cycle that cannot reach the primary."""
-
-    def away(call: Call) -> None:
-        raise ServerUnreachable("The primary is away.", side=Side.PRIMARY)
-
-    house.primary.on_request(away)
-    with pytest.raises(ServerUnreachable):
-        house.sync()
-    house.primary.on_request(None)
-
-
-def kinds(house: House) -> list[HoldKind]:
-    """What is held, by kind."""
-    return sorted(hold.kind for hold in house.store.holds())
-
-
-def approve(house: House) -> None:
-    """Approve everything that is held."""
-    for hold in house.store.holds():
-        assert house.store.approve(hold)
-
-
-def plan(house: House) -> dict[str, bool]:
-    """Which collections `plan` would hold, by name."""
-    report = Preview(house.primary, house.replica, house.store, house.settings).make(Quiet())
-    return {c.name: c.held for c in report.collections}
-
-
-def record_of(record_id: str, document: str) -> Records:
-    """A record with a document of its own."""
-    return replace(record(record_id), documents=[document])
 
 
 # ---- a returning primary -------------------------------------------------------------------------
@@ -451,59 +396,3 @@ def test_newest_records_that_were_deleted_on_purpose_go(house: House) -> None:
     house.primary.remove(house.home, names(20, "mistake"))
     house.sync()
     assert replica_ids(house) == set(names(300))
-
-
-def test_an_approval_of_a_strangers_collection_is_for_its_records(house: House) -> None:
-    """As many others in their place are held again."""
-    house.fill(30)
-    house.sync()
-    strange = house.replica.make("strange")
-    house.replica.put(strange, joined(*map(record, names(5, "one"))))
-    house.sync()
-    assert kinds(house) == [HoldKind.SURPLUS_COLLECTION]
-    approve(house)
-    house.replica.remove(strange, names(5, "one"))
-    house.replica.put(strange, joined(*map(record, names(5, "two"))))
-    for _ in range(2):
-        house.sync()
-        assert kinds(house) == [HoldKind.SURPLUS_COLLECTION]
-        assert replica_ids(house, "strange") == set(names(5, "two"))
-    approve(house)
-    house.sync()
-    assert (kinds(house), replica_ids(house, "strange")) == ([], set())
-
-
-# ---- roles ---------------------------------------------------------------------------------------
-
-
-def test_a_former_replica_is_no_primary(house: House) -> None:
-    """Also after REPLICA_URL led to another server for a while."""
-    house.fill(30)
-    house.sync()
-    first = house.replica
-    house.replica = FakeServer(Side.REPLICA)
-    house.reconnect()
-    house.sync()
-    house.primary, house.replica = first, house.primary
-    house.reconnect()
-    with pytest.raises(GuardRefusal, match="look swapped"):
-        house.sync()
-
-
-def test_records_of_unknown_origin_are_held_on_every_path(house: House) -> None:
-    """An adopted collection whose primary gets its first records in another dimension."""
-    theirs = house.replica.make("new", dimension=7)
-    house.replica.put(
-        theirs,
-        replace(joined(*map(record, names(50, "x"))), embeddings=np.ones((50, 7), np.float32)),
-    )
-    house.primary.make("new")
-    house.fill(30)
-    for _ in range(2):
-        house.sync()
-    house.primary.unmake(named(house.primary, "new"))
-    mine = house.primary.make("new", dimension=4)
-    house.primary.put(mine, joined(*map(record, names(20, "y"))))
-    for _ in range(3):
-        house.sync()
-        assert len(house.replica.contents(theirs).ids) == 50

@@ -85,6 +85,14 @@ def test_one_that_has_grown_is_listed(house: House) -> None:
     assert content(house.replica, house.copy()) == content(house.primary, house.home)
 
 
+def test_one_that_became_empty_is_held(house: House) -> None:
+    """No record came, which is no content to compare: all is waited with, as ever."""
+    house.primary.remove(house.home, [f"r{n}" for n in range(COUNT)])
+    report = house.sync()
+    assert report.outcome is Outcome.HELD
+    assert len(house.replica.contents(house.copy())) == COUNT
+
+
 def test_a_record_that_cannot_be_given_is_left_to_a_task(house: House) -> None:
     """The others are read all the same, and it is set aside with the reason."""
     house.primary.broken.unreadable.add("r2")
@@ -102,7 +110,8 @@ def test_a_chunk_that_was_distrusted_meanwhile_stays_so(house: House) -> None:
     house.primary.on_request(doubt)
     report = house.sync()
     house.primary.on_request(None)
-    assert head_of(house).read_cycle != report.cycle.id or tasks_of(report) == 1
+    assert (tasks_of(report), report.counts.read) == (1, COUNT)
+    assert head_of(house).suspect
 
 
 def test_the_replica_is_looked_at_when_its_turn_comes(house: House) -> None:

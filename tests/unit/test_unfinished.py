@@ -106,30 +106,28 @@ def test_a_replica_restored_while_a_copy_was_under_way_is_compared_whole(house: 
     assert house.sync().counts.read == 0, "the doubt is settled"
 
 
-def test_nothing_that_was_known_before_the_cut_is_left_out(house: House) -> None:
-    """The first write is cut off: count and ids are those of the backup, whose records are old."""
+def restore_in_the_middle(house: House, writes: int) -> None:
+    """The replica is restored from an older copy after a cycle was cut off at its n-th write."""
     put(house, names(50), "a")
     house.sync()
     saved = backup(house)
     put(house, names(20), "b")
     house.sync()
     put(house, names(30, "n"), "c")
-    assert cut_off(house, 1)
+    assert cut_off(house, writes)
     restore(house, saved)
+
+
+def test_nothing_that_was_known_before_the_cut_is_left_out(house: House) -> None:
+    """The first write is cut off: count and ids are those of the backup, whose records are old."""
+    restore_in_the_middle(house, writes=1)
     assert house.sync().outcome is Outcome.IDENTICAL
     assert_equal(house)
 
 
 def test_a_plan_takes_the_same_decision(house: House) -> None:
     """It compares what a cycle would compare."""
-    put(house, names(50), "a")
-    house.sync()
-    saved = backup(house)
-    put(house, names(20), "b")
-    house.sync()
-    put(house, names(30, "n"), "c")
-    assert cut_off(house, 3)
-    restore(house, saved)
+    restore_in_the_middle(house, writes=3)
     parts = (house.primary, house.replica, house.store, house.settings)
     (planned,) = Preview(*parts).make(Quiet()).collections
     counts = house.sync().counts

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Self
+from typing import NamedTuple, Self
 
 from chromasync.cycle.work import CollectionWork
 from chromasync.errors import ServerError
 from chromasync.ledger import paging
+from chromasync.ledger.digest import embedding_digests, ids_digest, payload_digests
 from chromasync.model import Collection, Records
 from chromasync.ports import Reader
 
@@ -29,6 +30,22 @@ TINY = 64
 """Records of a collection that may be read whole, instead of its ids."""
 
 
+class Content(NamedTuple):
+    """All records of a collection as digests: the records of many may be too much to keep.
+
+    The columns are those of a chunk of the ledger.
+    """
+
+    ids_digest: bytes
+    embedding_digests: bytes
+    payload_digests: bytes
+
+    @classmethod
+    def of(cls, records: Records) -> Self:
+        """The digests of records that were read with their embeddings."""
+        return cls(ids_digest(records.ids), embedding_digests(records), payload_digests(records))
+
+
 class FirstPages:
     """The ids with which each small collection of the primary begins; a context manager.
 
@@ -36,7 +53,7 @@ class FirstPages:
         whole: keys of the primary's collections that are read whole.
 
     Attributes:
-        records: what was read of them, by key; nothing of those that are not tiny any more.
+        contents: what was read of them, by key; nothing of those that are not tiny any more.
     """
 
     def __init__(
@@ -47,7 +64,7 @@ class FirstPages:
         self._whole = whole
         self._asked: dict[str, Future[list[str]]] = {}
         self._pool = ThreadPoolExecutor(AT_ONCE)
-        self.records: dict[str, Records] = {}
+        self.contents: dict[str, Content] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -85,12 +102,13 @@ class FirstPages:
         return self._reader.list_ids(collection, offset=0, limit=paging.PAGE_IDS)
 
     def _read_whole(self, collection: Collection) -> list[str]:
-        """The ids of a tiny collection, with its records; of one that has grown, the ids alone."""
+        """The ids of a tiny collection, and its content; of one that has grown, the ids alone."""
         try:
             records = self._reader.read_first(collection, TINY + 1)
         except ServerError:  # the reason may be a single record: a task finds out which
             return self._list(collection)
         if len(records) > TINY:
             return self._list(collection)
-        self.records[collection.id] = records
+        if records:
+            self.contents[collection.id] = Content.of(records)
         return records.ids

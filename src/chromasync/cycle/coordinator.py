@@ -192,7 +192,7 @@ class Coordinator:
             for work in cycle.collections:
                 self._check_stop()
                 self._note_error(work, partial(census.take, work))
-        tiny.note(first.records)
+        tiny.note(first.contents)
         return census
 
     def _scrub_budget(self, cycle: CycleWork) -> float:
@@ -377,7 +377,9 @@ class Coordinator:
             asked_wrongly = isinstance(error, SettingsError)
             for mirror in [] if stopped or asked_wrongly else self._concerned(cycle):
                 self._store.save_mirror(_failed(cycle, mirror, error))
-            closed = self._store.close_cycle(cycle.cycle.id, status, cycle.deleted, str(error))
+            closed = self._store.close_cycle(
+                cycle.cycle.id, status, cycle.deleted, str(error), read=cycle.read
+            )
         except ChromasyncError as second:
             # what is left running, its tasks included, ends when the next cycle is opened
             if not is_same_failure(error, second):

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from chromasync.cycle.ahead import TINY
+from chromasync.cycle.ahead import TINY, Content
 from chromasync.cycle.work import CollectionWork, CycleWork
-from chromasync.ledger.digest import embedding_digests, ids_digest, payload_digests
 from chromasync.ledger.plan import must_read
 from chromasync.ledger.scrub import choose_scrubs
-from chromasync.model import Chunk, ChunkHead, Records
+from chromasync.model import Chunk, ChunkHead
 
 
 class TinyScrubs:
@@ -46,20 +45,20 @@ class TinyScrubs:
         }
         cycle.tiny_seconds = sum(head.read_seconds for head in self.chosen.values())
 
-    def note(self, records: Mapping[str, Records]) -> None:
+    def note(self, contents: Mapping[str, Content]) -> None:
         """Note the chunks that are as the ledger has them as read in this cycle.
 
         Args:
-            records: what was read, by the collection's key.
+            contents: what was read, by the collection's key.
         """
-        works = [w for w in self._cycle.collections if w.mirror.collection_id in records]
+        works = [w for w in self._cycle.collections if w.mirror.collection_id in contents]
         unchanged = [work for work in works if work.error is None and not work.hints]
         heads = [self.chosen[work.mirror.collection_id] for work in unchanged]
         chunks = self._cycle.store.load_chunks([head.id for head in heads])
         same = {
             chunk.head.collection_id
             for chunk in chunks
-            if _is_same(chunk, records[chunk.head.collection_id])
+            if _is_same(chunk, contents[chunk.head.collection_id])
         }
         self._cycle.store.note_read(
             self._cycle.cycle, [head for head in heads if head.collection_id in same]
@@ -77,9 +76,7 @@ def _is_tiny(work: CollectionWork, heads: Mapping[str, Sequence[ChunkHead]]) -> 
     return head.count <= TINY and not head.gone_count and not head.reduced_count
 
 
-def _is_same(chunk: Chunk, records: Records) -> bool:
-    return (
-        ids_digest(records.ids) == chunk.head.ids_digest
-        and embedding_digests(records) == chunk.embedding_digests
-        and payload_digests(records) == chunk.payload_digests
-    )
+def _is_same(chunk: Chunk, content: Content) -> bool:
+    """Whether a chunk has this content, and nobody came to doubt it meanwhile."""
+    known = Content(chunk.head.ids_digest, chunk.embedding_digests, chunk.payload_digests)
+    return known == content and not must_read(chunk.head)
