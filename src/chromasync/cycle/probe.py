@@ -72,7 +72,7 @@ def look_at_primary(cycle: CycleWork, work: CollectionWork) -> None:
 
 
 def _in_turn(cycle: CycleWork) -> list[CollectionWork]:
-    """Collections to ask: those first that had trouble, then whoever waited longest."""
+    """Collections to ask: silent ones first, then those with errors, then by how long they waited."""
     able = [
         work
         for work in cycle.collections
@@ -81,7 +81,8 @@ def _in_turn(cycle: CycleWork) -> list[CollectionWork]:
     return sorted(
         able,
         key=lambda work: (
-            work.mirror.unanswering is None and not work.mirror.consecutive_errors,
+            work.mirror.unanswering is None,
+            not work.mirror.consecutive_errors,
             work.mirror.probed_cycle or 0,
             work.mirror.collection_id,
         ),
