@@ -90,7 +90,7 @@ $(SERVERS_READY): tests/compat_servers.py $(READY)
 	@touch $@
 
 docs: $(READY) ## write the generated reference pages anew
-	$(BIN)/python -m chromasync.cli.reference docs
+	$(BIN)/python -m tools.reference docs
 
 clean: ## remove everything that was made here
 	rm -rf $(VENV) .servers build dist bench/out .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage*

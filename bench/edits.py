@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bench.records import Data
-from chromasync.demo.judge import collections_of, connect
+from chromasync.lab.judge import collections_of, connect
 
 EDITED_SHARE = 0.004
 

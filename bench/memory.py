@@ -25,8 +25,8 @@ from bench.__main__ import OUT
 from bench.child import run_child
 from bench.raw import Connection, add_requests, create
 from bench.records import Data
-from chromasync.demo.judge import Judgement, collections_of, connect, judge_page
-from chromasync.localserver import ChromaServer
+from chromasync.lab.chroma_server import ChromaServer
+from chromasync.lab.judge import Judgement, collections_of, connect, judge_page
 
 DIMENSION = 4
 BATCH = 5000

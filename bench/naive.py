@@ -11,7 +11,7 @@ import time
 
 from chromadb.api.collection_configuration import CreateCollectionConfiguration
 
-from chromasync.demo.judge import connect
+from chromasync.lab.judge import connect
 
 PAGE = 1000
 

@@ -16,9 +16,9 @@ from bench import raw
 from bench.child import run_child
 from bench.edits import change_metadata, edit_everything
 from bench.records import Data, make_records
-from chromasync.demo.judge import connect, judge
-from chromasync.localserver import ChromaServer
-from chromasync.testing.proxy import RecordingProxy
+from chromasync.lab.chroma_server import ChromaServer
+from chromasync.lab.judge import connect, judge
+from chromasync.lab.proxy import RecordingProxy
 
 CHANGED_SHARE = 0.01
 READ_THREADS = 2

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
-from chromasync.localpostgres import LocalPostgres
+from chromasync.lab.postgres_server import LocalPostgres
 from chromasync.store.schema import tasks
 from tests.distributed.fleet import Fleet
 from tests.store.samples import look

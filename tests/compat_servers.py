@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from chromasync.localserver import WATCHDOG, installed_command, rust_command
+from chromasync.lab.chroma_server import WATCHDOG, installed_command, rust_command
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVERS = ROOT / ".servers"

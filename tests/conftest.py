@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from chromasync.localpostgres import LocalPostgres
-from chromasync.localserver import ChromaServer
-from chromasync.testing.proxy import RecordingProxy
+from chromasync.lab.chroma_server import ChromaServer
+from chromasync.lab.postgres_server import LocalPostgres
+from chromasync.lab.proxy import RecordingProxy
 from tests.compat_servers import INSTALLED, command
 from tests.support.stage import Servers, close_client, running_servers
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from chromasync.demo.judge import collections_of, records_by_id
+from chromasync.lab.judge import collections_of, records_by_id
 from tests.support.stage import Servers, Stage
 
 

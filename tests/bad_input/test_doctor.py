@@ -12,7 +12,7 @@ from sqlalchemy import MetaData
 
 from chromasync.config.settings import DATABASE_FILE
 from chromasync.errors import ChromasyncError
-from chromasync.localpostgres import LocalPostgres
+from chromasync.lab.postgres_server import LocalPostgres
 from chromasync.reports import Check, DoctorReport, Outcome
 from chromasync.store import migrations, open_store
 from chromasync.store.migrations import STEPS

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from chromasync.localserver import free_port
+from chromasync.lab.chroma_server import free_port
 from tests.support.gateway import Gateway
 from tests.support.stage import Stage
 

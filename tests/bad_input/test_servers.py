@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from chromasync.localserver import free_port
-from chromasync.testing.proxy import Answer, Fault, Request, TruncateBody
+from chromasync.lab.chroma_server import free_port
+from chromasync.lab.proxy import Answer, Fault, Request, TruncateBody
 from tests.bad_input.conftest import contents
 from tests.support.stage import Stage, fill
 

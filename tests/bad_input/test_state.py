@@ -171,7 +171,7 @@ def run_python(
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=300,
     )
 
 

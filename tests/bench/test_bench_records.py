@@ -10,8 +10,8 @@ from bench.edits import change_metadata, edit_everything, spread
 from bench.memory import small_records
 from bench.raw import ingest, read_everything
 from bench.records import CHARACTERS, DIMENSION, Data, make_records
-from chromasync.demo.judge import collections_of, connect
-from chromasync.localserver import ChromaServer
+from chromasync.lab.chroma_server import ChromaServer
+from chromasync.lab.judge import collections_of, connect
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ import pytest
 
 from chromasync.app import Application
 from chromasync.chroma import Connection
-from chromasync.localserver import ChromaServer
+from chromasync.lab.chroma_server import ChromaServer
+from chromasync.lab.proxy import RecordingProxy
 from chromasync.model import Side
-from chromasync.testing.proxy import RecordingProxy
 from tests.chaos.faults import calm
 from tests.support.stage import Servers, Stage
 

@@ -6,7 +6,7 @@ import random
 import threading
 from collections.abc import Callable
 
-from chromasync.testing.proxy import (
+from chromasync.lab.proxy import (
     Answer,
     Drip,
     Fault,

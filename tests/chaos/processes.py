@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from chromasync.config import DATABASE_FILE
 from tests.support.stage import Stage
 
-LONGEST_SECONDS = 60.0
+LONGEST_SECONDS = 180.0
 
 
 def environment(stage: Stage, **extra: str) -> dict[str, str]:

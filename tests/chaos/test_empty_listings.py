@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from chromasync.errors import NotFound
+from chromasync.lab.proxy import Answer, Fault, Request
 from chromasync.reports import Outcome
-from chromasync.testing.proxy import Answer, Fault, Request
 from tests.support.stage import Stage, fill
 
 NAMES = ("docs", "notes", "more")

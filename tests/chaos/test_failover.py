@@ -13,9 +13,9 @@ import pytest
 
 from chromasync import faultpoints
 from chromasync.errors import ServerUnreachable
+from chromasync.lab.proxy import Request, ResetBefore
 from chromasync.model import HoldKind
 from chromasync.reports import Outcome
-from chromasync.testing.proxy import Request, ResetBefore
 from tests.chaos.mortal import sync_until
 from tests.chaos.profile import NIGHTLY
 from tests.support.drills import Contents, contents, primary_dies, primary_returns

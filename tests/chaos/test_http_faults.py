@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chromasync.errors import ChromasyncError, ServerUnreachable
+from chromasync.lab.proxy import Fault, RecordingProxy, Request
 from chromasync.reconcile.read import LARGEST_BATCH
 from chromasync.reports import Outcome
-from chromasync.testing.proxy import Fault, RecordingProxy, Request
 from tests.chaos.faults import GATEWAY, MAKERS, RandomFaults, calm
 from tests.chaos.profile import NIGHTLY
 from tests.support.rest import Rest

@@ -10,7 +10,7 @@ import pytest
 
 from chromasync import faultpoints
 from chromasync.errors import ServerUnreachable
-from chromasync.localserver import ChromaServer
+from chromasync.lab.chroma_server import ChromaServer
 from chromasync.quiet import Quiet
 from chromasync.reports import Outcome
 from tests.chaos.profile import NIGHTLY

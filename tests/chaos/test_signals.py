@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
+from chromasync.lab.proxy import Fault, Hang, Request
 from chromasync.model import WorkerStatus
-from chromasync.testing.proxy import Fault, Hang, Request
 from tests.chaos.processes import LONGEST_SECONDS, live_tasks, running
 from tests.support.stage import Stage
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from chromasync.cli.jsonout import Report, encode, error_document, report_document
-from chromasync.cli.reference import commands_page
 from chromasync.errors import SettingsError
 from chromasync.reports import Outcome
 from tests.cli.fakes import cycle_report, doctor_report, plan_report, snapshot, verify_report
+from tools.reference import commands_page
 
 REPORTS: dict[str, Report] = {
     "sync": cycle_report(Outcome.HELD),

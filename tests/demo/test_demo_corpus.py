@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from chromasync.demo import corpus
-from chromasync.demo.corpus import (
+from chromasync.lab.demo import corpus
+from chromasync.lab.demo.corpus import (
     LANGUAGE,
     LIBRARY,
     LONGEST_PASSAGE,

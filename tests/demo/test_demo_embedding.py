@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from chromasync.demo.corpus import LIBRARY, Passage, read_corpus
-from chromasync.demo.embedding import DIMENSION, TextEmbedding, word_vector, words_of
+from chromasync.lab.demo.corpus import LIBRARY, Passage, read_corpus
+from chromasync.lab.demo.embedding import DIMENSION, TextEmbedding, word_vector, words_of
 from chromasync.model import Floats
 
 
@@ -36,7 +36,7 @@ def test_rows_are_unit_vectors_of_the_promised_shape(rows: Floats) -> None:
 def test_another_process_gives_the_same_vectors(embed: TextEmbedding) -> None:
     """The vectors do not depend on the process's hash seed."""
     code = (
-        "import sys; from chromasync.demo.embedding import TextEmbedding as T;"
+        "import sys; from chromasync.lab.demo.embedding import TextEmbedding as T;"
         "sys.stdout.buffer.write(T(['one text', 'another text'])(['another reading']).tobytes())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)

@@ -7,8 +7,8 @@ import pytest
 from chromadb import Collection
 from chromadb.api import ClientAPI
 
-from chromasync.demo.judge import connect, judge, same_embedding, same_metadata
-from chromasync.localserver import ChromaServer
+from chromasync.lab.chroma_server import ChromaServer
+from chromasync.lab.judge import connect, judge, same_embedding, same_metadata
 
 ROW: list[Sequence[float]] = [[3.0, 4.0]]
 names = (f"judged-{number}" for number in count())

@@ -13,11 +13,11 @@ import psutil
 import pytest
 from rich.console import Console
 
-from chromasync.demo import run_demo
-from chromasync.demo.show import Seen, Teller
-from chromasync.localserver import LocalServerError
+from chromasync.lab.chroma_server import LocalServerError
+from chromasync.lab.demo import run_demo
+from chromasync.lab.demo.show import Seen, Teller
 
-KEEP = "from chromasync.demo import run_demo; code = run_demo(Console(width=200), keep=True)"
+KEEP = "from chromasync.lab.demo import run_demo; code = run_demo(Console(width=200), keep=True)"
 PLAIN = KEEP.replace("True", "False")
 LAZY = """
 from chromasync.app import Application

@@ -26,7 +26,7 @@ GRACE_SECONDS = 30.0
 """What the Blueprint grants as maxShutdownDelaySeconds."""
 START_SECONDS = 5.0
 """A process that has run for so long is taken to be up, whatever it does."""
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 180.0
 LOOK_SECONDS = 0.1
 
 Process = subprocess.Popen[bytes]

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from chromasync.config import Role
-from chromasync.localserver import ChromaServer, free_port
+from chromasync.lab.chroma_server import ChromaServer, free_port
 from tests.deploy.environments import settings_in
 
 ROOT = Path(__file__).parents[2]

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from chromasync.demo.judge import judge
-from chromasync.localpostgres import LocalPostgres
-from chromasync.testing.proxy import RecordingProxy, Request
+from chromasync.lab.judge import judge
+from chromasync.lab.postgres_server import LocalPostgres
+from chromasync.lab.proxy import RecordingProxy, Request
 from tests.deploy.blueprint import PHASE_1, PHASE_2, ROLLBACK, Addresses, Blueprint
 from tests.deploy.platform import Platform, platform
 from tests.support.stage import Servers, client_of, close_client, fill, vectors
@@ -102,7 +102,7 @@ class Scene:
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """A deployment of its own, and everything it stands on."""
-    from chromasync.localserver import ChromaServer
+    from chromasync.lab.chroma_server import ChromaServer
 
     with (
         ChromaServer() as primary,

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from chromasync import __version__
-from chromasync.demo.judge import judge
-from chromasync.localserver import ChromaServer
+from chromasync.lab.chroma_server import ChromaServer
+from chromasync.lab.judge import judge
 from tests.support.stage import client_of, close_client, fill
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chromasync.localpostgres import LocalPostgres
+from chromasync.lab.postgres_server import LocalPostgres
 from tests.chaos.faults import calm
 from tests.distributed.fleet import Fleet
 from tests.support.stage import Servers, Stage

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from sqlalchemy import select
 
-from chromasync.localpostgres import LocalPostgres
+from chromasync.lab.postgres_server import LocalPostgres
 from chromasync.store.schema import tasks
 from tests.chaos.profile import NIGHTLY
 from tests.distributed.conftest import MakeFleet

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chromasync.testing.proxy import RecordingProxy
+from chromasync.lab.proxy import RecordingProxy
 from tests.distributed.fleet import Fleet
 from tests.mirror.test_mark import mark_of
 from tests.support.stage import Stage, fill

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from chromasync.localpostgres import LocalPostgres
+from chromasync.lab.postgres_server import LocalPostgres
 from tests.chaos.profile import NIGHTLY
 from tests.distributed.conftest import MakeFleet
 from tests.support.pgbouncer import PgBouncer

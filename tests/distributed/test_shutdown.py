@@ -9,9 +9,9 @@ import time
 import pytest
 from sqlalchemy import func, select
 
+from chromasync.lab.proxy import Hang
 from chromasync.model import WorkerStatus
 from chromasync.store.schema import tasks
-from chromasync.testing.proxy import Hang
 from tests.distributed.fleet import Fleet, Member
 from tests.store.samples import look
 from tests.support.stage import Stage

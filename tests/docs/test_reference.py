@@ -8,10 +8,10 @@ import pytest
 from chromasync import errors
 from chromasync.cli.commands import program
 from chromasync.cli.exits import ExitCode
-from chromasync.cli.reference import pages, write_pages
 from chromasync.config import Settings
 from chromasync.cycle.tell import FIGURES
 from chromasync.events import Event
+from tools.reference import pages, write_pages
 
 DOCS = Path(__file__).parents[2] / "docs"
 COMMANDS = (DOCS / "commands.md").read_text(encoding="utf-8")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from chromasync.localserver import ChromaServer
-from chromasync.testing.proxy import RecordingProxy
+from chromasync.lab.chroma_server import ChromaServer
+from chromasync.lab.proxy import RecordingProxy
 from tests.support.crew import Crew
 from tests.support.rest import Rest
 from tests.support.stage import Servers, Stage

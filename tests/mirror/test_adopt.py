@@ -9,7 +9,7 @@ import pytest
 
 from chromasync import faultpoints
 from chromasync.errors import ServerFault, StoreUnavailable
-from chromasync.localserver import ChromaServer
+from chromasync.lab.chroma_server import ChromaServer
 from chromasync.model import HoldKind, MirrorStatus, Side
 from chromasync.reports import CycleReport, Outcome, PlannedAction
 from tests.support.stage import Stage, client_of, close_client, fill, vectors

@@ -8,8 +8,8 @@ import pytest
 
 from chromasync.cycle import coordinator
 from chromasync.errors import ServerError
+from chromasync.lab.proxy import Answer, Request
 from chromasync.reports import Outcome
-from chromasync.testing.proxy import Answer, Request
 from tests.support.stage import Stage, fill
 
 pytestmark = pytest.mark.long

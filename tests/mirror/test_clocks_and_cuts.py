@@ -9,9 +9,9 @@ import pytest
 
 from chromasync.cycle.clock import FUTURE
 from chromasync.errors import ServerError
-from chromasync.localserver import ChromaServer
+from chromasync.lab.chroma_server import ChromaServer
+from chromasync.lab.proxy import Request, ResetBefore
 from chromasync.reports import Outcome
-from chromasync.testing.proxy import Request, ResetBefore
 from tests.support.stage import Stage, fill
 
 DATED = {

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from chromasync.demo.judge import judge
+from chromasync.lab.judge import judge
+from chromasync.lab.proxy import Fault, Request
 from chromasync.model import HoldKind, MirrorStatus
 from chromasync.reports import CycleReport, Outcome
-from chromasync.testing.proxy import Fault, Request
 from tests.support.rest import Rest
 from tests.support.stage import Servers, Stage, client_of, close_client, drop, fill
 from tests.support.writes import Writes, action_of, is_of_mark, watched

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chromasync.testing.proxy import Answer
+from chromasync.lab.proxy import Answer
 from tests.compat_servers import INSTALLED
 from tests.support.stage import Stage, fill
 

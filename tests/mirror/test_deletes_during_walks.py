@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
+from chromasync.lab.proxy import Fault, Request
 from chromasync.ledger import paging
 from chromasync.reports import Outcome
-from chromasync.testing.proxy import Fault, Request
 from tests.support.stage import Stage, vectors
 
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chromasync.localserver import ChromaServer
+from chromasync.lab.chroma_server import ChromaServer
+from chromasync.lab.proxy import RecordingProxy
 from chromasync.plan.distance import NEIGHBOURS
 from chromasync.reports import Outcome
-from chromasync.testing.proxy import RecordingProxy
 from tests.compat_servers import INSTALLED, command
 from tests.mirror.test_versions import Pair
 from tests.support.rest import Rest

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chromasync.localserver import ChromaServer
+from chromasync.lab.chroma_server import ChromaServer
 from chromasync.model import HoldKind, MirrorStatus
 from chromasync.reports import CycleReport, Outcome
 from tests.support.stage import Stage, drop, fill, vectors

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from chromasync.lab.chroma_server import ChromaServer
 from chromasync.ledger.digest import at
 from chromasync.ledger.plan import extended
-from chromasync.localserver import ChromaServer
 from chromasync.model import UNKNOWN_DIGEST, Chunk, ChunkResult, HoldKind, Task
 from chromasync.reconcile.chunk import ChunkReconciler, pair_of
 from chromasync.reports import Outcome

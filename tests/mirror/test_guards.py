@@ -8,9 +8,9 @@ import pytest
 
 from chromasync import faultpoints
 from chromasync.errors import AccessRefused, ChromasyncError, StoreUnavailable
+from chromasync.lab.proxy import Answer, Fault, Request
 from chromasync.model import HoldKind, MirrorStatus
 from chromasync.reports import CycleReport, Outcome
-from chromasync.testing.proxy import Answer, Fault, Request
 from tests.support.stage import Stage, drop, fill
 
 BROKEN = Answer(500, b'{"error":"InternalError","message":"broken on purpose"}')

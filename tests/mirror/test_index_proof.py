@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chromasync.localserver import ChromaServer
+from chromasync.lab.chroma_server import ChromaServer
+from chromasync.lab.proxy import Answer, RecordingProxy, Request
 from chromasync.model import MirrorStatus
 from chromasync.quiet import Quiet
 from chromasync.reports import Outcome, PlannedAction
-from chromasync.testing.proxy import Answer, RecordingProxy, Request
 from tests.support.crew import Crew
 from tests.support.drills import fresh
 from tests.support.stage import Servers, Stage, fill, vectors

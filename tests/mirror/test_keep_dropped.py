@@ -6,9 +6,9 @@ import pytest
 
 from chromasync import faultpoints
 from chromasync.errors import StoreUnavailable
+from chromasync.lab.proxy import Answer, Fault, Request
 from chromasync.plan.pairing import BUILDING_MARK
 from chromasync.reports import Outcome, PlannedAction
-from chromasync.testing.proxy import Answer, Fault, Request
 from tests.support.stage import Stage, drop, fill
 
 REFUSED = Answer(400, b'{"error":"InvalidArgumentError","message":"refused on purpose"}')

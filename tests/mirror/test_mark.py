@@ -16,11 +16,11 @@ from chromasync import faultpoints
 from chromasync.app import Application
 from chromasync.config import load_settings
 from chromasync.errors import AnotherStore, GuardRefusal, ServerUnreachable, SettingsError
-from chromasync.localserver import ChromaServer
+from chromasync.lab.chroma_server import ChromaServer
+from chromasync.lab.proxy import Answer, RecordingProxy, Request
 from chromasync.model import MARKS_DATABASE, Side
 from chromasync.quiet import Quiet
 from chromasync.reports import CycleReport, Outcome
-from chromasync.testing.proxy import Answer, RecordingProxy, Request
 from tests.compat_servers import command
 from tests.support.crew import Crew
 from tests.support.rest import Rest

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from chromasync.errors import GuardRefusal
-from chromasync.localserver import ChromaServer
+from chromasync.lab.chroma_server import ChromaServer
 from chromasync.reports import CycleReport, Outcome
 from tests.support.drills import contents
 from tests.support.stage import Servers, Stage, client_of, close_client, drop, fill, vectors

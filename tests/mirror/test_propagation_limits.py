@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 from chromadb.errors import InternalError
 
-from chromasync.demo.judge import judge
-from chromasync.localserver import ChromaServer
+from chromasync.lab.chroma_server import ChromaServer
+from chromasync.lab.judge import judge
+from chromasync.lab.proxy import Answer, Fault, RecordingProxy, Request
 from chromasync.model import MirrorStatus
 from chromasync.reports import CycleReport, Outcome
-from chromasync.testing.proxy import Answer, Fault, RecordingProxy, Request
 from tests.support.limited import command_with_limit
 from tests.support.rest import Rest
 from tests.support.stage import Servers, Stage, fill, running_servers, vectors

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from chromasync.chroma.limits import QUOTA_RECORDS
+from chromasync.lab.proxy import Answer, Fault, Request
 from chromasync.model import HoldKind, MirrorStatus
 from chromasync.reports import Outcome
-from chromasync.testing.proxy import Answer, Fault, Request
 from tests.support.stage import Stage, drop, fill, vectors
 from tests.support.writes import action_of, watched
 

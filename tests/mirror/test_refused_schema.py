@@ -18,13 +18,13 @@ from chromasync.chroma import ChromaWriter
 from chromasync.chroma.client import Connection
 from chromasync.config import Settings, load_settings
 from chromasync.definition import without_sparse_indexes
+from chromasync.lab.fake import FakeServer
 from chromasync.model import MARKS_DATABASE, Collection, Definition, MirrorStatus, Records, Side
 from chromasync.ports import Writer
 from chromasync.quiet import Quiet
 from chromasync.reports import CycleReport, Outcome
 from chromasync.role import Participant
 from chromasync.store import SqlStore, open_store
-from chromasync.testing.fake import FakeServer
 from chromasync.verify import Verifier
 from tests.support.ledgers import joined, record
 from tests.support.stage import TENANT, Stage

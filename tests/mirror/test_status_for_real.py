@@ -9,10 +9,10 @@ import pytest
 from chromasync.app import NOBODY_WORKS
 from chromasync.cli.freshness import NEVER_REREAD
 from chromasync.errors import AccessRefused
+from chromasync.lab.proxy import Answer
 from chromasync.model import CycleStatus, WorkerStatus
 from chromasync.quiet import Quiet
 from chromasync.store import open_store
-from chromasync.testing.proxy import Answer
 from tests.store.samples import beat_of
 from tests.support.stage import Stage
 

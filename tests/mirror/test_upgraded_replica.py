@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from chromasync.localserver import ChromaServer
+from chromasync.lab.chroma_server import ChromaServer
+from chromasync.lab.proxy import RecordingProxy
 from chromasync.reports import Outcome
-from chromasync.testing.proxy import RecordingProxy
 from tests.compat_servers import command
 from tests.mirror.test_versions import Pair, fill
 from tests.support.rest import Rest

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from chromasync.lab.proxy import Fault, RecordingProxy, Request
 from chromasync.ledger.digest import payload_digests
 from chromasync.model import HoldKind, Records
 from chromasync.reports import Outcome, Sigil, VerifiedCollection, VerifyReport
-from chromasync.testing.proxy import Fault, RecordingProxy, Request
 from tests.support.stage import TENANT, Stage, fill, vectors
 
 

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chromasync.localserver import ChromaServer
+from chromasync.lab.chroma_server import ChromaServer
+from chromasync.lab.proxy import RecordingProxy
 from chromasync.model import HoldKind, MirrorStatus
 from chromasync.reports import CycleReport, Outcome
-from chromasync.testing.proxy import RecordingProxy
 from tests.compat_servers import INSTALLED, command
 from tests.support.rest import Rest
 from tests.support.stage import Servers, Stage

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chromasync.lab.fake import FakeServer
 from chromasync.ledger.digest import at, embedding_digests, payload_digests, replica_digests
 from chromasync.ledger.plan import extended
 from chromasync.model import (
@@ -24,7 +25,6 @@ from chromasync.model import (
 )
 from chromasync.reconcile.chunk import ChunkReconciler
 from chromasync.reconcile.diff import Differ
-from chromasync.testing.fake import FakeServer
 from tests.support.ledgers import COLLECTION, chunk_of, contents, names
 from tests.support.properties import examples
 

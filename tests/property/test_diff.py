@@ -10,6 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from chromasync.lab.fake import FakeServer
 from chromasync.ledger.digest import payload_digests
 from chromasync.model import Change, Collection, Floats, Records, Space
 from chromasync.reconcile.diff import (
@@ -20,7 +21,6 @@ from chromasync.reconcile.diff import (
     same_embedding,
     same_value,
 )
-from chromasync.testing.fake import FakeServer
 from tests.support.ledgers import arrays as lists
 from tests.support.ledgers import contents, metadatas, scalars
 from tests.support.properties import examples

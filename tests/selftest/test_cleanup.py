@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from chromasync.model import Collection, Cycle, CycleStatus, Mirror
-from chromasync.selftest import lifetime
-from chromasync.selftest.cleanup import StillAtWork, _between_cycles, find_over
-from chromasync.selftest.lifetime import (
+from chromasync.lab.selftest import lifetime
+from chromasync.lab.selftest.cleanup import StillAtWork, _between_cycles, find_over
+from chromasync.lab.selftest.lifetime import (
     CLOCK_SLACK_SECONDS,
     LIFE_SECONDS,
     is_ours,
@@ -21,6 +20,7 @@ from chromasync.selftest.lifetime import (
     mark,
     may_be_in_use,
 )
+from chromasync.model import Collection, Cycle, CycleStatus, Mirror
 from chromasync.store import SqlStore, open_store
 from chromasync.store.schema import Later, leases
 from chromasync.trials import new_trial

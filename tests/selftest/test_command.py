@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from chromasync.cli import composition
 from chromasync.cli.commands import program
 from chromasync.config import Settings
-from chromasync.selftest import SelftestReport
+from chromasync.lab.selftest import SelftestReport
 
 Asked = list[tuple[float | None, bool]]
 

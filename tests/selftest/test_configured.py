@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from chromasync.localserver import free_port
-from chromasync.testing.proxy import Answer, Fault, Request
+from chromasync.lab.chroma_server import free_port
+from chromasync.lab.proxy import Answer, Fault, Request
 from tests.selftest.processes import (
     COMMAND,
     FAILED,
@@ -24,8 +24,8 @@ from tests.selftest.processes import (
 from tests.support.stage import Stage
 
 SPOILED = """
-from chromasync.selftest import story
-from chromasync.selftest.compare import find
+from chromasync.lab.selftest import story
+from chromasync.lab.selftest.compare import find
 honest = story.judge_sides
 def spoiled(stage, subjects, say, report):
     there = find(stage.replica, subjects[0].collection.name, (stage.tenant, stage.database))

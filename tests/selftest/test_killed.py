@@ -26,9 +26,9 @@ from tests.selftest.processes import (
 from tests.selftest.test_running_coordinator import STEADY
 from tests.support.stage import Stage
 
-IN_THE_MIDDLE = "\nimport chromasync.selftest.acts as acts\nacts.Play.change = wait\n"
+IN_THE_MIDDLE = "\nimport chromasync.lab.selftest.acts as acts\nacts.Play.change = wait\n"
 IN_THE_CLEAN_UP = """
-import chromasync.selftest.cleanup as cleanup
+import chromasync.lab.selftest.cleanup as cleanup
 drop = cleanup._drop
 def half(writer, trials, places):
     drop(writer, trials, places)

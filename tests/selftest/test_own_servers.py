@@ -71,7 +71,7 @@ def test_nothing_outlives_a_self_test_that_was_killed(scratch: Path) -> None:
 def test_a_process_alone_does_not_prove_that_several_share_the_work(scratch: Path) -> None:
     """Without workers the coordinator does everything, and the self-test says so and fails."""
     prelude = (
-        "from chromasync.selftest import acts, story\n"
+        "from chromasync.lab.selftest import acts, story\n"
         "acts.WORKERS, acts.ROUNDS, story.QUICK['sync_interval'] = 0, 1, 0.5\n"
     )
     program = f"{prelude}from chromasync.cli import main\nmain()"

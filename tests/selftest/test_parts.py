@@ -13,7 +13,11 @@ import pytest
 from chromasync.chroma import Connection
 from chromasync.config import Settings, load_settings
 from chromasync.errors import ServerUnreachable
-from chromasync.localserver import free_port
+from chromasync.lab.chroma_server import free_port
+from chromasync.lab.selftest.environment import environment_of
+from chromasync.lab.selftest.material import ADDED, CHANGED, DELETED, Truth, first_count
+from chromasync.lab.selftest.primary import writable_primary
+from chromasync.lab.selftest.watch import Held, TimedOut, Watch, someone_leads
 from chromasync.model import (
     CycleStatus,
     Hold,
@@ -25,10 +29,6 @@ from chromasync.model import (
     WorkerBeat,
     WorkerStatus,
 )
-from chromasync.selftest.environment import environment_of
-from chromasync.selftest.material import ADDED, CHANGED, DELETED, Truth, first_count
-from chromasync.selftest.primary import writable_primary
-from chromasync.selftest.watch import Held, TimedOut, Watch, someone_leads
 from chromasync.store import SqlStore, open_store
 from chromasync.worker.heartbeat import process_name
 

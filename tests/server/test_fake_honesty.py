@@ -11,10 +11,10 @@ import pytest
 
 from chromasync.chroma import ChromaWriter, Connection
 from chromasync.errors import Conflict, LeaseLost, NotFound, RequestRefused
-from chromasync.localserver import ChromaServer
+from chromasync.lab.chroma_server import ChromaServer
+from chromasync.lab.fake import FakeServer
 from chromasync.model import Change, Collection, Definition, Metadata, Records, Side
 from chromasync.ports import Writer
-from chromasync.testing.fake import FakeServer
 
 TENANT, DATABASE = "default_tenant", "default_database"
 Make = Callable[..., Collection]

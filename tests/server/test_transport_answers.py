@@ -12,10 +12,10 @@ import pytest
 from chromasync.chroma import ChromaReader, ChromaWriter, Connection
 from chromasync.chroma import reader as reading
 from chromasync.errors import TooLarge
-from chromasync.localserver import ChromaServer
+from chromasync.lab.chroma_server import ChromaServer
+from chromasync.lab.proxy import Answer, RecordingProxy
 from chromasync.model import Collection, Definition, Records, Side
 from chromasync.reconcile.read import RecordReader
-from chromasync.testing.proxy import Answer, RecordingProxy
 from tests.conftest import ProxyMaker
 
 CONTENT = (

@@ -10,7 +10,7 @@ import pytest
 
 from chromasync.chroma import ChromaReader, Connection
 from chromasync.errors import Retry, ServerUnreachable, SettingsError, UntrustedCertificate
-from chromasync.localserver import ChromaServer, LocalServerError, free_port
+from chromasync.lab.chroma_server import ChromaServer, LocalServerError, free_port
 from chromasync.model import Side
 from tests.conftest import ProxyMaker
 from tests.server.certificates import server_tls

@@ -23,11 +23,8 @@ from chromasync.errors import (
     ServerUnreachable,
     TooLarge,
 )
-from chromasync.ledger.paging import pages
-from chromasync.localserver import ChromaServer, free_port
-from chromasync.model import Change, Side
-from chromasync.ports import Permit
-from chromasync.testing.proxy import (
+from chromasync.lab.chroma_server import ChromaServer, free_port
+from chromasync.lab.proxy import (
     Answer,
     Drip,
     Fault,
@@ -38,6 +35,9 @@ from chromasync.testing.proxy import (
     ResetBefore,
     TruncateBody,
 )
+from chromasync.ledger.paging import pages
+from chromasync.model import Change, Side
+from chromasync.ports import Permit
 from tests.conftest import ProxyMaker
 from tests.server.transport_samples import (
     DATABASE,

@@ -22,8 +22,8 @@ from chromasync.errors import (
     SettingsError,
     UntrustedCertificate,
 )
-from chromasync.localserver import ChromaServer, free_port
-from chromasync.testing.proxy import RecordingProxy
+from chromasync.lab.chroma_server import ChromaServer, free_port
+from chromasync.lab.proxy import RecordingProxy
 from tests.conftest import ProxyMaker
 from tests.server.certificates import server_tls
 from tests.server.transport_samples import (

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from chromasync.errors import RequestRefused
-from chromasync.localserver import ChromaServer
+from chromasync.lab.chroma_server import ChromaServer
 from chromasync.model import Change, Metadata, Records
 from tests.conftest import ProxyMaker
 from tests.server.transport_samples import (

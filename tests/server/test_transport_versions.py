@@ -13,7 +13,7 @@ import pytest
 
 from chromasync.definition import creatable, effective
 from chromasync.errors import Conflict, NotFound, RequestRefused
-from chromasync.localserver import ChromaServer
+from chromasync.lab.chroma_server import ChromaServer
 from chromasync.model import Change, Collection, Space
 from tests.compat_servers import PYTHON_SERVER, VERSIONS, command
 from tests.conftest import ServerMaker

@@ -15,8 +15,8 @@ from chromasync.errors import (
     ServerFault,
     ServerTooOld,
 )
-from chromasync.localserver import ChromaServer
-from chromasync.testing.proxy import Answer, Fault, RecordingProxy, Request
+from chromasync.lab.chroma_server import ChromaServer
+from chromasync.lab.proxy import Answer, Fault, RecordingProxy, Request
 from tests.conftest import ProxyMaker
 from tests.server.transport_samples import (
     TENANT,

@@ -18,8 +18,8 @@ from chromasync.errors import (
     StoreUnavailable,
     StoreUnusable,
 )
-from chromasync.localpostgres import LocalPostgres
-from chromasync.localserver import free_port
+from chromasync.lab.chroma_server import free_port
+from chromasync.lab.postgres_server import LocalPostgres
 from chromasync.model import Mirror, NewTask, Quarantined, TaskCounts
 from chromasync.store import SqlStore, chunkrows, open_store, store_exists
 from chromasync.store.complaints import complaint

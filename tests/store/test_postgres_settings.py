@@ -18,7 +18,7 @@ from chromasync.errors import (
     StoreUnavailable,
     StoreUnusable,
 )
-from chromasync.localpostgres import LocalPostgres
+from chromasync.lab.postgres_server import LocalPostgres
 from chromasync.model import Mirror, MirrorStatus, Quarantined
 from chromasync.store import SqlStore, open_store, rehearse_store
 from chromasync.store.complaints import complaint

@@ -11,8 +11,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chromasync.localserver import ChromaServer
-from chromasync.testing.proxy import RecordingProxy, Request, ResetBefore
+from chromasync.lab.chroma_server import ChromaServer
+from chromasync.lab.proxy import RecordingProxy, Request, ResetBefore
 from tests.support.stage import Servers, Stage, fill, vectors
 
 if TYPE_CHECKING:

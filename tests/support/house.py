@@ -9,6 +9,7 @@ from typing import Any
 
 from chromasync.config import Settings, load_settings
 from chromasync.cycle.coordinator import Coordinator
+from chromasync.lab.fake import Call, FakeServer
 from chromasync.lease import Lead
 from chromasync.marks import MarkKeeper
 from chromasync.model import Collection, Side
@@ -16,7 +17,6 @@ from chromasync.ports import Progress
 from chromasync.quiet import Quiet
 from chromasync.reconcile.chunk import ChunkReconciler
 from chromasync.store import SqlStore
-from chromasync.testing.fake import Call, FakeServer
 from chromasync.worker.pool import WorkerPool
 from tests.support.ledgers import joined, names, record
 

@@ -5,7 +5,7 @@ The limit can only be set in a configuration file, which this writes beside the 
 
 from __future__ import annotations
 
-from chromasync.localserver import WATCHDOG, installed_command
+from chromasync.lab.chroma_server import WATCHDOG, installed_command
 
 CODE = (
     WATCHDOG

@@ -19,8 +19,8 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import pytest
 
-from chromasync import localpostgres
-from chromasync.localserver import free_port
+from chromasync.lab import postgres_server
+from chromasync.lab.chroma_server import free_port
 
 START_SECONDS = 30.0
 POOL_SIZE = 4
@@ -53,8 +53,8 @@ class PgBouncer:
 
     def __init__(self, server_url: str) -> None:
         self._server = urlsplit(server_url)
-        self._owner = localpostgres._owner()
-        self._folder = localpostgres._temporary_folder(self._owner)
+        self._owner = postgres_server._owner()
+        self._folder = postgres_server._temporary_folder(self._owner)
         self._port = free_port()
 
     def __enter__(self) -> Self:
@@ -109,7 +109,7 @@ class PgBouncer:
 
     def _started(self, command: list[str]) -> subprocess.Popen[bytes]:
         owner = [str(self._owner.pw_uid), str(self._owner.pw_gid)] if self._owner else ["", ""]
-        watching = (sys.executable, "-I", "-S", "-c", localpostgres.WATCHDOG)
+        watching = (sys.executable, "-I", "-S", "-c", postgres_server.WATCHDOG)
         with self._log.open("ab") as log:
             return subprocess.Popen(
                 [*watching, *owner, str(self._folder), *command],

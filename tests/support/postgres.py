@@ -11,7 +11,7 @@ from itertools import count
 
 import psycopg
 
-from chromasync.localpostgres import LocalPostgres
+from chromasync.lab.postgres_server import LocalPostgres
 
 SETTINGS = {"max_connections": 60, "shared_buffers": "64MB", "max_wal_size": "4GB"}
 _EMPTY = "DROP SCHEMA public CASCADE; CREATE SCHEMA public"

@@ -22,8 +22,9 @@ import psycopg
 from chromasync.app import Application
 from chromasync.config import Settings, load_settings
 from chromasync.config.settings import DATABASE_FILE
-from chromasync.demo.judge import judge
-from chromasync.localserver import ChromaServer
+from chromasync.lab.chroma_server import ChromaServer
+from chromasync.lab.judge import judge
+from chromasync.lab.proxy import RecordingProxy, Request
 from chromasync.model import Hold
 from chromasync.quiet import Quiet
 from chromasync.reports import (
@@ -33,7 +34,6 @@ from chromasync.reports import (
     StatusSnapshot,
     VerifyReport,
 )
-from chromasync.testing.proxy import RecordingProxy, Request
 from tests.support.crew import Crew
 from tests.support.writes import is_of_mark
 
@@ -276,7 +276,7 @@ def run_command(*arguments: str, **settings: str) -> subprocess.CompletedProcess
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=300,
     )
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from chromasync.lab.proxy import RecordingProxy, Request
 from chromasync.model import MARKS_DATABASE
-from chromasync.testing.proxy import RecordingProxy, Request
 
 RECORD_ACTIONS = ("add", "upsert", "update", "delete")
 COLUMNS = {

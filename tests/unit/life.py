@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from chromasync.errors import ServerUnreachable
+from chromasync.lab.fake import Call, FakeServer
 from chromasync.model import Collection, HoldKind, Records, Side
 from chromasync.preview import Preview
 from chromasync.quiet import Quiet
-from chromasync.testing.fake import Call, FakeServer
 from tests.support.house import House
 from tests.support.ledgers import record
 

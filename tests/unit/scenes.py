@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from chromasync.errors import LeaseLost
+from chromasync.lab.fake import MODERN, FakeServer
 from chromasync.ledger.digest import (
     at,
     embedding_digests,
@@ -30,7 +31,6 @@ from chromasync.model import (
     Task,
 )
 from chromasync.reconcile.chunk import ChunkReconciler
-from chromasync.testing.fake import MODERN, FakeServer
 from tests.support.ledgers import COLLECTION, chunk_of, joined, record
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)

@@ -9,9 +9,9 @@ import pytest
 
 from chromasync.answers import NEIGHBOURS, AnswerCheck, compare_answers, why_silent
 from chromasync.errors import AccessRefused, NotChroma, ServerError
+from chromasync.lab.fake import Call, FakeServer
 from chromasync.model import Collection, Floats, Neighbours, Side, Space
 from chromasync.plan.distance import ask_distance
-from chromasync.testing.fake import Call, FakeServer
 from tests.support.ledgers import joined, names, record
 
 NAN = float("nan")

@@ -9,13 +9,13 @@ import pytest
 
 from chromasync import faultpoints
 from chromasync.errors import LeaseLost, RequestRefused, ServerFault, ServerUnreachable
+from chromasync.lab.fake import MODERN, Call, FakeServer
 from chromasync.ledger.digest import at, replica_digests
 from chromasync.model import Collection, Records, Space
 from chromasync.reconcile.apply import ROUNDS, Applied, Applier, describe_left
 from chromasync.reconcile.diff import Differ, Whole
 from chromasync.reconcile.origin import Held, Nothing, found
 from chromasync.reconcile.read import RecordReader
-from chromasync.testing.fake import MODERN, Call, FakeServer
 from tests.support.ledgers import joined, names, record
 
 

@@ -11,13 +11,13 @@ from chromasync.config import Settings
 from chromasync.cycle.append import Appender
 from chromasync.cycle.census import Census, new_task
 from chromasync.cycle.work import CollectionWork, CycleWork
+from chromasync.lab.fake import FakeServer
 from chromasync.ledger import paging
 from chromasync.ledger.paging import pages
 from chromasync.ledger.plan import new_chunk
 from chromasync.model import Collection, Mirror, NewTask, Side
 from chromasync.quiet import Quiet
 from chromasync.store import SqlStore
-from chromasync.testing.fake import FakeServer
 from tests.support.ledgers import COLLECTION, chunk_of, joined, names, record
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)

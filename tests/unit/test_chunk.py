@@ -6,10 +6,10 @@ import pytest
 
 from chromasync import faultpoints
 from chromasync.errors import LeaseLost, ServerFault, ServerUnreachable
+from chromasync.lab.fake import Call
 from chromasync.ledger.digest import at, ids_digest, payload_digests
 from chromasync.model import OpCounts, Quarantined
 from chromasync.reconcile import read as reading
-from chromasync.testing.fake import Call
 from tests.support.ledgers import COLLECTION, names, record
 from tests.unit.scenes import CYCLE, EARLIER, NOON, Scene, remembered
 

@@ -11,6 +11,7 @@ from sqlalchemy import update
 from chromasync.cycle import clock as cycle_clock
 from chromasync.cycle.clock import FUTURE, MEANWHILE, CycleClock
 from chromasync.cycle.coordinator import Coordinator
+from chromasync.lab.fake import Call
 from chromasync.lease import monotonic
 from chromasync.model import MirrorStatus
 from chromasync.preview import Preview
@@ -19,7 +20,6 @@ from chromasync.reports import CycleReport, Outcome
 from chromasync.status import take_snapshot
 from chromasync.store import SqlStore
 from chromasync.store.schema import Later, chunks, collections, cycles
-from chromasync.testing.fake import Call
 from tests.store.samples import arrange
 from tests.support.house import CHUNK, House, house_of
 from tests.support.ledgers import joined, names, record

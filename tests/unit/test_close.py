@@ -13,6 +13,7 @@ from chromasync.config import Settings
 from chromasync.cycle.close import identical_since, report_cycle, settle_mirrors
 from chromasync.cycle.work import CollectionWork, CycleWork
 from chromasync.errors import ServerFault
+from chromasync.lab.fake import FakeServer
 from chromasync.model import (
     Chunk,
     CycleStatus,
@@ -29,7 +30,6 @@ from chromasync.model import (
 from chromasync.quiet import Quiet
 from chromasync.reports import CycleReport, Outcome
 from chromasync.store import SqlStore
-from chromasync.testing.fake import FakeServer
 from tests.store.samples import claim_one, result_for, task_for
 from tests.support.ledgers import COLLECTION, chunk_of, joined, names, record
 

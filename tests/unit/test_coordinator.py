@@ -12,6 +12,7 @@ from chromasync.cycle import census
 from chromasync.cycle import coordinator as coordinating
 from chromasync.cycle.removals import Removals
 from chromasync.errors import DamagedChunk, ServerUnreachable, Stopped, StoreUnavailable
+from chromasync.lab.fake import Call
 from chromasync.ledger import paging
 from chromasync.model import (
     ChunkResult,
@@ -27,7 +28,6 @@ from chromasync.reconcile.chunk import ChunkReconciler, pair_of
 from chromasync.reports import Outcome
 from chromasync.store import SqlStore
 from chromasync.store.schema import Later, cycles, tasks
-from chromasync.testing.fake import Call
 from tests.store.samples import arrange, claim, look
 from tests.support.house import CHUNK, House, house_of
 from tests.support.ledgers import names, record

@@ -11,12 +11,12 @@ import pytest
 from chromasync.cycle import coordinator as coordinating
 from chromasync.cycle import marks as marking
 from chromasync.errors import AccessRefused, AnotherStore, GuardRefusal, ServerUnreachable, Stopped
+from chromasync.lab.fake import Call, FakeServer
 from chromasync.marks import MarkKeeper, Marks
 from chromasync.model import MARKS_DATABASE, CycleStatus, MarkRow, Side
 from chromasync.plan.mark import Mark, parse_mark
 from chromasync.reports import Outcome
 from chromasync.store import SqlStore
-from chromasync.testing.fake import Call, FakeServer
 from tests.support.house import CHUNK, House, house_of
 from tests.support.ledgers import names
 

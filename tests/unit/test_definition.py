@@ -28,8 +28,8 @@ from chromasync.definition import (
     without_legacy,
     without_sparse_indexes,
 )
+from chromasync.lab.fake import MODERN
 from chromasync.model import Capabilities, Collection, Space
-from chromasync.testing.fake import MODERN
 
 LISTED: dict[str, dict[str, Any]] = json.loads(
     Path(__file__).with_name("listed_collections.json").read_text(encoding="utf-8")

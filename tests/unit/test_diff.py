@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from chromasync.lab.fake import MODERN
 from chromasync.model import Change, Floats, Metadata, MetadataValue, Records, Space
 from chromasync.reconcile.diff import (
     COSINE_TOLERANCE,
@@ -20,7 +21,6 @@ from chromasync.reconcile.diff import (
     same_embedding,
     same_value,
 )
-from chromasync.testing.fake import MODERN
 from tests.support.ledgers import joined, record
 
 EXACT = [Space.L2, Space.IP]

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from chromasync.lab.fake import FakeServer
 from chromasync.model import Collection, Floats, KnownDistance, Neighbours, Side, Space
 from chromasync.plan.distance import Distances, ask_distance, judge_distance, words_of
 from chromasync.plan.listing import Listing
-from chromasync.testing.fake import FakeServer
 from tests.support.ledgers import joined, record
 
 

@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import update
 
 from chromasync.errors import ServerFault
+from chromasync.lab.fake import Call, FakeServer
 from chromasync.model import Collection, HoldKind, MirrorStatus, Side
 from chromasync.store.schema import Later
 from chromasync.store.schema_servers import deployment
-from chromasync.testing.fake import Call, FakeServer
 from tests.store.samples import arrange
 from tests.support.house import House
 from tests.support.ledgers import joined, names, record

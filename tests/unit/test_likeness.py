@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chromasync.cycle.sampler import Sampler
+from chromasync.lab.fake import FakeServer
 from chromasync.model import Collection, Hold, HoldKind, Mirror, Side, Space
 from chromasync.plan.likeness import (
     SAMPLE,
@@ -21,7 +22,6 @@ from chromasync.plan.likeness import (
 from chromasync.plan.pairing import Match, Pairing
 from chromasync.plan.removals import IdSum
 from chromasync.store import SqlStore
-from chromasync.testing.fake import FakeServer
 from tests.support.ledgers import joined, names, record
 
 pytestmark = pytest.mark.usefixtures("impatient")

@@ -6,9 +6,9 @@ import pytest
 
 from chromasync.config import Settings, load_settings
 from chromasync.errors import NotFound
+from chromasync.lab.fake import FakeServer
 from chromasync.model import Mirror, Side
 from chromasync.plan.listing import Listing, Missing, list_primary, list_replica
-from chromasync.testing.fake import FakeServer
 
 PLACES = [("t", "sales"), ("t", "hr"), ("u", "hr")]
 

@@ -10,10 +10,10 @@ import pytest
 from chromasync import faultpoints
 from chromasync.cycle.names import aside_name, rename, settle_names
 from chromasync.errors import ChromasyncError, LeaseLost, RequestRefused
+from chromasync.lab.fake import Call, FakeServer
 from chromasync.model import Collection, Side
 from chromasync.plan.listing import Listing
 from chromasync.plan.pairing import MAX_NAME
-from chromasync.testing.fake import Call, FakeServer
 
 TENANT, DATABASE = "default_tenant", "default_database"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from urllib.parse import urlsplit
 
-from chromasync.testing.proxy import Answer, RecordingProxy, Request
+from chromasync.lab.proxy import Answer, RecordingProxy, Request
 
 
 def send(proxy: RecordingProxy, body: bytes, *, of: int) -> bytes:

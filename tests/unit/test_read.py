@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from chromasync.errors import RequestRefused, ServerFault, ServerUnreachable
+from chromasync.lab.fake import Call, FakeServer
 from chromasync.model import Collection, Records, Side
 from chromasync.reconcile import read as reading
 from chromasync.reconcile.read import LARGEST_BATCH, ReadBatch, RecordReader, answer_bytes
-from chromasync.testing.fake import Call, FakeServer
 from tests.support.ledgers import joined, names, record
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from chromasync.errors import GuardRefusal
+from chromasync.lab.fake import FakeServer
 from chromasync.model import HoldKind, Side
-from chromasync.testing.fake import FakeServer
 from tests.support.house import House
 from tests.support.ledgers import joined, names, record
 from tests.unit.life import approve, kinds, named, replica_ids

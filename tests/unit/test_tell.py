@@ -21,12 +21,12 @@ from chromasync.errors import (
     StoreUnavailable,
 )
 from chromasync.events import Event
+from chromasync.lab.fake import Call, FakeServer
 from chromasync.lease import Lead
 from chromasync.model import Side
 from chromasync.quiet import Quiet
 from chromasync.role import Participant
 from chromasync.store import SqlStore
-from chromasync.testing.fake import Call, FakeServer
 from tests.support.ledgers import joined, names, record
 
 AWAY = "The primary is away."

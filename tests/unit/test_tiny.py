@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from chromasync.cycle.ahead import TINY
+from chromasync.lab.fake import FakeServer
 from chromasync.ledger.digest import at, replica_digests
 from chromasync.model import ChunkHead, Collection
 from chromasync.reports import CycleReport, Outcome
 from chromasync.store import SqlStore
-from chromasync.testing.fake import FakeServer
 from tests.support.house import House, house_of
 from tests.support.ledgers import record
 

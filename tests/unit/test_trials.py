@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from chromasync.lab.fake import FakeServer
 from chromasync.model import Collection, Hold, HoldKind, MirrorStatus
 from chromasync.plan.listing import list_primary
 from chromasync.preview import Preview
@@ -13,7 +14,6 @@ from chromasync.quiet import Quiet
 from chromasync.reports import Outcome
 from chromasync.status import take_snapshot
 from chromasync.store import SqlStore
-from chromasync.testing.fake import FakeServer
 from chromasync.trials import PREFIX, new_trial, trial_of
 from chromasync.verify import Verifier
 from tests.support.house import House, house_of

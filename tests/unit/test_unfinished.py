@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chromasync.errors import ServerUnreachable
+from chromasync.lab.fake import Call, FakeServer
 from chromasync.model import Collection, MirrorStatus, Side
 from chromasync.preview import Preview
 from chromasync.quiet import Quiet
 from chromasync.reports import Outcome
 from chromasync.store import SqlStore, open_store
-from chromasync.testing.fake import Call, FakeServer
 from tests.support.house import CHUNK, House, house_of
 from tests.support.ledgers import joined, names, record
 from tests.support.properties import examples

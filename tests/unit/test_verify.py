@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from chromasync.config import load_settings
+from chromasync.lab.fake import FakeServer
 from chromasync.model import Records, Side
 from chromasync.quiet import Quiet
-from chromasync.testing.fake import FakeServer
 from chromasync.verify import Verifier
 
 IDS = [f"r{n}" for n in range(1000)]

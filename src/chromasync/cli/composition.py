@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from chromasync.config import Settings
+    from chromasync.lab.selftest import SelftestReport
     from chromasync.model import Hold
     from chromasync.ports import Progress
     from chromasync.reports import (
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
         StatusSnapshot,
         VerifyReport,
     )
-    from chromasync.selftest import SelftestReport
 
 
 class Program(Protocol):
@@ -64,7 +64,7 @@ def open_program(settings: Settings) -> AbstractContextManager[Program]:
 
 def play_demo(console: Console, *, keep: bool) -> int:
     """The demo with real servers; gives its exit code."""
-    from chromasync.demo import run_demo  # noqa: PLC0415
+    from chromasync.lab.demo import run_demo  # noqa: PLC0415
 
     return run_demo(console, keep=keep)
 
@@ -73,6 +73,6 @@ def play_selftest(
     settings: Settings, say: Callable[[str], None], *, timeout_seconds: float | None, sqlite: bool
 ) -> SelftestReport:
     """The self-test with real processes; its report has the exit code."""
-    from chromasync.selftest import run_selftest  # noqa: PLC0415
+    from chromasync.lab.selftest import run_selftest  # noqa: PLC0415
 
     return run_selftest(settings, say, timeout_seconds=timeout_seconds, sqlite=sqlite)

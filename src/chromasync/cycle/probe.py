@@ -72,7 +72,7 @@ def look_at_primary(cycle: CycleWork, work: CollectionWork) -> None:
 
 
 def _in_turn(cycle: CycleWork) -> list[CollectionWork]:
-    """Collections to ask: silent ones first, then those with errors, then by how long they waited."""
+    """Collections to ask: silent ones first, then those with errors, then the longest unasked."""
     able = [
         work
         for work in cycle.collections

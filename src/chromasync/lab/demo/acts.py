@@ -11,16 +11,16 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from chromasync.demo.corpus import LANGUAGE, LIBRARY, MODULES, Passage
-from chromasync.demo.judge import (
+from chromasync.lab.demo.corpus import LANGUAGE, LIBRARY, MODULES, Passage
+from chromasync.lab.demo.show import Seen
+from chromasync.lab.demo.stage import SPACES, Stage, put
+from chromasync.lab.judge import (
     collections_of,
     definition_of,
     records_by_id,
     same_embedding,
     same_metadata,
 )
-from chromasync.demo.show import Seen
-from chromasync.demo.stage import SPACES, Stage, put
 from chromasync.reports import CycleReport, Outcome
 
 if TYPE_CHECKING:  # the official client takes a second to import

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from rich.console import Console
 
-from chromasync.localserver import LocalServerError
+from chromasync.lab.chroma_server import LocalServerError
 
 __all__ = ["run_demo"]
 
@@ -29,6 +29,6 @@ def run_demo(console: Console, *, keep: bool) -> int:
             hint="Install it with `pip install 'chromasync[demo]'`.",
         )
     # the rest needs what a plain installation does not have, and time to import
-    from chromasync.demo.story import tell  # noqa: PLC0415
+    from chromasync.lab.demo.story import tell  # noqa: PLC0415
 
     return tell(console, keep=keep)

@@ -14,19 +14,19 @@ from signal import SIGINT, SIGTERM
 import psutil
 from rich.console import Console
 
-from chromasync.demo.acts import HELD_BACK, SCENES, Scene, copied, hits_of
-from chromasync.demo.corpus import LANGUAGE, LIBRARY, Corpus, read_corpus
-from chromasync.demo.embedding import DIMENSION, TextEmbedding
-from chromasync.demo.judge import connect, judge
-from chromasync.demo.show import Bar, Seen, Teller
-from chromasync.demo.stage import (
+from chromasync.lab.chroma_server import loopback_without_proxy
+from chromasync.lab.demo.acts import HELD_BACK, SCENES, Scene, copied, hits_of
+from chromasync.lab.demo.corpus import LANGUAGE, LIBRARY, Corpus, read_corpus
+from chromasync.lab.demo.embedding import DIMENSION, TextEmbedding
+from chromasync.lab.demo.show import Bar, Seen, Teller
+from chromasync.lab.demo.stage import (
     Servers,
     Stage,
     fill,
-    loopback_without_proxy,
     program,
     two_servers,
 )
+from chromasync.lab.judge import connect, judge
 
 INTERRUPTED = 130
 KEEP_INTERVAL_SECONDS = 5.0

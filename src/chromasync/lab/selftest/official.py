@@ -8,9 +8,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from chromasync.demo.judge import Judgement, definition_of, judge_page
+from chromasync.lab.judge import Judgement, definition_of, judge_page
+from chromasync.lab.selftest.stage import Stage
 from chromasync.model import Side
-from chromasync.selftest.stage import Stage
 
 if TYPE_CHECKING:  # the official client takes a second to import
     from chromadb import Collection

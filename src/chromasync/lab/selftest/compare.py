@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from chromasync.demo.judge import same_embedding, same_metadata
+from chromasync.lab.judge import same_embedding, same_metadata
+from chromasync.lab.selftest.material import Content, Truth
 from chromasync.model import Collection, Records
 from chromasync.ports import Reader
-from chromasync.selftest.material import Content, Truth
 
 IDS_AT_ONCE = 1000
 RECORDS_AT_ONCE = 250

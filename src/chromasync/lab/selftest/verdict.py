@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from chromasync.lab.selftest import official
+from chromasync.lab.selftest.acts import Subject
+from chromasync.lab.selftest.compare import differences, find
+from chromasync.lab.selftest.report import DIFFERENT, SelftestReport
+from chromasync.lab.selftest.stage import Say, Stage
 from chromasync.quiet import Quiet
 from chromasync.reports import Finding
-from chromasync.selftest import official
-from chromasync.selftest.acts import Subject
-from chromasync.selftest.compare import differences, find
-from chromasync.selftest.report import DIFFERENT, SelftestReport
-from chromasync.selftest.stage import Say, Stage
 from chromasync.verify import Verifier
 
 SHOWN = 10

@@ -30,7 +30,7 @@ import psycopg
 from psycopg import sql
 
 from chromasync.errors import ChromasyncError
-from chromasync.localserver import PortTaken, start_on_some_port
+from chromasync.lab.chroma_server import PortTaken, start_on_some_port
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0

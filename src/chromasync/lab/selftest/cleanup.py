@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from functools import partial
 
 from chromasync.errors import ChromasyncError
+from chromasync.lab.selftest.lifetime import is_ours, may_be_in_use
+from chromasync.lab.selftest.stage import Stage
 from chromasync.lease import monotonic
 from chromasync.model import Collection, CycleStatus, Side, Term
 from chromasync.ports import Reader, Store, Writer
-from chromasync.selftest.lifetime import is_ours, may_be_in_use
-from chromasync.selftest.stage import Stage
 from chromasync.trials import trial_of
 from chromasync.worker.heartbeat import process_name
 

@@ -6,7 +6,7 @@ is configured, and takes away whatever it made.
 
 from __future__ import annotations
 
-from chromasync.selftest.report import SelftestReport
-from chromasync.selftest.story import run_selftest
+from chromasync.lab.selftest.report import SelftestReport
+from chromasync.lab.selftest.story import run_selftest
 
 __all__ = ["SelftestReport", "run_selftest"]

@@ -12,14 +12,14 @@ import psutil
 import psycopg
 import pytest
 
-from chromasync import localpostgres
-from chromasync.localpostgres import (
+from chromasync.lab import postgres_server
+from chromasync.lab.chroma_server import free_port
+from chromasync.lab.postgres_server import (
     LocalPostgres,
     LocalPostgresError,
     packaged_binaries,
     system_binaries,
 )
-from chromasync.localserver import free_port
 
 
 def answer(url: str, question: str) -> object:
@@ -33,7 +33,7 @@ def test_the_packages_server_runs_without_any_on_the_system(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Where the system has none, the binaries of the installed package serve."""
-    monkeypatch.setattr(localpostgres, "system_binaries", lambda: iter(()))
+    monkeypatch.setattr(postgres_server, "system_binaries", lambda: iter(()))
     with LocalPostgres(durable=False) as server:
         assert str(answer(server.url, "SHOW server_version")).startswith("18.")
         assert answer(server.url, "SHOW server_encoding") == "UTF8"
@@ -87,7 +87,7 @@ def test_a_taken_port_is_an_error_and_its_owner_is_not_mistaken_for_us() -> None
 
 def test_a_fixed_port_and_folder_are_used_and_kept(tmp_path: Path) -> None:
     """A folder that was given is not removed, and holds the same cluster the next time."""
-    folder = localpostgres._temporary_folder(localpostgres._owner())
+    folder = postgres_server._temporary_folder(postgres_server._owner())
     port = free_port()
     with LocalPostgres(folder, port=port, durable=False) as server:
         url = server.database("mine")
@@ -132,8 +132,8 @@ def test_a_machine_without_binaries_says_how_to_get_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Neither of the system nor of the package."""
-    monkeypatch.setattr(localpostgres, "system_binaries", lambda: iter(()))
-    monkeypatch.setattr(localpostgres, "packaged_binaries", lambda: None)
+    monkeypatch.setattr(postgres_server, "system_binaries", lambda: iter(()))
+    monkeypatch.setattr(postgres_server, "packaged_binaries", lambda: None)
     with pytest.raises(LocalPostgresError, match="No PostgreSQL") as caught:
         LocalPostgres()
     assert "pip install" in caught.value.hint
@@ -143,7 +143,7 @@ def test_a_machine_without_binaries_says_how_to_get_them(
 
 _RUN_AND_WAIT = """
 import sys
-from chromasync.localpostgres import LocalPostgres
+from chromasync.lab.postgres_server import LocalPostgres
 server = LocalPostgres(durable=False).start()
 print(server.pid, server.path, flush=True)
 sys.stdin.read()

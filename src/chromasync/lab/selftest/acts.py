@@ -9,15 +9,15 @@ from datetime import datetime
 from chromasync.definition import creatable
 from chromasync.errors import SettingsError
 from chromasync.guard import refuse_same_server
+from chromasync.lab.selftest.compare import count_right, find
+from chromasync.lab.selftest.crew import COORDINATOR, WORKER, Crew, worker_name
+from chromasync.lab.selftest.lifetime import mark
+from chromasync.lab.selftest.material import ADDED, SPACES, Truth, first_count
+from chromasync.lab.selftest.report import NOT_SHOWN, SelftestReport
+from chromasync.lab.selftest.stage import Say, Stage
+from chromasync.lab.selftest.watch import Watch, active_workers, closed_cycles, seconds_of
 from chromasync.model import Collection, Records, TaskCounts
 from chromasync.plan.identity import refuse_wrong_sides
-from chromasync.selftest.compare import count_right, find
-from chromasync.selftest.crew import COORDINATOR, WORKER, Crew, worker_name
-from chromasync.selftest.lifetime import mark
-from chromasync.selftest.material import ADDED, SPACES, Truth, first_count
-from chromasync.selftest.report import NOT_SHOWN, SelftestReport
-from chromasync.selftest.stage import Say, Stage
-from chromasync.selftest.watch import Watch, active_workers, closed_cycles, seconds_of
 
 WORKERS = 2
 ROUNDS = 3

@@ -14,13 +14,12 @@ from pydantic import SecretStr
 from chromasync.app import connection_of
 from chromasync.chroma import ChromaReader, ChromaWriter, Connection
 from chromasync.config import Settings
-from chromasync.demo.stage import loopback_without_proxy
 from chromasync.errors import NotFound, SettingsError
-from chromasync.localpostgres import LocalPostgres, LocalPostgresError
-from chromasync.localserver import ChromaServer, LocalServerError
+from chromasync.lab.chroma_server import ChromaServer, LocalServerError, loopback_without_proxy
+from chromasync.lab.postgres_server import LocalPostgres, LocalPostgresError
+from chromasync.lab.selftest.primary import writable_primary
 from chromasync.model import MARKS_DATABASE, Side
 from chromasync.ports import Store
-from chromasync.selftest.primary import writable_primary
 from chromasync.store import open_store
 from chromasync.trials import PREFIX, new_trial
 

@@ -1,6 +1,6 @@
 """Writes the reference pages `settings.md` and `commands.md` from the program itself.
 
-`python -m chromasync.cli.reference FOLDER` writes them; a test compares them with what is there.
+`python -m tools.reference FOLDER` writes them; a test compares them with what is there.
 """
 
 from __future__ import annotations

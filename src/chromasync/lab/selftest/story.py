@@ -8,15 +8,22 @@ from contextlib import contextmanager
 
 from chromasync.config import MaxDelete, Settings
 from chromasync.errors import ChromasyncError
+from chromasync.lab.selftest.acts import Play, check_names, check_servers
+from chromasync.lab.selftest.cleanup import clean_up, clear_leftovers
+from chromasync.lab.selftest.crew import Crew
+from chromasync.lab.selftest.lifetime import kept_alive
+from chromasync.lab.selftest.report import (
+    FAILED,
+    NOT_SHOWN,
+    PASSED,
+    TITLE,
+    VERIFIED,
+    SelftestReport,
+)
+from chromasync.lab.selftest.stage import Place, Say, Stage, find_place, open_stage
+from chromasync.lab.selftest.verdict import judge_sides
+from chromasync.lab.selftest.watch import Watch, someone_leads
 from chromasync.ledger.scrub import reread_seconds
-from chromasync.selftest.acts import Play, check_names, check_servers
-from chromasync.selftest.cleanup import clean_up, clear_leftovers
-from chromasync.selftest.crew import Crew
-from chromasync.selftest.lifetime import kept_alive
-from chromasync.selftest.report import FAILED, NOT_SHOWN, PASSED, TITLE, VERIFIED, SelftestReport
-from chromasync.selftest.stage import Place, Say, Stage, find_place, open_stage
-from chromasync.selftest.verdict import judge_sides
-from chromasync.selftest.watch import Watch, someone_leads
 
 OWN_SECONDS = 120.0
 """Time limit where only the self-test's own processes are waited for."""

@@ -5,7 +5,6 @@ Everything lives in one temporary folder and in child processes, and ends with t
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -18,11 +17,11 @@ from rich.console import Console
 
 from chromasync.app import Application
 from chromasync.config import Settings
-from chromasync.demo.corpus import LANGUAGE, LIBRARY, MODULES, Corpus, Passage
-from chromasync.demo.embedding import TextEmbedding
-from chromasync.demo.judge import collections_of
-from chromasync.demo.show import Bar
-from chromasync.localserver import ChromaServer
+from chromasync.lab.chroma_server import ChromaServer
+from chromasync.lab.demo.corpus import LANGUAGE, LIBRARY, MODULES, Corpus, Passage
+from chromasync.lab.demo.embedding import TextEmbedding
+from chromasync.lab.demo.show import Bar
+from chromasync.lab.judge import collections_of
 from chromasync.model import Floats
 from chromasync.reports import CycleReport, VerifyReport
 
@@ -73,22 +72,6 @@ def two_servers() -> Iterator[Servers]:
         ChromaServer(Path(folder, "replica")) as replica,
     ):
         yield Servers(Path(folder), primary.url, replica.url, (primary.pid, replica.pid))
-
-
-@contextmanager
-def loopback_without_proxy() -> Iterator[None]:
-    """Keep HTTP proxies of the environment out of the way between us and our own servers."""
-    before = {name: os.environ.get(name) for name in ("NO_PROXY", "no_proxy")}
-    for name, value in before.items():
-        os.environ[name] = f"{value},127.0.0.1" if value else "127.0.0.1"
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from typing import Self
 
 from chromasync.config import Settings
 from chromasync.errors import ChromasyncError, SettingsError, StoreUnavailable
-from chromasync.localserver import WATCHDOG
-from chromasync.selftest.environment import environment_of
+from chromasync.lab.chroma_server import WATCHDOG
+from chromasync.lab.selftest.environment import environment_of
 
 DRAIN_SECONDS = 25.0
 """How long a process may take to put its work down: as long as it ever needs."""
