@@ -10,13 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chromasync.chroma import Connection
 from chromasync.config import Settings, load_settings
-from chromasync.errors import ServerUnreachable
-from chromasync.lab.chroma_server import free_port
 from chromasync.lab.selftest.environment import environment_of
 from chromasync.lab.selftest.material import ADDED, CHANGED, DELETED, Truth, first_count
-from chromasync.lab.selftest.primary import writable_primary
 from chromasync.lab.selftest.watch import Held, TimedOut, Watch, someone_leads
 from chromasync.model import (
     CycleStatus,
@@ -24,7 +20,6 @@ from chromasync.model import (
     HoldKind,
     Mirror,
     MirrorStatus,
-    Side,
     Space,
     WorkerBeat,
     WorkerStatus,
@@ -133,21 +128,6 @@ def test_deletes_and_adds_keep_the_truth() -> None:
     assert not {*gone} & {*first.ids[-DELETED:]}, "a primary that lacks the newest looks restored"
     assert not {*first.ids} & {*added.ids}
     assert truth.records.keys() == {*first.ids, *added.ids}.difference(gone)
-
-
-# ---- the primary ---------------------------------------------------------------------------------
-
-
-def test_errors_of_the_writable_primary_speak_of_the_primary() -> None:
-    """The disguise of the writer does not show in what people read."""
-    connection = Connection(Side.PRIMARY, f"http://127.0.0.1:{free_port()}", attempts=1)
-    with (
-        pytest.raises(ServerUnreachable, match="primary at http") as caught,
-        writable_primary(connection) as writer,
-    ):
-        writer.ensure_database("default_tenant", "default_database")
-    assert caught.value.side == "primary"
-    assert "replica" not in str(caught.value)
 
 
 # ---- waiting -------------------------------------------------------------------------------------

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import orjson
 import pytest
 
+from chromasync.chroma import ChromaWriter
 from chromasync.chroma.limits import QUOTA_RECORDS
 from chromasync.errors import (
     AccessRefused,
@@ -376,6 +378,34 @@ def test_the_primary_cannot_be_written(proxy: RecordingProxy) -> None:
         type(writer(proxy.url))(primary._client.connection)
     for name in ("upsert", "update", "delete", "create_collection", "drop_collection"):
         assert not hasattr(primary, name)
+
+
+def test_a_writer_of_the_primary_touches_collections_of_one_prefix_alone(
+    proxy: RecordingProxy,
+) -> None:
+    """Each kind of write to another collection is refused, and nothing of it is sent."""
+    connection = replace(writer(proxy.url)._client.connection, side=Side.PRIMARY)
+    theirs = create(writer(proxy.url), name="theirs")
+    with ChromaWriter(connection, prefix="trial-") as limited:
+        ours = create(limited, name="trial-1")
+        limited.upsert(ours, records(["a"]))
+        proxy.reset()
+        refused: list[Callable[[], object]] = [
+            lambda: limited.upsert(theirs, records(["a"])),
+            lambda: limited.update(theirs, [Change("a", document="b")]),
+            lambda: limited.delete(theirs, ["a"]),
+            lambda: limited.modify_collection(theirs, name="trial-2"),
+            lambda: limited.modify_collection(ours, name="theirs-2"),
+            lambda: limited.drop_collection(theirs),
+            lambda: create(limited, name="others"),
+            lambda: limited.ensure_database("new", "new"),
+        ]
+        for write in refused:
+            with pytest.raises(ReadOnlyViolation, match=r"primary at .* begin with 'trial-'"):
+                write()
+        assert proxy.writes() == []
+        assert limited.read(ours, ["a"]).ids == ["a"]
+        limited.drop_collection(ours)
 
 
 def test_views_of_a_writer_share_all_but_their_permits(proxy: RecordingProxy) -> None:

@@ -1,4 +1,8 @@
-"""A Chroma server to read and to write, as the engine sees it: the replica, never the primary."""
+"""A Chroma server to read and to write: the replica.
+
+The primary gets a writer only where the names of all collections that it may touch begin alike,
+which each write checks. The self-test makes one for its own collections; the engine makes none.
+"""
 
 from __future__ import annotations
 
@@ -60,10 +64,12 @@ class SharedWrites(Shared):
             nothing; never that of the mark's place, which may have limits of its own.
         turn: held by the thread that writes. It is reentrant: a permit may write the replica's mark
             before it lets the write at hand begin.
+        prefix: what the names of all collections that may be written to begin with.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, prefix: str) -> None:
         super().__init__(connection, read_only=False)
+        self.prefix = prefix
         self.brake = Brake(connection.place, connection.side)
         self.asked_path: str | None = None
         self.turn = threading.RLock()
@@ -72,20 +78,26 @@ class SharedWrites(Shared):
 class ChromaWriter(ChromaReader):
     """A Chroma server to read and write; see `ports.Writer`. Thread-safe.
 
+    Args:
+        connection: how to reach it.
+        prefix: what the names of all collections begin with that it may create and write to; for
+            the replica it may be empty.
+
     Raises:
-        ReadOnlyViolation: when made for the primary.
+        ReadOnlyViolation: when made for the primary without a prefix; in each of its methods, when
+            a collection of another name was to be written to.
     """
 
     _shared: SharedWrites
 
-    def __init__(self, connection: Connection) -> None:
-        if connection.side is not Side.REPLICA:
+    def __init__(self, connection: Connection, *, prefix: str = "") -> None:
+        if connection.side is not Side.REPLICA and not prefix:
             raise ReadOnlyViolation(
                 "A writer for the primary was asked for.",
                 side=connection.side,
                 untouched="Nothing was sent.",
             )
-        self._look_at(SharedWrites(connection))
+        self._look_at(SharedWrites(connection, prefix))
         self._permit: Permit | None = None
 
     def permitted_by(self, permit: Permit) -> ChromaWriter:
@@ -94,6 +106,7 @@ class ChromaWriter(ChromaReader):
 
     def ensure_database(self, tenant: str, database: str) -> None:
         """Create the tenant and the database where they are missing."""
+        self._check_name("")
         self._ensure(tenant_path(tenant), "/api/v2/tenants", tenant)
         self._ensure(database_path(tenant, database), f"{tenant_path(tenant)}/databases", database)
 
@@ -103,6 +116,7 @@ class ChromaWriter(ChromaReader):
         Raises:
             Conflict: there is another collection of that name.
         """
+        self._check_name(definition.name)
         try:
             created = self._create(definition)
         except (Conflict, ServerUnreachable, ServerFault):
@@ -131,6 +145,7 @@ class ChromaWriter(ChromaReader):
             NotFound: the collection is gone.
             RequestRefused: the server cannot do it.
         """
+        self._check_name(collection.name, name or collection.name)
         content: dict[str, Any] = {}
         if name is not None:
             self._check_free(collection, name)
@@ -161,6 +176,7 @@ class ChromaWriter(ChromaReader):
         current = self._same(collection)
         if current is None:
             return
+        self._check_name(current.name)
         try:
             if self.capabilities().arrays:
                 self._empty(current)
@@ -221,6 +237,7 @@ class ChromaWriter(ChromaReader):
     def _write_records(
         self, collection: Collection, action: str, bodies: Sequence[bytes], count: int
     ) -> None:
+        self._check_name(collection.name)
         path = collection_path(collection)
         if collection.database != MARKS_DATABASE:
             self._shared.asked_path = path
@@ -283,6 +300,16 @@ class ChromaWriter(ChromaReader):
             self._shared.asked_path = None
             return False
         return True
+
+    def _check_name(self, *names: str) -> None:
+        prefix = self._shared.prefix
+        if not all(name.startswith(prefix) for name in names):
+            raise ReadOnlyViolation(
+                f"A write to the {self._client.connection.place} was stopped: only collections "
+                f"whose names begin with {prefix!r} may be written to.",
+                side=self.side,
+                untouched="Nothing was sent.",
+            )
 
     def _cut(self, sizes: Sequence[int]) -> list[range]:
         now = self._limits.now

@@ -17,7 +17,6 @@ from chromasync.config import Settings
 from chromasync.errors import NotFound, SettingsError
 from chromasync.lab.chroma_server import ChromaServer, LocalServerError, loopback_without_proxy
 from chromasync.lab.postgres_server import LocalPostgres, LocalPostgresError
-from chromasync.lab.selftest.primary import writable_primary
 from chromasync.model import MARKS_DATABASE, Side
 from chromasync.ports import Store
 from chromasync.store import open_store
@@ -122,7 +121,7 @@ def open_stage(place: Place) -> Iterator[Stage]:
     """
     with (
         ChromaReader(place.connection(Side.PRIMARY)) as primary,
-        writable_primary(place.connection(Side.PRIMARY)) as application,
+        ChromaWriter(place.connection(Side.PRIMARY), prefix=PREFIX) as application,
         ChromaWriter(place.connection(Side.REPLICA)) as replica,
         ExitStack() as stack,
     ):
