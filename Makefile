@@ -11,7 +11,7 @@ PYTHON ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test-quick test test-rest test-all test-wheel chaos lint bench bench-scaling bench-memory servers docs clean
+.PHONY: help setup demo test-quick test test-rest test-all test-wheel coverage chaos lint bench bench-scaling bench-memory servers docs clean
 
 help: ## print this list
 	@echo "usage: make TARGET [ARGS=...]"
@@ -46,7 +46,8 @@ demo: $(READY) ## two real Chroma servers with real text become and stay identic
 	$(BIN)/chromasync demo $(ARGS)
 
 # One worker more than there are processors: many tests wait for leases and servers.
-PYTEST := $(BIN)/python -m pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --dist worksteal
+IN_PARALLEL := -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --dist worksteal
+PYTEST := $(BIN)/python -m pytest $(IN_PARALLEL)
 QUICK := tests/unit tests/property tests/cli tests/docs/test_project.py tests/docs/test_reference.py
 
 test-quick: $(READY) ## the tests that need no server, in less than a minute
@@ -63,6 +64,12 @@ test-all: $(READY) $(SERVERS_READY) ## every test
 
 test-wheel: $(READY) ## install the wheel in an empty environment and use it there
 	$(BIN)/python -m pytest tests/deploy/test_wheel.py $(ARGS)
+
+coverage: $(READY) ## which branches of the engine's core the quick tests reach; too few are an error
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest $(IN_PARALLEL) tests/unit tests/property -m "not long" $(ARGS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
 
 chaos: $(READY) ## kills, faults and random writes for over an hour, other ones each time
 	CHROMASYNC_CHAOS=nightly $(BIN)/python -m pytest tests/chaos tests/distributed tests/store $(ARGS)
