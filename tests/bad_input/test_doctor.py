@@ -16,7 +16,7 @@ from chromasync.lab.postgres_server import LocalPostgres
 from chromasync.reports import Check, DoctorReport, Outcome
 from chromasync.store import migrations, open_store
 from chromasync.store.migrations import STEPS
-from tests.support.stage import Stage, run_command
+from tests.support.stage import Stage, invoke_command
 
 NOBODY = "127.0.0.1:1"
 STORE = f"postgresql://{NOBODY}/x"
@@ -201,7 +201,7 @@ def test_an_older_store_is_told_and_left_as_it_is(
 )
 def test_no_part_of_a_password_is_printed(name: str, value: str, options: tuple[str, ...]) -> None:
     """Neither in a query nor where it was not percent-encoded, whatever is asked for."""
-    ended = run_command("doctor", *options, **{name: value})
+    ended = invoke_command("doctor", *options, **{name: value})
     assert ended.returncode in {2, 3}
     said = ended.stdout + ended.stderr
     assert name in said
@@ -213,7 +213,7 @@ def test_no_part_of_a_password_is_printed(name: str, value: str, options: tuple[
 
 def test_a_flag_keeps_its_password_too() -> None:
     """A command that needs no server refuses a bad URL without repeating it."""
-    ended = run_command("status", "--primary", f"user:SEKRET@{NOBODY}")
+    ended = invoke_command("status", "--primary", f"user:SEKRET@{NOBODY}")
     assert ended.returncode == 2
     assert f"'***@{NOBODY}'" in ended.stderr
     assert "SEKRET" not in ended.stderr + ended.stdout

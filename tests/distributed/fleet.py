@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from chromasync.model import Cycle, CycleStatus, MirrorStatus, WorkerBeat, WorkerStatus
 from chromasync.store import SqlStore, open_store
 from tests.chaos.processes import environment
+from tests.support.forked import Forked
 from tests.support.stage import Stage
 
 PATIENCE = 90.0
@@ -33,12 +34,21 @@ QUICK = {
 class Member:
     """One process of a fleet; its log is in a file, and shown when a test waits in vain."""
 
-    def __init__(self, name: str, command: Sequence[str], env: dict[str, str], log: Path) -> None:
+    def __init__(self, name: str, env: dict[str, str], log: Path, prelude: str = "") -> None:
         self.name = name
         self.log_file = log
+        self.process: Forked | subprocess.Popen[bytes]
+        if not prelude:
+            self.process = Forked(["run"], env, log)
+            return
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                command,
+                [
+                    sys.executable,
+                    "-c",
+                    f"{prelude}\nfrom chromasync.cli import main\nmain()",
+                    "run",
+                ],
                 env=env,
                 cwd=log.parent,
                 stdin=subprocess.DEVNULL,
@@ -98,11 +108,7 @@ class Fleet:
     def start(self, name: str, *, prelude: str = "", **settings: str) -> Member:
         """One more process; `prelude` is Python that it runs before the program."""
         env = environment(self.stage, DATABASE_URL=self.database_url, **self.settings) | settings
-        command = [sys.executable, "-m", "chromasync", "run"]
-        if prelude:
-            program = f"{prelude}\nfrom chromasync.cli import main\nmain()"
-            command = [sys.executable, "-c", program, "run"]
-        member = Member(name, command, env, self.stage.folder / f"{name}.log")
+        member = Member(name, env, self.stage.folder / f"{name}.log", prelude)
         self.members.append(member)
         return member
 

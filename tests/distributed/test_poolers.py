@@ -15,7 +15,7 @@ from tests.chaos.profile import NIGHTLY
 from tests.distributed.conftest import MakeFleet
 from tests.support.pgbouncer import PgBouncer
 from tests.support.pooler import Pooler
-from tests.support.stage import Stage, fill, run_command
+from tests.support.stage import Stage, fill, invoke_command
 
 Through = Callable[[str], AbstractContextManager[tuple[str, Callable[[], int]]]]
 
@@ -50,7 +50,7 @@ def test_a_coordinator_and_a_worker_behind_a_transaction_pooler(
     docs = stage.create("docs", count=400)
     with through(database_url) as (url, transactions):
         fleet = make_fleet(url, SYNC_CHUNK_SIZE="20")
-        examined = run_command("doctor", **stage.values(DATABASE_URL=url))
+        examined = invoke_command("doctor", **stage.values(DATABASE_URL=url))
         assert examined.returncode == 0, examined.stdout
         fleet.coordinator()
         worker = fleet.worker()

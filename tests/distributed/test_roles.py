@@ -13,7 +13,7 @@ from chromasync.store.schema import leases, tasks
 from tests.distributed.conftest import MakeFleet
 from tests.distributed.fleet import Fleet, skewed
 from tests.store.samples import look
-from tests.support.stage import Stage, fill, run_command
+from tests.support.stage import Stage, fill, invoke_command
 
 
 def tasks_by_worker(fleet: Fleet) -> dict[str, int]:
@@ -125,12 +125,12 @@ def test_a_one_off_cycle_in_distributed_mode(stage: Stage, fleet: Fleet) -> None
     stage.create("docs", count=110)
     roles = {"SYNC_DISTRIBUTED": "true", "SYNC_COORDINATOR": "true", "SYNC_CHUNK_SIZE": "25"}
     settings = stage.values(DATABASE_URL=fleet.database_url) | roles
-    done = run_command("sync", **settings)
+    done = invoke_command("sync", **settings)
     assert done.returncode == 0, done.stderr
     stage.assert_identical()
     fleet.coordinator()
     fleet.until_identical()
-    refused = run_command("sync", **settings)
+    refused = invoke_command("sync", **settings)
     assert refused.returncode == 5, refused.stderr
 
 
@@ -153,9 +153,9 @@ def test_a_second_single_process_ends(stage: Stage, fleet: Fleet) -> None:
 def test_a_worker_needs_a_store_that_others_share(stage: Stage) -> None:
     """Without DATABASE_URL it would wait for ever on a file of its own: it says so, exit 2."""
     roles = {"SYNC_DISTRIBUTED": "true", "SYNC_COORDINATOR": "false"}
-    refused = run_command("run", **(stage.values() | roles))
+    refused = invoke_command("run", **(stage.values() | roles))
     assert refused.returncode == 2
     assert "DATABASE_URL" in refused.stderr
-    planning = run_command("sync", **(stage.values() | roles))
+    planning = invoke_command("sync", **(stage.values() | roles))
     assert planning.returncode == 2
     assert "does not plan" in planning.stderr

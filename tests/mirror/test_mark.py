@@ -24,7 +24,7 @@ from chromasync.reports import CycleReport, Outcome
 from tests.compat_servers import command
 from tests.support.crew import Crew
 from tests.support.rest import Rest
-from tests.support.stage import Servers, Stage, fill, run_command
+from tests.support.stage import Servers, Stage, fill, invoke_command
 from tests.support.writes import is_of_mark, watched
 
 COUNT = 60
@@ -363,7 +363,7 @@ def test_a_replica_is_no_primary(own: Stage, tmp_path: Path) -> None:
             own.sync(**urls)
         with pytest.raises(GuardRefusal, match="is a replica"):
             own.plan(**urls)
-        done = run_command("doctor", **own.values(**urls))
+        done = invoke_command("doctor", **own.values(**urls))
         assert done.returncode == 4
         assert "is a replica" in done.stdout + done.stderr
         chained = own.sync(**urls, SYNC_MARK="off")

@@ -7,11 +7,11 @@ a test of what a cycle may do runs a second time, unchanged, with a coordinator 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from tests.support.forked import Forked
 
 COUNT = 2
 ROLES = {
@@ -38,7 +38,7 @@ class Crew:
         self._folder = folder
         self._databases: dict[str, str] = {}
         self._working_for: tuple[str, ...] = ()
-        self._members: list[subprocess.Popen[bytes]] = []
+        self._members: list[Forked] = []
 
     def close(self) -> None:
         """End all workers at once."""
@@ -75,14 +75,4 @@ class Crew:
         kept = {name: os.environ[name] for name in INHERITED if name in os.environ}
         env = kept | values | {"SYNC_COORDINATOR": "false", "SYNC_COORDINATOR_WORKS": "true"}
         for number in range(COUNT):
-            with (self._folder / f"worker{number}.log").open("ab") as log:
-                member = subprocess.Popen(
-                    [sys.executable, "-m", "chromasync", "run"],
-                    env=env,
-                    cwd=self._folder,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-            self._members.append(member)
+            self._members.append(Forked(["run"], env, self._folder / f"worker{number}.log"))
