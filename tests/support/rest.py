@@ -29,7 +29,7 @@ class Rest:
     """One database of one server, both created where they are missing."""
 
     def __init__(self, url: str, database: str, tenant: str = TENANT) -> None:
-        self._http = httpx2.Client(base_url=f"{url}/api/v2", timeout=60)
+        self._http = httpx2.Client(base_url=f"{url}/api/v2", timeout=60, verify=False)
         self._base = f"/tenants/{tenant}/databases/{database}"
         self._ensure("/tenants", tenant)
         self._ensure(f"/tenants/{tenant}/databases", database)
