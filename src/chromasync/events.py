@@ -1,6 +1,6 @@
-"""The names of everything that is logged: constant, so that people can search and count by them.
+"""The names of all log lines: constants, so that people can search and count by them.
 
-Whatever varies is a field beside the name, never a part of it.
+Variable values are fields beside the name, never a part of it.
 """
 
 from __future__ import annotations
@@ -25,50 +25,50 @@ class Event(StrEnum):
 
     STARTED = "started", "The service begins, in its role and under its name as a worker."
     ENDED = "ended", "The service was asked to stop while it waited for the lead."
-    WAITS_FOR_LEAD = "waits for the lead", "Another process leads; told once in each wait."
-    LEADS = "leads", "This process leads in a new term, and called so many tasks back."
+    WAITS_FOR_LEAD = "waits for the lead", "Another process leads; logged once in each wait."
+    LEADS = "leads", "This process leads in a new term, and called back tasks of earlier terms."
     LEAD_NOT_GIVEN_UP = (
         "the lead could not be given up; it runs out",
-        "The store was away when this process ceased to lead.",
+        "The store was not reachable when this process ceased to lead.",
     )
 
     # ---- cycles -----------------------------------------------------------------------------
 
     CYCLE_CLOSED = (
         "cycle closed",
-        "A cycle ended, well or not; its fields are explained above.",
+        "A cycle ended, successfully or not; its fields are explained above.",
     )
-    CYCLE_WARNS = "cycle warns", "A cycle has something to say to people: `text`."
+    CYCLE_WARNS = "cycle warns", "A cycle has a message for people: `text`."
     COLLECTION_FAILED = (
         "collection failed",
-        "A cycle closed with an error of this collection, or of so many for the same reason.",
+        "A cycle closed with an error of one collection, or of several for the same reason.",
     )
-    HELD = "held", "A guard holds a set of records; told once for each set."
+    HELD = "held", "A guard holds a set of records; logged once for each set."
     NO_TASK_ENDED = (
         "no task ended for a while",
-        "The tasks of a cycle make no progress; told every 30 seconds.",
+        "The tasks of a cycle make no progress; logged every 30 seconds.",
     )
     NOT_RECORDED = (
         "the aborted cycle could not be recorded",
-        "The end of a cycle could not be written to the store; the next cycle sees to it.",
+        "The end of a cycle could not be written to the store; the next cycle does it.",
     )
     FIGURES_UNKNOWN = (
         "the figures of an aborted cycle could not be read",
-        "Its end is in the store, which was away just afterwards; its line lacks some fields.",
+        "Its end is stored, but the store was not reachable afterwards; some fields are missing.",
     )
     NOT_PRUNED = (
         "old history was not pruned; the next cycle tries again",
-        "The store refused to forget old cycles and tasks.",
+        "The store refused to delete old cycles and tasks.",
     )
     RENAMING = "renaming on the replica", "A collection of the replica is about to be renamed."
     RENAME_REFUSED = "a rename was refused", "The replica refused a collection's new name."
     DROPPING_KEPT = (
         "dropping what was kept",
-        "A dropped collection was kept for SYNC_KEEP_DROPPED, and goes now.",
+        "A dropped collection was kept for SYNC_KEEP_DROPPED, and is deleted now.",
     )
     SCHEMA_REFUSED = (
         "schema refused",
-        "The replica takes only a part of a collection's schema; the rest is tried.",
+        "The replica refused a part of a collection's schema; the rest is tried.",
     )
 
     # ---- marks ------------------------------------------------------------------------------
@@ -80,51 +80,51 @@ class Event(StrEnum):
     NO_MARK = "the replica takes no mark", "The replica refused the mark of this store."
     MARK_NOT_FINISHED = (
         "the mark was not written again",
-        "A cycle that ended early left the mark as it was; the next cycle sees it.",
+        "A cycle ended early and left the mark as it was; the next cycle detects this.",
     )
     MARK_NOT_RELEASED = (
         "the mark does not say that this process ended",
-        "The replica was away when the process ended.",
+        "The replica was not reachable when the process ended.",
     )
 
     # ---- tasks ------------------------------------------------------------------------------
 
     BACKING_OFF = (
         "backing off",
-        "The worker threads back off, because a server or the store cannot be used.",
+        "A server or the store cannot be used, so the worker threads back off.",
     )
     RESCUED = (
         "rescued tasks of silent workers",
-        "Leases ran out, whoever held them; their tasks are in the queue again.",
+        "Leases expired; their tasks are in the queue again.",
     )
-    LEASE_LOST = "lease lost", "A task at hand is put down: its lease ran out or was called back."
+    LEASE_LOST = "lease lost", "A task is interrupted: its lease expired or was called back."
     COMPLETION_REFUSED = (
         "completion refused",
-        "A task was done too late: another worker owns it; the chunk is compared again.",
+        "A task ended too late: another worker owns it; its chunk is compared again.",
     )
     TASK_FAILED = (
         "task failed unexpectedly",
-        "A defect of the program; the traceback goes with it, and the task is tried again.",
+        "A defect of the program; the line has the traceback, and the task is tried again.",
     )
     HANDED_BACK = (
         "handed back unfinished",
-        "A task hung in a server when the process ended.",
+        "A task was still waiting for a server when the process ended.",
     )
     NOT_HANDED_BACK = (
         "not handed back; its lease runs out",
-        "The store was away when a task should be handed back.",
+        "The store was not reachable when a task should be handed back.",
     )
 
-    # ---- what is done beside the work -------------------------------------------------------
+    # ---- background threads -----------------------------------------------------------------
 
-    NO_PROOF_OF_LIFE = "no proof of life", "This process could not say that it is alive."
-    NO_RESCUE = "no rescue of tasks", "This process could not look for leases that ran out."
+    NO_PROOF_OF_LIFE = "no proof of life", "This process could not record its heartbeat."
+    NO_RESCUE = "no rescue of tasks", "This process could not look for expired leases."
     RENEWAL_FAILED = (
         "a renewal failed",
-        "The leases of the tasks at hand, or the lead, could not be renewed; soon tried again.",
+        "The lead, or the leases of tasks in progress, could not be renewed; it tries again soon.",
     )
-    TRYING_AGAIN = "trying again", "A request to a server or the store is repeated in a moment."
+    TRYING_AGAIN = "trying again", "A failed request to a server or the store is repeated soon."
     RECOVERED = (
         "recovered",
-        "What failed before succeeds: `what` it is, `after` how many failures and `seconds`.",
+        "An action succeeds again; `what` names it, `after` and `seconds` tell of its failures.",
     )
