@@ -42,26 +42,26 @@ REPORTS: dict[str, type] = {
 SIMPLE = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 NOTES = {
     "run": "`--json` prints no document: the log lines on stderr are JSON instead.",
-    "demo": "The story goes to stderr then; the document holds nothing but the common fields.",
-    "selftest": "The lines go to stderr then; the document holds the figures and the `problems`.",
+    "demo": "The text goes to stderr then; the document has the common fields only.",
+    "selftest": "The text goes to stderr then; the document has the figures and the `problems`.",
 }
 
 SETTINGS_INTRO = """\
 # Settings
 
 A setting comes from a flag (`--primary`, `--replica`, `--data-dir`, or `--set NAME=VALUE` for any),
-else from the environment variable of its name, else from `chromasync.toml` in the working folder
-(or the file that `--config` names), else from its default. An empty variable counts as not set.
-An unknown setting is refused, so that a typing error cannot go unnoticed; so is a variable that
-starts with `SYNC_` and is none of these. Platforms set variables that start with `PRIMARY_` or
-`REPLICA_`, too (`PRIMARY_REGION`, `PRIMARY_PORT`): of those, the ones that look like a misspelt
-setting are refused, and the others ignored. `chromasync doctor` shows every setting in effect and
-where it came from. Tokens, header values and passwords are never shown; a `user:password@` in a
-server's URL is sent as an Authorization header and shown nowhere. Special characters of user and
-password are percent-encoded in any URL (`%40` for `@`, `%2F` for `/`).
+from the environment variable of its name, from `chromasync.toml` in the working folder (or from the
+file that `--config` names), or from its default; the first of these wins. An empty variable counts
+as not set. An unknown setting is refused, so that a typing error is noticed. A variable that starts
+with `SYNC_` and is not in this list is refused, too. Platforms also set variables that start with
+`PRIMARY_` or `REPLICA_` (`PRIMARY_REGION`, `PRIMARY_PORT`): they are refused if they look like a
+misspelt setting, and ignored otherwise. `chromasync doctor` shows every setting in effect and its
+origin. Tokens, header values and passwords are never shown. A `user:password@` in a server's URL is
+sent as an Authorization header. Special characters of user and password are percent-encoded in any
+URL (`%40` for `@`, `%2F` for `/`).
 
-The variables of proxies (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY) count for both servers:
-[deploy.md](deploy.md#behind-a-proxy) tells how.
+The variables of proxies (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY) apply to both servers, as
+[deploy.md](deploy.md#behind-a-proxy) explains.
 
 In `chromasync.toml` the names are the same, in either case, and lists may be real lists:
 
@@ -72,39 +72,40 @@ SYNC_INTERVAL = 60
 SYNC_EXCLUDE = ["test-*", "tmp-*"]
 ```
 
-What a process does follows from two settings alone:
+Two settings determine the role of a process:
 
 | SYNC_DISTRIBUTED | SYNC_COORDINATOR | role |
 |---|---|---|
 | false | any | single: one process does everything |
-| true | true | coordinator: plans, and works too unless SYNC_COORDINATOR_WORKS is false |
-| true | false | worker |
+| true | true | coordinator: plans, and also works unless SYNC_COORDINATOR_WORKS is false |
+| true | false | worker: works on tasks only |
 """
 
 COMMANDS_INTRO = """\
 # Commands
 
-Data goes to stdout, everything meant for people (progress, notes, errors, log lines) to stderr.
-Progress bars appear on a terminal only. Colour carries no meaning. `-q` leaves errors only.
+Data goes to stdout; messages for people (progress, notes, errors, log lines) go to stderr. Progress
+bars appear on a terminal only. Colour carries no meaning. `-q` shows errors only.
 
 ## Exit codes
 """
 
 CUT_SHORT = (
-    f"A command whose reader goes away (`| head`) while it prints help, or one snapshot after the\n"
-    f"other, ends with {CLOSED_PIPE}, as shells have it."
+    f"A command ends with {CLOSED_PIPE}, as is usual in shells, when its reader closes the pipe\n"
+    "(`| head`) while the command prints help or repeated snapshots."
 )
 
 JSON_INTRO = """\
 ## JSON documents
 
 With `--json` a command prints one document on stdout. Instants are ISO 8601 in UTC, durations
-are seconds, sizes are bytes. Fields may be added; none is renamed or removed.
+are seconds, sizes are bytes. New versions may
+add fields; they rename and remove none.
 
-Common to all documents: `command` (text), `version` (text), `exit_code` (whole number). A command
-that fails prints `error` instead of its report: `kind`, `what` happened, what was left
-`untouched`, and a `hint` (all text); so does one that is interrupted, but for `status --watch`. A
-wrong command line prints no document.
+All documents have `command` (text), `version` (text) and `exit_code` (whole number). A command that
+fails or is interrupted prints `error` instead of its report: `kind`, `what` happened, what was left
+`untouched`, and a `hint` (all text). An interrupted `status --watch` prints none. A wrong command
+line prints no document.
 """
 
 

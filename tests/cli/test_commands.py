@@ -272,7 +272,7 @@ def test_an_interrupted_command_prints_a_document_too(invoke: Invoke, fake: Fake
         "error": {
             "kind": "Stopped",
             "what": "Interrupted.",
-            "untouched": "What was finished is kept; the next cycle goes on from there.",
+            "untouched": "Finished work is kept; the next cycle goes on from there.",
             "hint": "",
         },
     }

@@ -1,4 +1,4 @@
-"""The commands: each reads its settings, asks the program, prints, and ends with an exit code."""
+"""The commands: each reads its settings, calls the program, prints, and ends with an exit code."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ SECTIONS = (
 )
 QUERIES = 20
 CLOSED_PIPE = 141
-"""As the shell reports a program that wrote to a closed pipe."""
+"""The exit code that a shell reports for a program that wrote to a closed pipe."""
 
 
 class Commands(GroupedHelp, click.Group):
-    """The group of all commands; every failure ends here, as a sentence and an exit code."""
+    """The group of all commands; it turns every failure into a sentence and an exit code."""
 
     def main(self, *args: Any, **extra: Any) -> NoReturn:
         """Run the command line and exit the process."""
@@ -54,7 +54,7 @@ class Commands(GroupedHelp, click.Group):
         sys.exit(_exit_code(lambda: super(Commands, self).main(*args, **extra), invocation))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands by what they are for, then the options."""
+        """Write the commands in groups by purpose, then the options."""
         for title, names in SECTIONS:
             with formatter.section(title):
                 formatter.write_dl([(n, self.commands[n].get_short_help_str(70)) for n in names])
@@ -80,14 +80,14 @@ def _exit_code(work: Callable[[], Any], invocation: Invocation) -> int:
     except BrokenPipeError:
         silence(1)
         code = CLOSED_PIPE
-    except Exception as error:  # noqa: BLE001 -- the last stop: told to the person, never hidden
+    except Exception as error:  # noqa: BLE001 -- the last handler: it shows every error
         code = _failed(error, invocation)
     return code
 
 
 def _interrupted(invocation: Invocation) -> int:
     click.echo(f"\n{INTERRUPTED}", err=True)
-    # one snapshot after the other is meant to be ended so: that is no failure, and no document
+    # an endless command is ended by an interrupt: this is no failure, so no error document
     if not invocation.endless:
         _write_error(Stopped("Interrupted.", untouched=KEPT), ExitCode.INTERRUPTED, invocation)
     return ExitCode.INTERRUPTED
@@ -110,7 +110,7 @@ def _write_error(error: Exception, code: ExitCode, invocation: Invocation) -> No
 
 
 def _write(write: Callable[[], object]) -> None:
-    """Write to stdout; a reader that went away has seen enough, and the work is done."""
+    """Write to stdout; a closed pipe is no failure, because the work is done."""
     try:
         write()
         sys.stdout.flush()
@@ -119,7 +119,7 @@ def _write(write: Callable[[], object]) -> None:
 
 
 def _show(invocation: Invocation, report: Report) -> int:
-    """Print a report as asked, and give its exit code."""
+    """Print a report in the chosen form, and give its exit code."""
     if invocation.as_json:
         from chromasync.cli.jsonout import encode, report_document
 
@@ -133,9 +133,10 @@ def _show(invocation: Invocation, report: Report) -> int:
 
 
 def _prepare(invocation: Invocation, *, service: bool = False, servers: bool = True) -> Settings:
-    """Load the settings and set the logs up.
+    """Load the settings and configure the logs.
 
-    A one-off command tells a person who watches why it takes long; otherwise its errors will do.
+    A one-off command logs warnings on a terminal, so that a person sees why it takes long;
+    elsewhere it logs errors only.
     """
     settings = invocation.settings(servers_required=servers)
     from chromasync.cli.logs import configure_logs
@@ -155,9 +156,9 @@ def _prepare(invocation: Invocation, *, service: bool = False, servers: bool = T
 
 
 def _long_work(invocation: Invocation, work: Callable[[Program, TerminalProgress], Report]) -> int:
-    """Do what takes time, with a progress bar, and print its report.
+    """Do long work with a progress bar, and print its report.
 
-    A termination signal counts as Ctrl-C: things are put down in order, exit code 130.
+    A termination signal has the effect of Ctrl-C: an orderly stop with exit code 130.
     """
     settings = _prepare(invocation)
     from chromasync.cli.progress import TerminalProgress
@@ -184,9 +185,9 @@ def _long_work(invocation: Invocation, work: Callable[[Program, TerminalProgress
 @click.version_option(__version__, prog_name="chromasync", message="%(prog)s %(version)s")
 @common_options
 def program(invocation: Invocation) -> None:
-    """Keep a replica ChromaDB identical to its primary, provably.
+    """Keep a replica ChromaDB identical to its primary, and prove it.
 
-    Settings come from flags, then the environment, then chromasync.toml; two are enough:
+    Settings come from flags, then the environment, then chromasync.toml. Two are enough:
     PRIMARY_URL and REPLICA_URL. The primary is never written to.
     """
     del invocation
@@ -203,8 +204,8 @@ def program(invocation: Invocation) -> None:
 def run(invocation: Invocation) -> int:
     """Run the service: a cycle every SYNC_INTERVAL seconds.
 
-    The role comes from the environment. One Ctrl-C or SIGTERM lets what is in hand finish; a
-    second one stops at once. Log lines go to stderr, with --json as JSON.
+    The environment sets the role of the process. After Ctrl-C or SIGTERM it finishes its tasks in
+    progress; a second signal ends it at once. Log lines go to stderr, as JSON with --json.
     """
     settings = _prepare(invocation, service=True)
     stop = threading.Event()
@@ -224,7 +225,7 @@ rebuild_option = click.option(
     "--rebuild",
     metavar="NAME",
     multiple=True,
-    help="Build this collection of the replica anew beside the old one, which it then replaces.",
+    help="Build this collection of the replica anew, then replace the old one; may be repeated.",
 )
 
 
@@ -235,20 +236,20 @@ rebuild_option = click.option(
         "chromasync sync --json | jq .outcome",
     ),
 )
-@click.option("--full", is_flag=True, help="Read every record again, whatever the budget.")
+@click.option("--full", is_flag=True, help="Read every record again; ignores SYNC_SCRUB_BUDGET.")
 @click.option(
     "--adopt",
     is_flag=True,
-    help="Take over collections of the replica that are not mostly the same; this overwrites.",
+    help="Take over collections of the replica that are mostly different; overwrites records.",
 )
 @rebuild_option
 @common_options
 def sync(invocation: Invocation, *, full: bool, adopt: bool, rebuild: tuple[str, ...]) -> int:
-    """Run one cycle and say what it did.
+    """Run one cycle and report what it did.
 
-    Only differences are written; deletes beyond SYNC_MAX_DELETE are held until approved. A
-    collection of the replica that no ledger knows and that is mostly another one is left alone
-    until it is approved, or --adopt takes over all of them.
+    Only differences are written. Deletes beyond SYNC_MAX_DELETE are held until approved. A
+    collection of the replica that is not in the ledger, and whose records are mostly different,
+    is left alone until it is approved, or --adopt takes over all such collections.
     """
 
     def work(app: Program, progress: TerminalProgress) -> Report:
@@ -263,7 +264,7 @@ def sync(invocation: Invocation, *, full: bool, adopt: bool, rebuild: tuple[str,
 @rebuild_option
 @common_options
 def plan(invocation: Invocation, *, rebuild: tuple[str, ...]) -> int:
-    """Show what a cycle would do; writes nothing."""
+    """Show what a cycle would do, without writing anything."""
     return _long_work(invocation, lambda app, progress: app.plan(progress, rebuild=rebuild))
 
 
@@ -282,7 +283,7 @@ def plan(invocation: Invocation, *, rebuild: tuple[str, ...]) -> int:
     metavar="PERCENT",
     type=FiniteRange(0, 100, min_open=True),
     default=100.0,
-    help="Compare only this share of the records, chosen at random.",
+    help="Compare only a random sample of this share of the records.",
 )
 @click.option(
     "--queries",
@@ -291,17 +292,17 @@ def plan(invocation: Invocation, *, rebuild: tuple[str, ...]) -> int:
     flag_value=QUERIES,
     default=0,
     type=click.IntRange(0, 10_000),
-    help="Ask both sides N queries for each collection, too, and compare the answers (default 20).",
+    help="Also compare the answers of both sides to N queries for each collection (default 20).",
 )
 @click.option(
-    "--repair", is_flag=True, help="Mend what differs by a full cycle, then compare again."
+    "--repair", is_flag=True, help="Repair differences by a full cycle, then compare again."
 )
 @common_options
 def verify(invocation: Invocation, *, sample_percent: float, queries: int, repair: bool) -> int:
     """Compare both sides record by record.
 
-    Nothing that is remembered from earlier cycles is trusted. Findings start with + (missing on
-    the replica), - (extra there), * (changed) or ! (inconclusive: it changed meanwhile).
+    State from earlier cycles is not used. Findings start with + (missing on the replica), -
+    (extra there), * (changed) or ! (inconclusive: the record changed during the comparison).
     """
     return _long_work(
         invocation,
@@ -314,19 +315,19 @@ def verify(invocation: Invocation, *, sample_percent: float, queries: int, repai
 @program.command(
     cls=GroupedHelp, epilog=examples("chromasync status", "chromasync status --watch --every 5")
 )
-@click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Repeat the output until Ctrl-C.")
 @click.option(
     "--every",
     metavar="SECONDS",
     type=FiniteRange(0.1, 3600),
     default=2.0,
-    help="With --watch: how often (default 2).",
+    help="With --watch: seconds between two outputs (default 2).",
 )
 @common_options
 def status(invocation: Invocation, *, watch: bool, every: float) -> int:
     """Show collections, lag, workers, tasks and holds.
 
-    It asks the state store alone, so it answers while a server is away. It ends with 0 only if the
+    It reads the state store only, so it works while a server is away. It ends with 0 only if the
     last cycle was completed, no longer ago than SYNC_ALERT_LAG, and every collection is identical.
     With --watch --json, each line is one document.
     """
@@ -343,7 +344,7 @@ def status(invocation: Invocation, *, watch: bool, every: float) -> int:
 
 
 def _show_again(invocation: Invocation, report: StatusSnapshot) -> None:
-    """Print a snapshot below or over the one before; a closed stdout ends the command."""
+    """Print a snapshot below or over the previous one; a closed stdout ends the command."""
     if invocation.as_json:
         from chromasync.cli.jsonout import encode, report_document
 
@@ -372,18 +373,19 @@ def _show_again(invocation: Invocation, report: StatusSnapshot) -> None:
     "expected",
     metavar="COUNT",
     type=click.IntRange(min=0),
-    help="Approve only if so many records are held there.",
+    help="Approve only if exactly this number of records is held.",
 )
 @common_options
 def approve(
     invocation: Invocation, *, collections: Sequence[str], everything: bool, expected: int | None
 ) -> int:
-    """Let what a guard holds through, once.
+    """Approve changes that a guard holds, once.
 
-    `chromasync status` shows what is held, how much it is, why, and under which digest. The
-    approval is for exactly that: COLLECTION@DIGEST or --expect say which; without them it must be
-    as much as was shown last. It ends when something else is held, and after a day. A collection
-    may be named as TENANT/DATABASE/NAME or by its id, and must be where several have its name.
+    `chromasync status` shows each hold with its records, its reason and its digest. The approval
+    is for exactly this hold. COLLECTION@DIGEST or --expect select it; without them the number of
+    records must be the one that was shown last. The approval ends when the hold changes, and
+    after a day. A collection may be given as TENANT/DATABASE/NAME or by its id; this is necessary
+    if several collections have its name.
     """
     if collections and everything:
         raise click.UsageError("Give either the names of collections or --all, not both.")
@@ -409,8 +411,8 @@ def approve(
 def doctor(invocation: Invocation) -> int:
     """Check settings, servers and state store.
 
-    It shows every setting with where it came from, whether both servers answer, what they can
-    and cannot carry, and the version of the state store. It changes nothing on any of them.
+    It shows every setting and its origin, whether both servers answer, what they can and cannot
+    store, and the version of the state store. It changes nothing.
     """
     settings = _prepare(invocation, servers=False)
     with composition.open_program(settings) as application:
@@ -424,8 +426,8 @@ def doctor(invocation: Invocation) -> int:
 def demo(invocation: Invocation, *, keep: bool) -> int:
     """Watch two real Chroma servers become and stay identical.
 
-    It starts them on free local ports, with real text, changes the primary and shows each change
-    arrive; then it leaves nothing behind. It takes about a minute.
+    The demo starts them on free local ports with real text, changes the primary, and shows each
+    change on the replica. At the end it removes everything. It takes about a minute.
     """
     from rich.console import Console
 
@@ -451,21 +453,21 @@ def demo(invocation: Invocation, *, keep: bool) -> int:
     "timeout_seconds",
     metavar="SECONDS",
     type=FiniteRange(1),
-    help="Longest wait in all (default 120; beside a running coordinator, four cycles more).",
+    help="Longest total wait (default 120; with a running coordinator, four cycles more).",
 )
 @click.option(
     "--sqlite",
     is_flag=True,
-    help="On servers of its own: keep the state in SQLite even where PostgreSQL is installed.",
+    help="With servers of its own: store the state in SQLite even if PostgreSQL is installed.",
 )
 @common_options
 def selftest(invocation: Invocation, *, timeout_seconds: float | None, sqlite: bool) -> int:
     """Prove that several processes keep a replica identical.
 
-    It uses the configured servers and state store, or starts its own when nothing is configured.
-    Small collections of its own are copied by a coordinator and two workers, changed, compared
-    and removed again. It writes to the primary: in these collections alone.
-    It begins by removing what earlier ones left behind when they were killed.
+    It uses the configured servers and state store. With nothing configured, it starts its own. It
+    creates small collections on the primary; a coordinator and two workers copy them. It changes
+    them, compares both sides, and removes them again. It writes to no other collection of the
+    primary. At its start it removes the collections of self-tests that were killed.
     """
     settings = _prepare(invocation, servers=False)
 

@@ -1,4 +1,4 @@
-"""Exit codes and how every failure becomes one of them, with a sentence and no traceback."""
+"""Exit codes, and the translation of every failure into one, with a sentence and no traceback."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chromasync.errors import ChromasyncError
 
 
 class ExitCode(IntEnum):
-    """What the exit code of every command means; `meaning` is the sentence of the docs."""
+    """The exit codes of all commands; `meaning` is the sentence of the documentation."""
 
     DONE = 0
     DIFFERENT = 1
@@ -36,22 +36,22 @@ MEANINGS = {
     ExitCode.DIFFERENT: "Differences were found, or a cycle would change something.",
     ExitCode.USAGE: "The command line or a setting is wrong; nothing was started.",
     ExitCode.UNREACHABLE: "A server or the state store was not reachable, retries included.",
-    ExitCode.PERMANENT: "Something is held or set aside, or failed in a way that stays.",
+    ExitCode.PERMANENT: "Something is held or quarantined, or failed permanently.",
     ExitCode.ANOTHER_LEADS: (
-        "Another process leads on this state store, or another state store keeps this replica."
+        "Another process leads on this state store, or another state store uses this replica."
     ),
-    ExitCode.DECIDE: "Both sides differ in a way that only a person can judge; nothing was written "
-    "there until someone decides which side is right.",
+    ExitCode.DECIDE: "Both sides differ, and a person must decide which side is right; nothing was "
+    "written there.",
     ExitCode.INTERRUPTED: "Interrupted from the keyboard or by a signal.",
 }
 
-KEPT = "What was finished is kept; the next cycle goes on from there."
+KEPT = "Finished work is kept; the next cycle goes on from there."
 INTERRUPTED = f"Interrupted. {KEPT}"
 REPORT_IT = "This is a defect in chromasync; please report it, with the output of --debug."
 
 
 def failure_document(error: Exception) -> dict[str, object]:
-    """What `--json` prints instead of a report when a command fails."""
+    """The document that `--json` prints instead of a report when a command fails."""
     if isinstance(error, ChromasyncError):
         kind, what, untouched, hint = (
             type(error).__name__,
@@ -65,7 +65,7 @@ def failure_document(error: Exception) -> dict[str, object]:
 
 
 def explain_failure(error: Exception, *, debug: bool) -> ExitCode:
-    """Print to stderr what went wrong; the traceback too, when `debug`."""
+    """Print the error to stderr, and its traceback with `debug`."""
     if debug:
         traceback.print_exception(error, file=sys.stderr)
     if isinstance(error, ChromasyncError):
@@ -76,7 +76,7 @@ def explain_failure(error: Exception, *, debug: bool) -> ExitCode:
 
 
 def silence(stream: int) -> None:
-    """Let what is still to be written to a closed pipe go nowhere (file descriptor `stream`)."""
+    """Discard further output to a closed pipe (file descriptor `stream`)."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream)
     os.close(nowhere)

@@ -1,4 +1,4 @@
-"""The options that every command takes, and how its help is laid out."""
+"""The options that all commands have, and the layout of the help."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ OPTION_GROUPS = {
     "Settings": ("--primary", "--replica", "--data-dir", "--config", "--set"),
     "Output": ("--json", "--quiet", "--debug", "--version", "--help"),
 }
-"""Options that stand in groups of their own, after those of the command itself."""
+"""Options that the help shows in groups of their own, after the command's own options."""
 
 
 @dataclass
 class Invocation:
-    """What the options of one invocation say; `command` is the name of the command.
+    """The options of one invocation; `command` is the name of the command.
 
     An `endless` command goes on until it is interrupted.
     """
@@ -42,7 +42,7 @@ class Invocation:
     flags: dict[str, object] = field(default_factory=dict)
 
     def take(self, given: dict[str, Any]) -> None:
-        """Take over common options: those after the command's name win over those before it."""
+        """Take over common options; options after the command's name override those before it."""
         self.as_json |= given.pop("as_json")
         self.quiet |= given.pop("quiet")
         self.debug |= given.pop("debug")
@@ -66,7 +66,7 @@ class Invocation:
 
 
 class FiniteRange(click.FloatRange):
-    """A number within a range; NaN is refused, which no comparison finds outside of one."""
+    """A finite number within a range; NaN is refused, because no comparison excludes it."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -90,15 +90,15 @@ def _assignments(
 
 
 SETTING_OPTIONS = (
-    click.option("--primary", metavar="URL", help="The server that is read (PRIMARY_URL)."),
-    click.option("--replica", metavar="URL", help="The server kept identical (REPLICA_URL)."),
-    click.option("--data-dir", metavar="DIR", help="Folder of the state (SYNC_DATA_DIR)."),
+    click.option("--primary", metavar="URL", help="The server to read from (PRIMARY_URL)."),
+    click.option("--replica", metavar="URL", help="The server to keep identical (REPLICA_URL)."),
+    click.option("--data-dir", metavar="DIR", help="Folder of the state file (SYNC_DATA_DIR)."),
     click.option(
         "--config",
         "config_file",
         metavar="FILE",
         type=click.Path(path_type=Path),
-        help="Settings file, instead of chromasync.toml here.",
+        help="Settings file to read instead of ./chromasync.toml.",
     ),
     click.option(
         "--set",
@@ -111,18 +111,20 @@ SETTING_OPTIONS = (
 )
 OUTPUT_OPTIONS = (
     click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout."),
-    click.option("--quiet", "-q", is_flag=True, help="Print errors only, and JSON when asked for."),
-    click.option("--debug", is_flag=True, help="Log everything; show tracebacks of errors."),
+    click.option(
+        "--quiet", "-q", is_flag=True, help="Print errors only (and the document of --json)."
+    ),
+    click.option("--debug", is_flag=True, help="Log everything, and show tracebacks of errors."),
 )
 
 
 def common_options(function: Callback) -> Callback:
-    """Give a command the common options, collected in the Invocation it gets first."""
+    """Give a command the common options; its first argument is the Invocation with their values."""
     return _with_options(function, (*SETTING_OPTIONS, *OUTPUT_OPTIONS))
 
 
 def output_options(function: Callback) -> Callback:
-    """Give a command that needs no settings the other common options."""
+    """Give a command without settings the output options."""
     return _with_options(function, OUTPUT_OPTIONS)
 
 
@@ -144,7 +146,7 @@ def _with_options(
 
 
 class GroupedHelp(click.Command):
-    """A command whose help shows its own options first, then settings, then output."""
+    """A command whose help shows its own options first, then settings, then output options."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options in groups."""
@@ -168,5 +170,5 @@ def _belongs(parameter: click.Parameter, wanted: tuple[str, ...] | None, grouped
 
 
 def examples(*lines: str) -> str:
-    """An epilog that shows how a command is used."""
+    """An epilog with examples of a command."""
     return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))

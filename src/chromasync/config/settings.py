@@ -64,7 +64,7 @@ from chromasync.model import MARKS_DATABASE, Side
 DATABASE_FILE = "chromasync.db"
 URL_FIELDS = ("primary_url", "replica_url")
 ALERT_INTERVALS = 3
-"""So many intervals without a completed cycle are too long, unless SYNC_ALERT_LAG says how many."""
+"""The default of SYNC_ALERT_LAG, in intervals without a completed cycle."""
 
 
 class Settings(BaseSettings):
@@ -96,10 +96,10 @@ class Settings(BaseSettings):
         dict, SERVERS, HEADERS, "Extra headers for the replica.", shown="none"
     )
     primary_ca_file: ExistingFile = setting(
-        None, SERVERS, FILE, "Authorities (PEM) to check the primary's TLS certificate against."
+        None, SERVERS, FILE, "Certificate authorities (PEM) to check the primary's certificate."
     )
     replica_ca_file: ExistingFile = setting(
-        None, SERVERS, FILE, "Authorities (PEM) to check the replica's TLS certificate against."
+        None, SERVERS, FILE, "Certificate authorities (PEM) to check the replica's certificate."
     )
     primary_tls_verify: bool = setting(
         True, SERVERS, YES_NO, "Check the primary's TLS certificate."
@@ -124,7 +124,7 @@ class Settings(BaseSettings):
         None,
         MIRROR,
         LIST,
-        "Databases to mirror in each tenant. One that is missing fails alone.",
+        "Databases to mirror in each tenant. A missing database does not stop the others.",
         shown="all of each tenant",
         min_length=1,
     )
@@ -132,15 +132,16 @@ class Settings(BaseSettings):
         (),
         MIRROR,
         GLOBS,
-        "Mirror only collections whose name matches one of these; what matches nothing is told.",
+        "Mirror only collections whose name matches one of these patterns. A pattern that matches "
+        "no collection is reported.",
         shown="all",
     )
     sync_exclude: Names = setting(
         (),
         MIRROR,
         GLOBS,
-        "Mirror no collection whose name matches one of these. What was mirrored before stays on "
-        "the replica as it is.",
+        "Mirror no collection whose name matches one of these patterns. A collection that was "
+        "mirrored before stays on the replica as it is.",
         shown="none",
     )
 
@@ -151,7 +152,7 @@ class Settings(BaseSettings):
         None,
         STATE,
         "sqlite:///PATH, or postgresql://USER:PASSWORD@HOST/NAME",
-        "The state store; PostgreSQL for more than one machine.",
+        "The state store. More than one machine needs PostgreSQL.",
         shown=f"SQLite file {DATABASE_FILE} under SYNC_DATA_DIR",
     )
 
@@ -168,15 +169,15 @@ class Settings(BaseSettings):
         86400.0,
         CYCLE,
         SECONDS,
-        "Seconds within which the replica's side of every chunk is read again, to find what "
-        "someone else changed there.",
+        "Seconds within which the replica's side of every chunk is read again, to find changes "
+        "that others made there.",
     )
     sync_alert_lag: Seconds | None = setting(
         None,
         CYCLE,
         SECONDS,
-        "Seconds after which `status` is not well: the newest completed cycle must not have begun "
-        "longer ago.",
+        "Longest age, in seconds, of the newest completed cycle's start; `status` reports an older "
+        "one as out of date.",
         shown=f"{ALERT_INTERVALS} times SYNC_INTERVAL",
     )
 
@@ -184,108 +185,116 @@ class Settings(BaseSettings):
         MaxDelete(10, is_percentage=True),
         GUARDS,
         "a count such as 500, or a percentage such as 10%",
-        "More deletes than this are held until approved: in one collection, or in all of them, "
-        "within a day. A percentage never means less than 100 records in all collections together; "
-        "0 and 0% mean never. A collection that goes as a whole counts with all its records, and "
-        "only in the second successful cycle that misses it. When half of the collections or more "
-        "go at once, that is held, too.",
+        "Most deletes within a day, for each collection and for all of them together; more are "
+        "held until approved. A percentage never means less than 100 records in all collections "
+        "together; 0 and 0% mean never. A collection that disappears counts with all its records, "
+        "and only in the second successful cycle without it. When at least half of the collections "
+        "disappear at once, they are held, too.",
     )
     sync_drift: Drift = setting(
         Drift.MEND,
         GUARDS,
         "mend or hold",
         "What to do with records that others changed or deleted on the replica while the primary "
-        "was there: mend them from the primary, or hold them. Records that others added there are "
-        "held in any case.",
+        "was available: mend restores them from the primary, hold holds them. Records that others "
+        "added there are always held.",
     )
     sync_assume_away: Seconds | None = setting(
         None,
         GUARDS,
         SECONDS,
-        "After so many seconds without a look at the primary it counts as having been away: what "
-        "others wrote to the replica meanwhile is held.",
+        "The primary counts as having been away when no cycle has read it for so many seconds. "
+        "Changes by others on the replica are then held.",
         shown="3 x SYNC_INTERVAL",
     )
     sync_keep_dropped: OptionalSeconds = setting(
         None,
         GUARDS,
         f"{SECONDS}, or off",
-        "For so long, a collection of the replica that was replaced or dropped as a whole stays "
-        "there under another name, which ends in `.chromasync-kept-` and a part of its id; then it "
-        "is dropped. While this is off, what was kept before stays.",
+        "Time for which a replaced or dropped collection stays on the replica under another name, "
+        "which ends in `.chromasync-kept-` and a part of its id; then it is dropped. When this is "
+        "switched off, collections kept before stay.",
         shown="off",
     )
     sync_scrub_budget: Fraction = setting(
         0.25,
         GUARDS,
         "a percentage from 0% to 100%, or a fraction below 1 such as 0.25",
-        "Share of the interval that may go into reading unchanged content again.",
+        "Share of the interval that may be spent on re-reading unchanged content.",
     )
     sync_mark: bool = setting(
         True,
         GUARDS,
         "on or off",
         "Keep a mark on the replica: one small record for each mirrored database, in a database of "
-        f"its own ({MARKS_DATABASE}). It tells of a replica or a state store that was restored "
-        "from an older copy, and of another store that writes to the same replica.",
+        f"its own ({MARKS_DATABASE}). The mark shows that the replica or the state store was "
+        "restored from an older copy, or that another store writes to the same replica.",
         shown="on",
     )
     sync_max_memory_mb: int | None = setting(
         container_memory_mb,
         GUARDS,
         "a whole number of at least 64",
-        "Memory in MB; work backs off before it is reached.",
+        "Memory limit in MB; the process reduces its work before it reaches the limit.",
         shown="the container's limit",
         ge=64,
     )
 
-    sync_distributed: bool = setting(False, ROLES, YES_NO, "Share the work among processes.")
+    sync_distributed: bool = setting(
+        False, ROLES, YES_NO, "Share the work among several processes."
+    )
     sync_coordinator: bool = setting(
         False, ROLES, YES_NO, "With SYNC_DISTRIBUTED: this process plans the cycles."
     )
     sync_coordinator_works: bool = setting(
-        True, ROLES, YES_NO, "A coordinator works on tasks, too."
+        True, ROLES, YES_NO, "The coordinator works on tasks, too."
     )
     sync_lease_seconds: Seconds = setting(
         120.0,
         ROLES,
         LEASE,
-        "Seconds after which the task of a silent worker goes to another.",
+        "Seconds after which the task of a silent worker goes to another worker.",
         ge=1,
     )
     sync_lead_seconds: Seconds = setting(
         30.0,
         ROLES,
         LEASE,
-        "Seconds after which a silent coordinator is replaced by one that stands by.",
+        "Seconds after which a standby coordinator replaces a silent one.",
         ge=1,
     )
 
-    sync_http_host: str = setting("127.0.0.1", PAGE, TEXT, "Address the page listens on.")
+    sync_http_host: str = setting("127.0.0.1", PAGE, TEXT, "Address on which the page listens.")
     sync_http_port: int | None = setting(
         None,
         PAGE,
         "a whole number from 1 to 65535",
-        "Port of the page; the variable PORT does the same.",
+        "Port of the page; the variable PORT has the same meaning.",
         shown="off",
         ge=1,
         le=65535,
     )
     sync_http_token: SecretStr | None = setting(
-        None, PAGE, TEXT, "Token that a reader of the page must give."
+        None, PAGE, TEXT, "Token that readers of the page must send."
     )
     sync_webhook_url: WebhookUrl = setting(
-        None, PAGE, "a URL that starts with http:// or https://", "Where alerts go, as JSON."
+        None,
+        PAGE,
+        "a URL that starts with http:// or https://",
+        "URL that receives alerts as JSON.",
     )
 
     sync_log_format: LogFormat = setting(
-        LogFormat.AUTO, LOGS, "auto, console or json", "auto: console on a terminal, else JSON."
+        LogFormat.AUTO,
+        LOGS,
+        "auto, console or json",
+        "auto: console on a terminal, JSON otherwise.",
     )
     sync_log_level: LogLevel = setting(
         LogLevel.INFO,
         LOGS,
         "debug, info, warning or error",
-        "The least important lines to show.",
+        "The lowest level of log lines to show.",
     )
 
     @classmethod
@@ -297,7 +306,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take given values only: `load_settings` reads the sources and remembers which it was."""
+        """Take given values only: `load_settings` reads the sources and remembers them."""
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings,)
 
@@ -320,48 +329,48 @@ class Settings(BaseSettings):
     @field_validator("sync_databases")
     @classmethod
     def _refuse_marks(cls, given: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        """The database of the marks belongs to a replica, and is never mirrored."""
+        """The database of the marks belongs to a replica and is never mirrored."""
         if given is not None and MARKS_DATABASE in given:
             raise ValueError(f"{MARKS_DATABASE} holds the marks of a replica")
         return given
 
-    # ---- what the program asks --------------------------------------------------------------
+    # ---- for the program --------------------------------------------------------------------
 
     @property
     def role(self) -> Role:
-        """What this process does."""
+        """The role of this process."""
         if not self.sync_distributed:
             return Role.SINGLE
         return Role.COORDINATOR if self.sync_coordinator else Role.WORKER
 
     @property
     def worker_threads(self) -> int:
-        """Tasks at a time in this process; a coordinator may be told to plan only."""
+        """Number of worker threads in this process; 0 for a coordinator that only plans."""
         plans_only = self.role is Role.COORDINATOR and not self.sync_coordinator_works
         return 0 if plans_only else self.sync_workers
 
     @property
     def alert_lag_seconds(self) -> float:
-        """How long ago the newest completed cycle may have begun before that is told."""
+        """Longest age of the newest completed cycle's start before it is reported."""
         return self.sync_alert_lag or ALERT_INTERVALS * self.sync_interval
 
     def check_role(self) -> None:
-        """Raise SettingsError when this process could never meet the others of its role."""
+        """Raise SettingsError when a worker has no state store in common with a coordinator."""
         if self.role is Role.WORKER and self.database_url is None:
             raise SettingsError(
-                "A worker shares a state store with its coordinator, and DATABASE_URL is not set.",
+                "A worker needs the state store of its coordinator, but DATABASE_URL is not set.",
                 untouched="Nothing was started.",
                 hint="Set DATABASE_URL to the coordinator's, such as postgresql://….",
             )
 
     @property
     def assume_away_seconds(self) -> float:
-        """After so long without a look at the primary, it counts as having been away."""
+        """The primary counts as having been away when no cycle has read it for so long."""
         return self.sync_assume_away or 3 * self.sync_interval
 
     @property
     def store_url(self) -> str:
-        """URL of the state store, password included: never to be shown."""
+        """URL of the state store with its password; never show it."""
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return f"sqlite:///{self.sync_data_dir / DATABASE_FILE}"
@@ -374,11 +383,11 @@ class Settings(BaseSettings):
 
     @property
     def shown_store_url(self) -> str:
-        """Where the state store is: host, port and database, or the file."""
+        """The place of the state store without secrets: host, port and database, or the file."""
         return shown_database(self.store_url)
 
     def server(self, side: Side) -> ServerSettings:
-        """How to reach the server of `side`.
+        """The connection settings of the server of `side`.
 
         Raises:
             SettingsError: its URL is not set, or two settings ask for an Authorization header.
@@ -397,7 +406,7 @@ class Settings(BaseSettings):
         )
 
     def _headers(self, side: Side) -> dict[str, str]:
-        """All headers for one server, those of its token and its bearer token among them."""
+        """All headers for one server, with those of its token and its bearer token."""
         headers = {k: v.get_secret_value() for k, v in getattr(self, f"{side}_headers").items()}
         token: SecretStr | None = getattr(self, f"{side}_token")
         if token is not None:
@@ -415,7 +424,7 @@ class Settings(BaseSettings):
         return included and not any(fnmatchcase(name, g) for g in self.sync_exclude)
 
     def unmatched(self, names: Iterable[str]) -> list[str]:
-        """What SYNC_INCLUDE lists and none of these names matches: each may be misspelt."""
+        """The patterns of SYNC_INCLUDE that match none of these names; they may be misspelt."""
         known = list(names)
         return [g for g in self.sync_include if not any(fnmatchcase(n, g) for n in known)]
 
@@ -425,21 +434,21 @@ class Settings(BaseSettings):
         named = databases is None or database in databases
         return tenant in self.sync_tenants and named and database != MARKS_DATABASE
 
-    # ---- what people ask --------------------------------------------------------------------
+    # ---- for people -------------------------------------------------------------------------
 
     def origin(self, name: str) -> Origin:
-        """Where the value of `name` (in either case) came from; raises KeyError if unknown."""
+        """The origin of the value of `name` (in either case); raises KeyError if unknown."""
         field = name.lower()
         if field not in type(self).model_fields:
             raise KeyError(name)
         return self._origins.get(field, Origin.DEFAULT)
 
     def remember_origins(self, origins: Mapping[str, Origin]) -> None:
-        """Note where values came from, by field name."""
+        """Remember the origins of values, by field name."""
         self._origins.update(origins)
 
     def effective(self) -> list[SettingLine]:
-        """Every setting with its value, fit to be shown, and its origin."""
+        """Every setting with its value, without secrets, and its origin."""
         return [
             SettingLine(name.upper(), self._shown(name, field), self.origin(name))
             for name, field in type(self).model_fields.items()
@@ -477,7 +486,7 @@ def field_extra(field: FieldInfo) -> dict[str, str]:
 
 
 def missing_urls(fields: list[str]) -> SettingsError:
-    """The error of a command that needs URLs which are not set."""
+    """The error of a command that needs URLs that are not set."""
     verb = "is" if len(fields) == 1 else "are"
     return SettingsError(
         f"{' and '.join(field.upper() for field in fields)} {verb} not set.",
@@ -487,11 +496,11 @@ def missing_urls(fields: list[str]) -> SettingsError:
 
 
 def two_authorizations(side: Side) -> SettingsError:
-    """The error of a bearer token beside another Authorization header, of which one could go."""
+    """The error of a bearer token beside another Authorization header."""
     name = side.upper()
     return SettingsError(
-        f"{name}_BEARER is given, and another Authorization header, too: in {name}_HEADERS, or as "
-        f"user:password@ in {name}_URL.",
+        f"{name}_BEARER is given together with another Authorization header: in {name}_HEADERS, or "
+        f"as user:password@ in {name}_URL.",
         untouched="Nothing was sent.",
-        hint="A request has one Authorization header: leave one of them out.",
+        hint="A request can have one Authorization header only: remove one of them.",
     )
