@@ -1,9 +1,9 @@
-"""Whether an index answers: queries with stored vectors, on one side or compared between both.
+"""Tests whether an index answers, by queries with stored vectors, on one side or on both.
 
-Records can be there while the index is not: its files were lost with a disk, or it is behind what
-was written. Counts and documents are right then, and queries give wrong answers, or errors. HNSW is
-approximate, so two sound indexes may differ in the last places; the distances of what both name
-may not.
+A server may have the records but no usable index: the index files were lost with a disk, or the
+index lags behind the writes. Counts and documents are right then, but queries give wrong answers
+or errors. HNSW is approximate, so two sound indexes may differ in the last of the nearest records.
+The distances of records that both return must be equal.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from chromasync.reconcile.read import RecordReader
 
 NEIGHBOURS = 10
 LEAST_OVERLAP = 0.9
-"""So many of the nearest records must be the same on both sides, on average."""
+"""Least share of the nearest records that both sides must have in common, on average."""
 
 TOLERANCE = 1e-3
-"""Of distances, relative and absolute: float32, and cosine's own rounding."""
+"""Relative and absolute tolerance of distances, for float32 and cosine's rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ class Compared:
     """Two answers to one query.
 
     Attributes:
-        overlap: share of the primary's nearest records that the replica names, or ties with.
-        wrong: ids that both name, at distances that differ.
+        overlap: share of the primary's nearest records that the replica returns, or ties with.
+        wrong: ids that both return with different distances.
     """
 
     overlap: float
@@ -51,7 +51,7 @@ def compare_answers(ours: Neighbours, theirs: Neighbours) -> Compared:
             if not _same(distance, told[record_id]):
                 wrong.append(record_id)
         else:
-            # of several at one distance, each side may name others
+            # among records at the same distance, each side may return different ones
             shared += _same(distance, furthest)
     return Compared(shared / len(ours.ids) if ours.ids else 1.0, tuple(wrong))
 
@@ -67,7 +67,7 @@ def _can_be_asked(vector: Floats) -> bool:
 def sample_of(
     reader: Reader, collection: Collection, ids: Sequence[str]
 ) -> tuple[list[tuple[str, Floats]], str]:
-    """Ids with their vectors, and why not all of them could be given; empty when they could.
+    """Ids with their vectors, and the reason if some could not be read (empty otherwise).
 
     Raises:
         ServerError: the server is away.
@@ -90,18 +90,18 @@ def sample_of(
 def why_silent(
     reader: Reader, collection: Collection, ids: Sequence[str], space: Space | None
 ) -> str:
-    """Why an index does not answer as it should; empty when it does.
+    """The reason why an index does not answer correctly; empty if it does.
 
     Args:
         ids: a few of its records.
-        space: its distance; by the dot product, a record need not be its own nearest.
+        space: its distance; with the dot product, a record need not be its own nearest.
 
     Raises:
         ServerError: the server is away.
     """
     sample, lost = sample_of(reader, collection, ids)
     if not sample:
-        return lost  # of some that cannot be given, others tell whether the index answers
+        return lost  # if some vectors can be read, they test whether the index answers
     asked = behind = 0
     for record_id, vector in sample:
         if not _can_be_asked(vector):
@@ -114,20 +114,20 @@ def why_silent(
         except REFUSALS as error:
             return error.what
         if not found.ids:
-            return f"it names no record where it has {count:,}" if count else ""
+            return f"it returns no record although it has {count:,}" if count else ""
         asked += 1
         behind += record_id not in found.ids and not _same(found.distances[-1], 0.0)
     if behind and behind == asked and space is not Space.IP:
-        return "it does not find the records whose own vectors it is asked for"
+        return "it does not find records by their own vectors"
     return ""
 
 
 class AnswerCheck:
-    """Asks both sides of one collection the same questions.
+    """Sends the same queries to both sides of one collection.
 
     Attributes:
         asked: queries that both sides answered.
-        findings: a sentence for each thing that is wrong.
+        findings: one sentence for each problem.
     """
 
     def __init__(
@@ -147,11 +147,11 @@ class AnswerCheck:
 
     @property
     def overlap(self) -> float | None:
-        """Share of the nearest records that both sides name, on average; None without a query."""
+        """Average share of the nearest records that both sides return; None without a query."""
         return float(np.mean(self._overlaps)) if self._overlaps else None
 
     def run(self, queries: int, count: int, chance: random.Random) -> None:
-        """Ask with the vectors of so many of the primary's `count` records, drawn by chance.
+        """Query with the vectors of a random sample of the primary's `count` records.
 
         Raises:
             ServerError: a server is away.
@@ -164,14 +164,14 @@ class AnswerCheck:
         ]
         sample, lost = sample_of(self._primary, self._left, ids)
         if lost:
-            self.findings.append(f"The primary cannot be asked: {lost}")
+            self.findings.append(f"The primary cannot be queried: {lost}")
         for _, vector in sample:
             if _can_be_asked(vector) and not self._ask(vector):
                 return
         self._judge()
 
     def _ask(self, vector: Floats) -> bool:
-        """Ask both sides once; whether both answered."""
+        """Query both sides once; returns whether both answered."""
         sides = ("primary", self._primary, self._left), ("replica", self._replica, self._right)
         answers = []
         for name, reader, collection in sides:
@@ -188,11 +188,11 @@ class AnswerCheck:
     def _judge(self) -> None:
         if self._wrong:
             self.findings.append(
-                f"Distances differ in answers to queries, that of record {self._wrong[0]!r} first "
-                f"of {len(self._wrong):,}."
+                f"Distances in the answers differ for {len(self._wrong):,} records, first for "
+                f"{self._wrong[0]!r}."
             )
         if self.overlap is not None and self.overlap < LEAST_OVERLAP:
             self.findings.append(
-                f"Of the {NEIGHBOURS} nearest records, both sides name {self.overlap:.0%} on "
-                f"average, over {self.asked:,} queries."
+                f"Both sides agree on {self.overlap:.0%} of the {NEIGHBOURS} nearest records, on "
+                f"average over {self.asked:,} queries."
             )

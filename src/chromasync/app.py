@@ -35,14 +35,14 @@ from chromasync.verify import Verifier
 
 NOBODY_WORKS = (
     "No worker is active, and this process has no worker threads of its own "
-    "(SYNC_COORDINATOR_WORKS=false): what there is to copy waits until a worker is started."
+    "(SYNC_COORDINATOR_WORKS=false). Changes are copied when a worker is started."
 )
 
 log = structlog.get_logger()
 
 
 class Application:
-    """The whole program, put together; servers and store are opened when first needed."""
+    """The whole program; it opens servers and store on first use."""
 
     def __init__(self, settings: Settings, stack: ExitStack) -> None:
         self.settings = settings
@@ -53,7 +53,7 @@ class Application:
     @classmethod
     @contextmanager
     def open(cls, settings: Settings) -> Iterator[Application]:
-        """The program for these settings; closes what it opened."""
+        """The program for these settings; at the end it closes servers and store."""
         with ExitStack() as stack:
             yield cls(settings, stack)
 
@@ -68,7 +68,7 @@ class Application:
 
     @property
     def servers(self) -> tuple[ChromaReader, ChromaWriter]:
-        """Primary (which cannot be written) and replica; raises SettingsError, GuardRefusal."""
+        """Primary (read-only) and replica; raises SettingsError, GuardRefusal."""
         if self._servers is None:
             refuse_equal_urls(self.settings.primary_url, self.settings.replica_url)
             primary = self._stack.enter_context(ChromaReader(self.connection(Side.PRIMARY)))
@@ -77,7 +77,7 @@ class Application:
         return self._servers
 
     def connection(self, side: Side) -> Connection:
-        """How to reach one server; raises SettingsError when its URL is not set."""
+        """The connection settings of one server; raises SettingsError when its URL is not set."""
         return connection_of(self.settings, side)
 
     # ---- commands ---------------------------------------------------------------------------
@@ -93,9 +93,9 @@ class Application:
         """One cycle.
 
         Args:
-            full: read everything on both sides, whatever the budget.
-            adopt: take over collections of the replica that are not mostly the same.
-            rebuild: names of collections to build anew beside those that the replica has.
+            full: read everything on both sides, without regard to the scrub budget.
+            adopt: take over collections of the replica that are mostly different.
+            rebuild: names of collections to build anew, which then replace the replica's.
         """
         refuse_to_plan(self.settings)
         if not self.settings.worker_threads and not self.store.active_workers():
@@ -128,9 +128,9 @@ class Application:
         repair: bool = False,
         queries: int = 0,
     ) -> VerifyReport:
-        """Compare both sides; with `repair`, mend what differs by a full cycle, and compare again.
+        """Compare both sides; with `repair`, run a full cycle on differences, and compare again.
 
-        The full cycle goes through every guard, so surplus records may be held instead.
+        All guards apply to the full cycle, so they may hold surplus records.
         """
         primary, replica = self.servers
         verifier = Verifier(primary, replica, self.settings, self._kept_ids, queries)
@@ -141,21 +141,21 @@ class Application:
         return replace(verifier.verify(progress, sample_percent, repaired=True), repair=mended)
 
     def status(self) -> StatusSnapshot:
-        """What the store knows; no server is asked."""
+        """The state in the store; no server is asked."""
         return take_snapshot(self._store_to_look_at(), self.settings)
 
     def approve(
         self, names: Sequence[str], *, everything: bool, expected: int | None = None
     ) -> list[Hold]:
-        """Let exactly what is held in these collections (or everywhere) through, once.
+        """Approve the present holds of these collections (or all holds), once.
 
         Args:
-            names: of collections, perhaps with a digest (`docs@3f9a`).
-            expected: how many records are meant; without it, as many as were shown last.
+            names: names of collections, optionally with a digest (`docs@3f9a`).
+            expected: the number of held records; without it, the number that was shown last.
 
         Raises:
-            ChromasyncError: nothing is held under one of the names, or something else by now.
-            SettingsError: a name is that of several collections, or there is no state store.
+            ChromasyncError: nothing is held under one of the names, or the hold has changed.
+            SettingsError: several collections have a name, or there is no state store.
         """
         if not self._has_store():
             raise SettingsError(
@@ -170,18 +170,18 @@ class Application:
         approved = [hold for hold in chosen if self.store.approve(hold)]
         if len(approved) < len(chosen):
             raise ChromasyncError(
-                "A cycle changed what is held at this moment.",
-                untouched=f"Approved were {len(approved):,} of {len(chosen):,} holds.",
+                "A cycle changed the holds at this moment.",
+                untouched=f"Only {len(approved):,} of {len(chosen):,} holds were approved.",
                 hint="Look at `chromasync status`, and approve again.",
             )
         return approved
 
     def note_shown(self, report: CycleReport | StatusSnapshot, *, watched: bool = True) -> None:
-        """Remember how much a person was told to be held: that is what `approve` lets through.
+        """Remember the counts of holds that a person has seen; `approve` is valid for them.
 
         Args:
-            watched: whether someone surely looks; what a timer prints replaces nothing that was
-                shown before.
+            watched: whether a person surely reads the output; otherwise counts that were shown
+                before stay.
         """
         shown = [
             hold
@@ -192,11 +192,11 @@ class Application:
             self.store.note_shown(shown)
 
     def doctor(self) -> DoctorReport:
-        """Settings, reachability, versions and abilities; reports trouble instead of raising it."""
+        """Check settings, reachability, versions and capabilities; reports errors, raises none."""
         return examine(self.settings, self.connection, self._store_to_look_at)
 
     def _kept_ids(self) -> list[str]:
-        """Collections that only stay on the replica for a while."""
+        """Dropped collections that stay on the replica for a while."""
         return [one.replica_id for one in self.store.kept()] if self._has_store() else []
 
     def _has_store(self) -> bool:
@@ -232,7 +232,7 @@ class Application:
 
 
 def connection_of(settings: Settings, side: Side) -> Connection:
-    """How to reach the server of `side`; raises SettingsError when its URL is not set."""
+    """The connection settings of `side`; raises SettingsError when its URL is not set."""
     server = settings.server(side)
     return Connection(
         side=side,

@@ -1,4 +1,4 @@
-"""The doctor: settings, servers and store as they are; trouble is reported, never raised."""
+"""The doctor: examines settings, servers and store; it reports errors and raises none."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ OpenStore = Callable[[], Store]
 
 
 def examine(settings: Settings, connect: Connect, open_store: OpenStore) -> DoctorReport:
-    """Look at everything that a cycle needs.
+    """Examine everything that a cycle needs.
 
     Args:
-        connect: how to reach a server.
-        open_store: the state store, or an empty one that stands for it; not called for one that
-            cannot be used, or whose schema is older.
+        connect: gives the connection of a side.
+        open_store: opens the state store, or an empty one if there is none yet. It is not called
+            for a store that cannot be used or has an older schema.
     """
     checks: list[Check] = []
     servers = tuple(_examine_server(side, connect, checks) for side in Side)
@@ -74,7 +74,7 @@ def _examine_server(side: Side, connect: Connect, checks: list[Check]) -> Examin
 def _examine_collections(
     settings: Settings, connect: Connect, open_store: OpenStore | None, checks: list[Check]
 ) -> None:
-    """List both sides as a cycle would, and say what it would not dare to do."""
+    """List both sides as a cycle does, and report what its guards would hold."""
     try:
         refuse_equal_urls(settings.primary_url, settings.replica_url)
         with (
@@ -89,7 +89,9 @@ def _examine_collections(
             checks.append(_counted(primary, replica, settings))
             checks += _misspelt(primary, settings)
             if open_store is None:
-                checks.append(Check("guards", "cannot be tried without an up-to-date state store"))
+                checks.append(
+                    Check("guards", "cannot be checked without an up-to-date state store")
+                )
                 return
             store = open_store()
             if settings.sync_mark:
@@ -105,7 +107,7 @@ def _examine_marks(
     primary: tuple[Reader, Listing],
     replica: tuple[Reader, Listing],
 ) -> Check:
-    """What a cycle would make of the marks on both sides."""
+    """The result of a cycle's check of the marks on both sides."""
     try:
         known = Knowledge.of(store)
         reader, listing = primary
@@ -128,7 +130,7 @@ def _examine_marks(
 def _examine_guards(
     settings: Settings, store: Store, primary: Reader, replica: Reader
 ) -> list[Check]:
-    """Which server is which, and what someone must decide before anything is written there."""
+    """Check the identity of both servers, and list the holds that need a decision."""
     try:
         undecided = Preview(primary, replica, store, settings).undecided(Quiet())
     except ChromasyncError as error:
@@ -139,7 +141,7 @@ def _examine_guards(
 
 
 def _counted(primary: Listing, replica: Listing, settings: Settings) -> Check:
-    """How many collections there are; trouble when there are some and all are left out."""
+    """The numbers of collections; an error if the filters exclude all of them."""
     total = len(primary.collections)
     wanted = sum(settings.wants_collection(c.name) for c in primary.collections.values())
     chosen = bool(settings.sync_include or settings.sync_exclude)
@@ -147,13 +149,13 @@ def _counted(primary: Listing, replica: Listing, settings: Settings) -> Check:
     detail = f"{total:,} on the primary{share}, {len(replica.collections):,} on the replica"
     detail += "".join(f"; {sentence}" for sentence in warn_of_leftovers(primary, replica))
     if total and not wanted:
-        hint = "Nothing would be mirrored; mind that patterns are case-sensitive."
+        hint = "Nothing would be mirrored; note that patterns are case-sensitive."
         return Check("collections", f"{detail}. {hint}", SettingsError.exit_code)
     return Check("collections", detail)
 
 
 def _misspelt(primary: Listing, settings: Settings) -> list[Check]:
-    """Each name in SYNC_INCLUDE that matches nothing, unless there is nothing yet to match."""
+    """Each pattern in SYNC_INCLUDE that matches nothing, unless the primary has no collection."""
     names = [collection.name for collection in primary.collections.values()]
     unmatched = settings.unmatched(names) if names else []
     code = SettingsError.exit_code
@@ -169,7 +171,7 @@ def _examine_role(settings: Settings, checks: list[Check]) -> None:
 
 
 def _examine_store(settings: Settings, checks: list[Check]) -> Rehearsed | None:
-    """Do to the store all that a cycle may do, and undo it; None when that is not possible."""
+    """Try all operations of a cycle on the store, and roll them back; None if this fails."""
     try:
         found = rehearse_store(settings.store_url)
     except ChromasyncError as error:

@@ -1,4 +1,4 @@
-"""The one tree of errors: each says what happened, what was left untouched and what to do next.
+"""The tree of errors: each says what happened, what was left untouched, and what to do next.
 
     ChromasyncError
     ├── SettingsError            a setting is wrong or missing                     exit 2
@@ -15,7 +15,7 @@
     │   │   ├── TooLarge         413, or the connection closed on a large body     exit 4
     │   │   └── QuotaExceeded    422 with a quota message                          exit 4
     │   ├── ServerFault          500 that repeats: the server cannot do this       exit 4
-    │   ├── WritesRefused        no write at all is taken, whatever it is  trans.  exit 4
+    │   ├── WritesRefused        the server takes no write at all          transient   exit 4
     │   └── ReadOnlyViolation    our own code tried to write to the primary        exit 4
     ├── StoreError               the state store
     │   ├── StoreUnavailable     unreachable, locked, disk full        transient   exit 3
@@ -25,11 +25,11 @@
     ├── GuardRefusal             a guard refuses to run at all                     exit 4
     ├── LeaseLost                this process may no longer write      lease-lost  exit 3
     ├── AnotherInstance          another process leads on this store               exit 5
-    ├── AnotherStore             another store keeps this replica      transient   exit 5
+    ├── AnotherStore             another store uses this replica       transient   exit 5
     └── Stopped                  asked to stop in the middle of a cycle            exit 130
 
-`retry` tells the caller what a repetition can bring: `transient` (may succeed later), `permanent`
-(will not, unless something changes) or `lease_lost` (someone else owns the work now).
+`retry` says whether a repetition can succeed: `transient` (it may succeed later), `permanent` (it
+fails again unless something changes) or `lease_lost` (another process owns the work now).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from typing import ClassVar
 
 
 class Retry(StrEnum):
-    """What repeating the failed operation can bring."""
+    """Whether a repetition of the failed operation can succeed."""
 
     TRANSIENT = "transient"
     PERMANENT = "permanent"
@@ -47,11 +47,11 @@ class Retry(StrEnum):
 
 
 class ChromasyncError(Exception):
-    """Something went wrong that a person can understand and act on.
+    """An error that a person can understand and act on.
 
     Args:
         what: what happened, one sentence.
-        untouched: what was not changed because of it, one sentence; empty when nothing is at stake.
+        untouched: what was left unchanged, one sentence; empty when nothing could have changed.
         hint: what to do next, one sentence; the class default is used when empty.
     """
 
@@ -73,7 +73,7 @@ class SettingsError(ChromasyncError):
     """A setting is missing, unknown or has a value that is not allowed."""
 
     exit_code = 2
-    default_hint = "Run `chromasync doctor` to see every setting and where it came from."
+    default_hint = "Run `chromasync doctor` to see every setting and its origin."
 
 
 class ServerError(ChromasyncError):
@@ -82,7 +82,7 @@ class ServerError(ChromasyncError):
     Args:
         side: `primary` or `replica`.
         status: the HTTP status, when there was an answer.
-        said: the server's own words, when it had any.
+        said: the server's own message, when there was one.
     """
 
     def __init__(
@@ -156,21 +156,21 @@ class AccessRefused(ServerError):
 class NotFound(ServerError):
     """The tenant, database or collection does not exist (404)."""
 
-    default_hint = "Check its name; if it was removed meanwhile, the next cycle sees that."
+    default_hint = "Check its name. If it was removed meanwhile, the next cycle detects this."
 
 
 class Conflict(ServerError):
     """The name is already taken."""
 
-    default_hint = "Rename or remove what has the name; the next cycle tries again."
+    default_hint = "Rename or remove the one that has the name; the next cycle tries again."
 
 
 class RequestRefused(ServerError):
-    """The server refuses this content for good (400, 422 or 501)."""
+    """The server refuses this content permanently (400, 422 or 501)."""
 
 
 class TooLarge(RequestRefused):
-    """The request body is larger than the server takes (413)."""
+    """The request body is larger than the server accepts (413)."""
 
 
 class QuotaExceeded(RequestRefused):
@@ -178,17 +178,17 @@ class QuotaExceeded(RequestRefused):
 
 
 class ServerFault(ServerError):
-    """The server answers 500 each time it is asked this."""
+    """The server answers this request with 500 each time."""
 
-    default_hint = "The server's own log says why; the next cycle asks again."
+    default_hint = "See the server's own log for the reason; the next cycle tries again."
 
 
 class WritesRefused(ServerError):
-    """The server takes no write at all, whatever it is: its disk is full, or we may not write."""
+    """The server takes no write at all: its disk is full, or our token has no right to write."""
 
     retry = Retry.TRANSIENT
     default_hint = (
-        "Give its disk room, or our token the right to write; work resumes by itself then."
+        "Free space on its disk, or give our token the right to write; work then resumes by itself."
     )
 
     def __init__(self, what: str, *, side: str, status: int | None = None, said: str = "") -> None:
@@ -197,7 +197,7 @@ class WritesRefused(ServerError):
             side=side,
             status=status,
             said=said,
-            untouched="No record was set aside for it.",
+            untouched="No record was quarantined for it.",
         )
 
 
@@ -212,22 +212,22 @@ class StoreError(ChromasyncError):
 
 
 class StoreUnavailable(StoreError):
-    """The state store is unreachable, locked by someone else, or out of space."""
+    """The state store is unreachable, locked by another process, or out of space."""
 
     retry = Retry.TRANSIENT
     exit_code = 3
 
 
 class StoreUnusable(StoreError):
-    """The state store is corrupted, of a newer version, or not ours."""
+    """The state store is corrupted, has a newer version, or is not a store of chromasync."""
 
 
 class DamagedChunk(StoreUnusable):
-    """What the ledger holds of one collection cannot be read; the rest of the store can.
+    """The ledger of one collection cannot be read; the rest of the store can.
 
     Args:
-        collection_id: whose ledger it is; forgetting it makes the next cycle adopt again.
-        chunk_id: the damaged chunk; None when it is an id list that belongs to no chunk.
+        collection_id: the collection; after its ledger is deleted, the next cycle adopts it again.
+        chunk_id: the damaged chunk; None for an id list that belongs to no chunk.
     """
 
     default_hint = "The ledger of this collection is rebuilt by comparing both sides."
@@ -239,15 +239,15 @@ class DamagedChunk(StoreUnusable):
 
 
 class StoreSettingsError(SettingsError, StoreUnusable):
-    """The way to the state store is described in a way that leads to no connection."""
+    """The settings of the state store lead to no connection."""
 
 
 class GuardRefusal(ChromasyncError):
-    """A guard refuses to run, because running could destroy data."""
+    """A guard refuses to run, because a run could destroy data."""
 
 
 class LeaseLost(ChromasyncError):
-    """The lease of the task ran out, so this process may no longer write for it."""
+    """The lease of the task expired, so this process may no longer write for it."""
 
     retry = Retry.LEASE_LOST
     exit_code = 3
@@ -260,7 +260,7 @@ class AnotherInstance(ChromasyncError):
 
 
 class AnotherStore(ChromasyncError):
-    """Another state store keeps the same place on the same replica, and its process is alive."""
+    """Another state store uses the same place of the same replica, and its process is alive."""
 
     retry = Retry.TRANSIENT
     exit_code = 5

@@ -1,8 +1,9 @@
-"""What people approve, and servers that are refused at once; pure.
+"""Approval of holds, and refusal of two URLs that lead to one server; pure.
 
-States of a hold: none → held (shown with count, reason and digest) → approved → done. It ends with
-its cause: when the records come back to the primary, the hold is cleared unapproved. An approval is
-for a set (`Hold.set_digest`): it ends when the set changes. What is held is decided in `plan/`.
+A hold has these states: none → held (shown with count, reason and digest) → approved → done. It
+ends when its cause ends: when the records are back on the primary, the hold is cleared without an
+approval. An approval is valid for one set of records (`Hold.set_digest`) and ends when the set
+changes. The modules of `plan/` decide what is held.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ SHORTEST_DIGEST = 4
 def choose_holds(
     holds: Sequence[Hold], names: Sequence[str], expected: int | None = None
 ) -> list[Hold]:
-    """What is held in the collections of these names: full ones, ids, or bare ones of one alone.
+    """The holds of these collections, given by full name, by id, or by a name that is unique.
 
-    A name may carry the digest of what is meant (`docs@3f9a`). Without one, the count must be the
-    expected one, or the one that a person was shown last.
+    A name may carry the digest of the hold (`docs@3f9a`). Without a digest, the count of records
+    must be the expected one, or the one that a person was shown last.
 
     Raises:
-        ChromasyncError: nothing is held under one of the names, or something else by now.
-        SettingsError: one of them is that of several collections.
+        ChromasyncError: nothing is held under one of the names, or the hold has changed.
+        SettingsError: several collections have one of the names.
     """
     chosen: list[Hold] = []
     for name in names:
@@ -42,10 +43,10 @@ def choose_holds(
 
 
 def refuse_unseen(holds: Sequence[Hold], expected: int | None = None) -> None:
-    """Raise when what is held is not what a person expects, or was shown last.
+    """Raise when the count of held records is not the expected one, or the one shown last.
 
     Raises:
-        ChromasyncError: the count is another one, or was never shown.
+        ChromasyncError: the count differs, or was never shown.
     """
     waiting = [hold for hold in holds if not hold.unconfirmed]
     if expected is not None:
@@ -63,14 +64,14 @@ def _names(holds: Sequence[Hold]) -> str:
 def _changed(name: str, holds: Sequence[Hold]) -> ChromasyncError:
     now = ", ".join(f"{hold.count:,} ({hold.kind}, @{hold.set_digest})" for hold in holds)
     return ChromasyncError(
-        f"What is held for {name} is not what was shown: now it is {now}.",
+        f"The hold for {name} is not what was shown: now it is {now}.",
         untouched="Nothing was approved.",
         hint="Look at `chromasync status`, then approve NAME@DIGEST, or give --expect COUNT.",
     )
 
 
 def _parted(name: str, holds: Sequence[Hold]) -> tuple[str, str]:
-    """A name and the digest behind it; a collection may have the mark in its own name."""
+    """A name and the digest after it; the name of a collection may itself contain the mark."""
     bare, mark, digest = name.rpartition(DIGEST_MARK)
     known = {n for h in holds for n in (h.collection_id, h.full_name, h.collection_name)}
     if name in known or not mark or len(digest) < SHORTEST_DIGEST:
@@ -85,14 +86,14 @@ def _held_under(name: str, holds: Sequence[Hold]) -> list[Hold]:
         raise ChromasyncError(
             f"Nothing is held in a collection named {name!r}.",
             untouched="Nothing was approved.",
-            hint="`chromasync status` lists what is held.",
+            hint="`chromasync status` lists all holds.",
         )
     candidates = sorted({hold.full_name for hold in found})
     if len(candidates) > 1:
         raise SettingsError(
             f"Something is held in {len(candidates)} collections named {name!r}.",
             untouched="Nothing was approved.",
-            hint=f"Name the one that is meant: {', '.join(candidates)}.",
+            hint=f"Give the full name of one of them: {', '.join(candidates)}.",
         )
     return found
 
@@ -113,7 +114,7 @@ def refuse_same_server(primary_ids: Container[str], replica_ids: Container[str])
 
 
 def refuse_equal_urls(primary_url: str, replica_url: str) -> None:
-    """Raise when both URLs are one; a server without collections would not give itself away.
+    """Raise when both URLs are the same; collection ids cannot show this on an empty server.
 
     Raises:
         GuardRefusal: PRIMARY_URL and REPLICA_URL are the same.

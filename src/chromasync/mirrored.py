@@ -1,6 +1,6 @@
-"""What people are told of each mirrored collection, from one look at the store; pure.
+"""Reports of mirrored collections, from one snapshot of the store; pure.
 
-A cycle tells it at its end, the status at any time.
+A cycle makes them at its end, `status` at any time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from chromasync.trials import trial_of
 
 @dataclass(frozen=True, slots=True)
 class Mirrored:
-    """What the store knows of the collections that the settings name."""
+    """The state of the collections that the settings select."""
 
     mirrors: tuple[Mirror, ...]
     holds: tuple[Hold, ...]
@@ -33,9 +33,9 @@ class Mirrored:
 
 
 def look_at_mirrored(seen: StoreSnapshot, settings: Settings) -> Mirrored:
-    """Leave out collections that are not mirrored any more: what is left as it is cannot fail.
+    """Leave out collections that are not mirrored any more: they stay as they are and cannot fail.
 
-    Those that a self-test left behind are not mirrored, either.
+    Collections of self-tests that have ended are left out, too.
     """
     mirrored_trials = {"", *seen.live_trials}
     left = {
@@ -57,7 +57,7 @@ def look_at_mirrored(seen: StoreSnapshot, settings: Settings) -> Mirrored:
 
 
 def _concerns(hold: Hold, settings: Settings) -> bool:
-    """Whether a hold is about what the settings name; one without a place is about everything."""
+    """Whether a hold concerns the selected collections; a hold without a place concerns all."""
     chosen = settings.covers(hold.tenant, hold.database)
     return not hold.tenant or (chosen and settings.wants_collection(hold.collection_name))
 
@@ -69,15 +69,15 @@ def report_mirror(
     counts: OpCounts,
     notes: Iterable[str] = (),
 ) -> CollectionReport:
-    """One collection for people."""
+    """The report of one collection."""
     key = mirror.collection_id
     words = [*notes, *([mirror.last_error] if mirror.last_error else [])]
     if mirror.unanswering:
         words.append(_say_unanswering(mirror, mirror.unanswering))
     if mirror.reduced_count:
         words.append(
-            f"{mirror.reduced_count:,} records are without metadata that the replica's server "
-            "cannot store, such as lists."
+            f"{mirror.reduced_count:,} records lack metadata that the replica's server cannot "
+            "store, such as lists."
         )
     return CollectionReport(
         collection_id=key,
@@ -96,15 +96,15 @@ def report_mirror(
 
 
 def _say_unanswering(mirror: Mirror, why: str) -> str:
-    """What to say of a replica that has the records and does not answer."""
+    """The message about a replica that has the records but does not answer queries."""
     return (
-        f"The replica has the records, and its index does not answer: {why.removesuffix('.')}. "
-        f"`chromasync sync --rebuild {mirror.name}` builds it anew beside the old one."
+        f"The replica has the records, but its index does not answer: {why.removesuffix('.')}. "
+        f"`chromasync sync --rebuild {mirror.name}` builds it anew and replaces the old one."
     )
 
 
 def say_what_waits(seen: StoreSnapshot) -> dict[str, list[str]]:
-    """By collection, one sentence about chunks that nobody can vouch for yet, and until when."""
+    """One sentence for each collection with suspect chunks, and until when they stay suspect."""
     return {key: [_what_waits(one)] for key, one in seen.suspicions.items()}
 
 

@@ -1,4 +1,4 @@
-"""The status at one instant, from the store alone: nobody is asked, nothing is changed."""
+"""The status at one instant, from the store alone; it asks no server and changes nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CYCLES_SHOWN = 10
 
 
 def take_snapshot(store: Store, settings: Settings) -> StatusSnapshot:
-    """Everything that the store knows, at one instant.
+    """The whole state of the store, as of one instant.
 
     Raises:
         StoreError: the store cannot be read.
@@ -48,7 +48,7 @@ def take_snapshot(store: Store, settings: Settings) -> StatusSnapshot:
 
 
 def _report_collections(seen: StoreSnapshot, found: Mirrored) -> tuple[CollectionReport, ...]:
-    """All mirrored collections; an instant that is still to come is not shown."""
+    """All mirrored collections; an instant in the future is not shown."""
     waits = say_what_waits(seen)
     return tuple(
         report_mirror(
@@ -63,15 +63,15 @@ def _report_collections(seen: StoreSnapshot, found: Mirrored) -> tuple[Collectio
 
 
 def _reread_seconds(seen: StoreSnapshot, found: Mirrored, settings: Settings) -> float | None:
-    """Within how many seconds every mirrored record is read again; None when that is never."""
+    """Seconds within which every mirrored record is read again; None means never."""
     read_seconds = sum(seen.read_seconds.get(m.collection_id, 0.0) for m in found.mirrors)
     return reread_seconds(settings, seen.active_workers, read_seconds)
 
 
 def _warn_of_names(mirrors: Iterable[Mirror], settings: Settings) -> tuple[str, ...]:
-    """Each name in SYNC_INCLUDE that no mirrored collection has, as far as the store knows."""
+    """Each pattern in SYNC_INCLUDE that matches no mirrored collection of the store."""
     return tuple(
-        f"SYNC_INCLUDE names {pattern!r}, and no collection of such a name is mirrored; mind that "
-        "patterns are case-sensitive."
+        f"SYNC_INCLUDE has the pattern {pattern!r}, but no mirrored collection matches it; note "
+        "that patterns are case-sensitive."
         for pattern in settings.unmatched(mirror.name for mirror in mirrors)
     )

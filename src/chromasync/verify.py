@@ -1,9 +1,9 @@
-"""Verify: both sides compared record by record, trusting no ledger.
+"""Verify: compares both sides record by record, without the ledger.
 
 Collections are matched by name, ids as two sets, contents by reading both sides by id. A record
-that differs is read again on both sides: when the primary's has changed meanwhile, or the
-difference is gone, a write was under way and nothing can be said of it (*inconclusive*).
-Memory stays at about 24 bytes an id and one batch of records.
+that differs is read again on both sides. If the primary's record has changed meanwhile, or the
+difference is gone, a write was in progress, and the record is *inconclusive*. Memory use is about
+24 bytes for each id, and one batch of records.
 """
 
 from __future__ import annotations
@@ -85,11 +85,11 @@ class _Tally:
 class Verifier:
     """Compares a primary and a replica; writes nothing.
 
-    Samples are other ones with each verifier, and the same with each comparison of one.
+    Each verifier draws a new sample, and uses it in all of its comparisons.
 
     Args:
-        hidden: asked for collections of the replica that mirror nothing (those that are kept).
-        queries: how many queries both sides answer for each collection; none unless said.
+        hidden: gives the replica's collections that mirror nothing (dropped ones that are kept).
+        queries: number of queries for each collection on both sides.
         trials: self-tests whose collections are compared, too.
     """
 
@@ -117,7 +117,7 @@ class Verifier:
         """Compare everything, or a random sample of the records of each collection.
 
         Raises:
-            GuardRefusal: both URLs lead to one server, which would equal itself.
+            GuardRefusal: both URLs lead to one server.
             ServerError: one side could not be read.
         """
         began = time.monotonic()
@@ -177,16 +177,16 @@ class Verifier:
                 progress.advance(len(ids))
             self._compare_answers(tally, left, right, count)
         except (RequestRefused, ServerFault) as error:
-            # the others are compared all the same
+            # the other collections are compared nevertheless
             tally.answers_differ = True
-            tally.find(Sigil.CHANGED, None, f"it could not be compared to its end: {error.what}")
+            tally.find(Sigil.CHANGED, None, f"it could not be compared completely: {error.what}")
         return tally
 
     def _sample(self, left: Collection, ids: list[str], percent: float) -> list[str]:
-        """Those of the ids whose keyed hash falls into the share.
+        """The ids whose keyed hash falls into the share.
 
-        Chance that depends on the id alone, not on the order in which ids come: the comparison
-        after a repair looks at the very records that the one before it looked at.
+        The choice depends on the id alone, not on the order of ids. The comparison after a repair
+        therefore reads the same records as the comparison before it.
         """
         share = int(percent / 100 * 2**64)
         start = blake2b(left.id.encode(), key=self._sample_key, digest_size=8)
@@ -207,7 +207,7 @@ class Verifier:
     def _compare_answers(
         self, tally: _Tally, left: Collection, right: Collection, count: int
     ) -> None:
-        """Ask both sides the same questions, and tally what they answer."""
+        """Send the same queries to both sides, and count the answers."""
         if not self._queries or not count:
             return
         key = int.from_bytes(self._sample_key)
@@ -221,7 +221,7 @@ class Verifier:
     def _shared_ids(
         self, tally: _Tally, left: Collection, right: Collection, count: int
     ) -> Iterator[list[str]]:
-        """The primary's ids in lists; afterwards, what the replica has beyond them is tallied."""
+        """The primary's ids in lists; afterwards, extra ids of the replica are counted."""
         digests = bytearray()
         for page in pages(self._primary, left, count):
             digests += id_digests(page)
@@ -233,7 +233,7 @@ class Verifier:
             self._tally_extra(tally, right, extra)
 
     def _tally_extra(self, tally: _Tally, right: Collection, ids: list[str]) -> None:
-        """Replica ids that the walk of the primary did not see: asked for once more by id."""
+        """Count replica ids that the walk of the primary did not see, after a read by id."""
         for start in range(0, len(ids), BATCH_IDS):
             asked = ids[start : start + BATCH_IDS]
             alive = set(self._primary.read(tally.collection, asked, embeddings=False).ids)
@@ -248,24 +248,24 @@ class Verifier:
 
 
 def _number(start: blake2b, record_id: str) -> int:
-    """A number from 0 up to 2**64 that goes with this id."""
+    """A number from 0 up to 2**64 that depends on this id alone."""
     hashing = start.copy()
     hashing.update(record_id.encode())
     return int.from_bytes(hashing.digest())
 
 
 MOST_LOST = 16
-"""Beyond so many records of one read that cannot be given, it is not about records: the index,
-which holds the vectors, is dead or behind, and the comparison of the collection ends."""
+"""Most unreadable records in one read. More of them mean that the index, which holds the vectors,
+is dead or behind; the comparison of the collection then ends."""
 
-UNREADABLE = "the primary cannot give it"
+UNREADABLE = "the primary cannot return it"
 
 _Sides = tuple[Collection, Collection]
 
 
 @dataclass(slots=True)
 class _Found:
-    """One record that differs: in what, and the primary's digests when that was seen."""
+    """One record that differs: the difference, and the primary's digests at that time."""
 
     sigil: Sigil
     what: str
@@ -337,7 +337,7 @@ class _Comparison:
         if record_id in batch.unreadable:
             return Sigil.INCONCLUSIVE, UNREADABLE
         if record_id in other.unreadable:
-            return Sigil.CHANGED, "the replica cannot give it"
+            return Sigil.CHANGED, "the replica cannot return it"
         if record_id not in lefts:
             here = record_id in rights
             return (Sigil.INCONCLUSIVE, "it was deleted during the comparison") if here else None
@@ -355,7 +355,7 @@ class _Comparison:
         sendable, reduced = carried(wanted.take([row]), self._server)
         rest = self._differ.difference(sendable, 0, present, other) if reduced else difference
         if rest is None:
-            return Sigil.CHANGED, "metadata that the replica's server cannot hold is left out"
+            return Sigil.CHANGED, "metadata that the replica's server cannot store is left out"
         words = "document" if rest is Whole.REPLACE else describe(rest)
         return Sigil.CHANGED, f"{words} differs"
 

@@ -14,14 +14,12 @@ from tests.cli.fakes import NOON, cycle_report, empty_snapshot, snapshot
 
 WEEK = timedelta(days=7)
 AS_OF = "Identical as of 2030-01-02 12:00:00 UTC"
-OLD = (
-    "Out of date: the newest completed cycle began 7 d ago, longer ago than SYNC_ALERT_LAG allows "
-    "(15 min)."
-)
+OLD = "Out of date: the newest completed cycle began 7 d ago, and SYNC_ALERT_LAG is 15 min."
 NEVER = "Not identical yet: no cycle has ended with all collections identical."
 AHEAD = (
-    "Not known to be fresh: the last cycle's instants reach to 2030-01-02 12:00:00 UTC, and it is "
-    "2029-12-26 12:00:00 UTC now. A clock has jumped; the next completed cycle tells."
+    "Not known to be fresh: the last stored instant is 2030-01-02 12:00:00 UTC, but it is "
+    "2029-12-26 12:00:00 UTC now. A clock has jumped; the next completed cycle shows the "
+    "freshness again."
 )
 FAILED = (Cycle(8, NOON, CycleStatus.FAILED),)
 
@@ -39,7 +37,7 @@ def later(by: timedelta, **changes: object) -> StatusSnapshot:
         (later(WEEK, identical_as_of=None), f"{OLD} {NEVER}"),
         (
             later(timedelta(0), clean_at=None, cycles=FAILED),
-            f"Out of date: no cycle is known that was completed. {AS_OF}, 0 s ago.",
+            f"Out of date: no completed cycle is known. {AS_OF}, 0 s ago.",
         ),
         (later(timedelta(0), clean_at=None, identical_as_of=None, cycles=FAILED), NEVER),
         (later(-WEEK), AHEAD),

@@ -39,7 +39,7 @@ Collection   Primary   Replica   Written   Deleted   State
 docs           1,234     1,234     1,034         2   identical
 
 Cycle 7 took 3.2 s: 2,000 records read, 1,000 inserted, 30 updated, 4 replaced, 2 deleted \
-(5 of them because the replica had changed by itself).
+(5 of them because others had changed the replica).
 Identical as of 2030-01-02 12:00:00 UTC: 1,234 records in 1 collection.
 """
 
@@ -98,7 +98,7 @@ WRONG replica: No answer.
 The primary at http://one:8000 says it is Chroma 1.0.0; it takes base64 embeddings, schemas, \
 configurations, and at most 5,461 records in one write.
   No array metadata.
-The replica at http://two:8000 gave no answer to go by.
+The replica at http://two:8000 gave no usable answer.
 The state store is sqlite:///chromasync-data/chromasync.db; schema version 1.
 
 Setting         Value   From
@@ -129,7 +129,7 @@ def test_a_held_cycle_lists_all_that_needs_attention() -> None:
     """Messages, holds with the way out, quarantined records (escaped) and warnings are listed."""
     text = printed(lambda page: show(page, cycle_report(Outcome.HELD)))
     assert HELD in text
-    assert text.endswith("Held: a guard stopped deletes, everything else was written.\n")
+    assert text.endswith("Held: a guard stopped deletes; everything else was written.\n")
 
 
 HERE = replace(HOLD, database="default_database")
@@ -176,8 +176,8 @@ def test_a_vanished_collection_waits_for_no_approval(report: CycleReport | Statu
     """The next cycle drops it by itself, and a setting keeps it; for other reasons it is asked."""
     text = printed(lambda page: show(page, replace(report, holds=(DROP,))))
     assert (
-        f"because {UNCONFIRMED[HoldKind.DROP]}. No approval is waited for: the next successful "
-        "cycle that sees the same does it. SYNC_EXCLUDE=old keeps it.\n"
+        f"because {UNCONFIRMED[HoldKind.DROP]}. It needs no approval: the next successful "
+        "cycle does it if nothing has changed. SYNC_EXCLUDE=old keeps the collection.\n"
     ) in text
     assert "chromasync approve" not in text
     many = replace(DROP, reason="3 of 4 collections are gone at once", unconfirmed=False)
@@ -210,7 +210,7 @@ def test_a_cycle_that_nobody_is_at_work_on_is_not_running() -> None:
     dead = replace(worker, status=WorkerStatus.DEAD)
     text = printed(lambda page: show(page, replace(snapshot(), cycles=(OPEN,), workers=(dead,))))
     assert (
-        "Cycle 9 was not finished, and nobody is at work on it, started 7 s ago: nothing written.\n"
+        "Cycle 9 was not finished, and no process works on it, started 7 s ago: nothing written.\n"
     ) in text
     assert "is running" not in text
     assert "Worker w-1 is dead" in text
@@ -246,7 +246,7 @@ def test_an_adoption_that_is_held_names_both_ways_out() -> None:
     held = replace(HOLD, kind=HoldKind.ADOPTION, reason="it is another one")
     report = replace(cycle_report(Outcome.HELD), holds=(held,))
     text = printed(lambda page: show(page, report))
-    assert "writing to a collection that the replica had already, with 500 records" in text
+    assert "writing to a collection that the replica already had, with 500 records" in text
     assert "approve default_tenant/archive/old@3f9a1b2c, or chromasync sync --adopt" in text
     assert "everything else was written" not in text
 
@@ -283,4 +283,6 @@ def test_what_cannot_be_read_is_told_from_what_changed_meanwhile() -> None:
     one = replace(report.collections[0], missing=0, extra=0, changed=0, definition_differs=False)
     unread = replace(one, inconclusive=3, unreadable=2)
     said = printed(lambda page: show(page, replace(report, collections=(unread,), findings=())))
-    assert "1 record changed meanwhile. 2 records cannot be read on the primary." in said
+    assert (
+        "1 record changed during the comparison. 2 records cannot be read on the primary." in said
+    )

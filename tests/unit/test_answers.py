@@ -93,7 +93,7 @@ def test_a_collection_that_was_emptied_meanwhile_is_not_silent(
     """Its last records go between the read and the query."""
     nothing = Neighbours([], [], np.zeros((0, 3), dtype=np.float32))
     monkeypatch.setattr(server, "nearest", lambda *_: nothing)
-    assert "names no record where it has 40" in why_silent(server, home, ["r1"], Space.L2)
+    assert "returns no record although it has 40" in why_silent(server, home, ["r1"], Space.L2)
     monkeypatch.setattr(server, "count", lambda _: 0)
     assert why_silent(server, home, ["r1"], Space.L2) == ""
 

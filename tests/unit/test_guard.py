@@ -68,7 +68,7 @@ def test_a_name_of_several_collections_chooses_none(name: str, candidates: str) 
     with pytest.raises(SettingsError, match="in 2 collections named") as caught:
         choose_holds(HELD, ["users", name])
     assert caught.value.exit_code == 2
-    assert caught.value.hint == f"Name the one that is meant: {candidates}."
+    assert caught.value.hint == f"Give the full name of one of them: {candidates}."
 
 
 @pytest.mark.parametrize("name", ["user", "t/test/users", "t/prod/odd", "prod/users", ""])

@@ -108,7 +108,7 @@ def test_a_collection_is_told_with_its_own_numbers() -> None:
         "books",
     )
     reduced = report_mirror(replace(row, reduced_count=1_200), [], [], OpCounts())
-    assert reduced.message.startswith("It broke. 1,200 records are without metadata")
+    assert reduced.message.startswith("It broke. 1,200 records lack metadata")
     quiet = report_mirror(mirror(), [], [], OpCounts())
     assert (quiet.message, quiet.held, quiet.quarantined) == ("", 0, 0)
 

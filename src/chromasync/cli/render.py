@@ -1,4 +1,4 @@
-"""Reports as people read them: tables for collections, sentences for everything else."""
+"""Reports for people: tables for collections, sentences for everything else."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ STATES = {
     MirrorStatus.ERROR: "failed in the last cycle",
     MirrorStatus.VANISHED: "gone from the primary",
     MirrorStatus.DIVERGED: "diverged, needs a decision",
-    MirrorStatus.UNANSWERING: "has its records and does not answer queries",
-    MirrorStatus.DOUBTFUL: "primary is not what it was, needs a decision",
+    MirrorStatus.UNANSWERING: "has its records but does not answer queries",
+    MirrorStatus.DOUBTFUL: "primary has changed its identity, needs a decision",
 }
 ACTIONS = {
     PlannedAction.NONE: "keep",
@@ -66,40 +66,40 @@ HELD_WORDS = {
     HoldKind.DROP: "dropping the whole collection with {records}",
     HoldKind.REPLACE: "replacing the collection, which loses {records}",
     HoldKind.SURPLUS_COLLECTION: "dropping a collection that the primary never had, {records}",
-    HoldKind.DIVERGED: "everything, as {records} on the replica are not as they were left",
-    HoldKind.ADOPTION: "writing to a collection that the replica had already, with {records}",
-    HoldKind.OLDER_PRIMARY: "updates and deletes, {records} of which the primary lacks",
+    HoldKind.DIVERGED: "everything, as others changed {records} on the replica",
+    HoldKind.ADOPTION: "writing to a collection that the replica already had, with {records}",
+    HoldKind.OLDER_PRIMARY: "updates and deletes, as {records} are missing on the primary",
     HoldKind.OTHER_PRIMARY: "everything, with {records} that are on the replica",
 }
 
 
 WAYS_OUT = {
     HoldKind.DIVERGED: (
-        "Nothing of it is written until someone decides. To take the primary's side, which deletes "
-        "and overwrites what only the replica has: {command}"
+        "Nothing is written there until someone decides. To keep the primary's data, which deletes "
+        "and overwrites the replica's own changes: {command}"
     ),
     HoldKind.ADOPTION: (
-        "Nothing of it is written until someone decides. To take it over, which overwrites what is "
-        "there: {command}, or chromasync sync --adopt"
+        "Nothing is written there until someone decides. To take the collection over, which "
+        "overwrites its records: {command}, or chromasync sync --adopt"
     ),
     HoldKind.OLDER_PRIMARY: (
         "If the primary was restored from an older copy, restore a newer one, or copy the missing "
         "records back from the replica. If they were deleted on purpose: {command}"
     ),
     HoldKind.OTHER_PRIMARY: (
-        "If PRIMARY_URL leads to the wrong server, set it right. To accept this one: {command}"
+        "If PRIMARY_URL leads to the wrong server, correct it. To accept this server: {command}"
     ),
 }
-"""What to do about a hold that asks which side is right."""
+"""The next step for holds that need a decision which side is right."""
 
 ONLY_COPY = (
-    "The replica may be the only copy left: keep it as it is, and restore the primary from its "
+    "The replica may be the only copy left. Keep it as it is, and restore the primary from its "
     "backup, or let applications use the replica. If everything was deleted on purpose: {command}"
 )
-"""What to do when the primary has nothing any more."""
+"""The next step when the primary is empty."""
 
 SHOWN_DIGEST = 8
-"""So many characters of a digest are shown; they are enough to name what is meant."""
+"""Number of characters of a digest that are shown; they are enough to select a hold."""
 
 
 def show(page: Page, report: Report) -> None:
@@ -123,7 +123,7 @@ def show(page: Page, report: Report) -> None:
 
 
 def show_cycle(page: Page, report: CycleReport) -> None:
-    """Print what a cycle did and how it ended."""
+    """Print the work and the outcome of a cycle."""
     page.table(
         ("Collection", ">Primary", ">Replica", ">Written", ">Deleted", "State"),
         [_cycle_row(collection) for collection in report.collections],
@@ -165,7 +165,7 @@ def _ops_words(counts: OpCounts) -> str:
     )
     words = ", ".join(f"{number(count)} {word}" for word, count in parts if count)
     if counts.drifted:
-        words += f" ({number(counts.drifted)} of them because the replica had changed by itself)"
+        words += f" ({number(counts.drifted)} of them because others had changed the replica)"
     return words
 
 
@@ -173,7 +173,7 @@ def _ops_words(counts: OpCounts) -> str:
 
 
 def show_status(page: Page, snapshot: StatusSnapshot) -> None:
-    """Print everything that is known without asking the servers."""
+    """Print everything that is known without a request to the servers."""
     page.say(headline(snapshot))
     if snapshot.collections:
         page.say()
@@ -220,7 +220,7 @@ def _show_work(page: Page, snapshot: StatusSnapshot) -> None:
 
 def _cycle_state(cycle: Cycle, now: datetime, *, deserted: bool = False) -> str:
     done = _ops_words(cycle.counts) or "nothing written"
-    state = "was not finished, and nobody is at work on it" if deserted else f"is {cycle.status}"
+    state = "was not finished, and no process works on it" if deserted else f"is {cycle.status}"
     if cycle.finished_at is not None:
         state += f" after {duration((cycle.finished_at - cycle.started_at).total_seconds())}"
     why = f" {plain(cycle.error)}" if cycle.error else ""
@@ -237,7 +237,7 @@ def _worker_sentence(worker: WorkerBeat, now: datetime) -> str:
     )
 
 
-# ---- what both tell --------------------------------------------------------------------------
+# ---- for sync and status ---------------------------------------------------------------------
 
 
 def _show_concerns(
@@ -284,8 +284,8 @@ def _hold_sentences(hold: Hold, holds: Sequence[Hold]) -> tuple[str, str]:
 def _way_out(hold: Hold, holds: Sequence[Hold]) -> str:
     if hold.unconfirmed:
         return (
-            "No approval is waited for: the next successful cycle that sees the same does it. "
-            f"SYNC_EXCLUDE={plain(hold.collection_name)} keeps it."
+            "It needs no approval: the next successful cycle does it if nothing has changed. "
+            f"SYNC_EXCLUDE={plain(hold.collection_name)} keeps the collection."
         )
     same = {other.full_name for other in holds if other.collection_name == hold.collection_name}
     name = _hold_name(hold) if len(same) == 1 else plain(hold.full_name)
@@ -308,12 +308,12 @@ def _quarantine_sentence(record: Quarantined, name: str) -> str:
 
 
 def _sentence(words: str) -> str:
-    """Words as a sentence of their own: a capital letter and a full stop."""
+    """Words as a sentence, with a capital letter and a full stop."""
     return f"{words[:1].upper()}{words[1:].removesuffix('.')}."
 
 
 def show_approval(page: Page, approved: Sequence[Hold]) -> None:
-    """Print what was approved."""
+    """Print the approved holds."""
     if not approved:
         page.say("Nothing is held; there was nothing to approve.")
     for hold in approved:
@@ -395,7 +395,7 @@ def show_verify(page: Page, report: VerifyReport) -> None:
 
 
 def _answers(collection: VerifiedCollection) -> str:
-    """How alike both sides answered: the share of the nearest records that both name."""
+    """Similarity of the answers: the share of the nearest records that both sides return."""
     share = "" if collection.overlap is None else f"{collection.overlap:.0%} alike"
     return f"{share}, differ".removeprefix(", ") if collection.answers_differ else share
 
@@ -421,17 +421,19 @@ def _verify_sentence(report: VerifyReport) -> str:
         state = "Still different after the repair" if report.repaired else "Different"
         return f"{state}: {plural(report.different, 'difference')} in {extent} {took}."
     if report.inconclusive:
-        return f"Inconclusive: {_why_inconclusive(report)} {extent} {took}, the rest is the same."
+        return (
+            f"Inconclusive: {_why_inconclusive(report)} {extent} {took}, the others are the same."
+        )
     state = "Repaired, and now the same" if report.repaired else "Same"
     if report.failures:
-        state += ", but for what was not compared"
+        state += ", except the parts that were not compared"
     return f"{state}: {extent} {took}."
 
 
 def _why_inconclusive(report: VerifyReport) -> str:
-    """Records that changed meanwhile, and those that the primary cannot give, apart."""
+    """Counts of records that changed meanwhile, and of records that the primary cannot return."""
     changed = report.inconclusive - report.unreadable
-    parts = [f"{plural(changed, 'record')} changed meanwhile."] if changed else []
+    parts = [f"{plural(changed, 'record')} changed during the comparison."] if changed else []
     if report.unreadable:
         parts.append(f"{plural(report.unreadable, 'record')} cannot be read on the primary.")
     return " ".join(parts)
@@ -441,7 +443,7 @@ def _why_inconclusive(report: VerifyReport) -> str:
 
 
 def show_doctor(page: Page, report: DoctorReport) -> None:
-    """Print what is well, what is not, and every setting with its origin."""
+    """Print every check with its result, and every setting with its origin."""
     page.say(f"chromasync {report.version} on Python {report.python_version}, role {report.role}.")
     page.say()
     for check in report.checks:
@@ -463,7 +465,7 @@ def show_doctor(page: Page, report: DoctorReport) -> None:
 def _show_server(page: Page, server: ExaminedServer) -> None:
     can = server.capabilities
     if can is None:
-        page.say(f"The {server.side} at {plain(server.url)} gave no answer to go by.")
+        page.say(f"The {server.side} at {plain(server.url)} gave no usable answer.")
         return
     able = [
         word
