@@ -1,8 +1,8 @@
-"""What a collection is in effect, and how to make its like on another server; pure.
+"""The effective settings of a collection, and its definition for another server; pure.
 
-Chroma wrote the same facts in four shapes over time: `hnsw:*` metadata, the 0.6 and 1.0.0
+Chroma versions describe the same settings in four forms: `hnsw:*` metadata, the 0.6 and 1.0.0
 `hnsw_configuration`, the present `configuration_json`, and the schema. `effective` reads any of
-them into one value, so that two sides can be compared whatever their versions are.
+them into one value, so servers of different versions can be compared.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _INDEXES_OFF = {"fts_index", "vector_index", _SPARSE}
 
 @dataclass(frozen=True, slots=True)
 class Effective:
-    """How a collection really behaves, whatever shape its server describes it in.
+    """The settings that a collection really uses, independent of the form of their description.
 
     Attributes:
         index: `hnsw`, or `spann` on Chroma's distributed servers.
@@ -70,17 +70,17 @@ class Effective:
 def effective(collection: Collection) -> Effective:
     """Read a collection's behaviour from its metadata, configuration and schema.
 
-    The distance is that of the index where it was asked (see `plan.distance`). Else it is that of
-    metadata `hnsw:space` where it is set, because that is what a live index of an upgraded database
-    uses while its configuration claims the default. For the other settings a configuration that
-    differs from the default is the newer word.
+    The distance is the one of the index if a query has shown it (see `plan.distance`). Otherwise it
+    is the one of the metadata `hnsw:space`: the live index of an upgraded database uses it, while
+    the configuration claims the default. For the other settings, a configuration that differs from
+    the default takes precedence.
     """
     said = described(collection)
     return said if collection.live is None else replace(said, space=collection.live)
 
 
 def described(collection: Collection) -> Effective:
-    """The same by its words alone."""
+    """The settings by metadata, configuration and schema alone, without `live`."""
     return _effective(collection, collection.metadata)
 
 
@@ -89,12 +89,12 @@ def creatable(
 ) -> tuple[Definition, tuple[str, ...]]:
     """The definition of a replica of `primary` on a server with these capabilities.
 
-    The metadata in it is what the replica's metadata shall be: the primary's own, with `hnsw:*`
-    keys added where the server takes the index's settings in no other way. When `schema` is set,
-    `configuration` says the same in the older shape, for a server that refuses the schema.
+    Its metadata is the primary's, with `hnsw:*` keys added if the server accepts index settings
+    in no other form. When `schema` is set, `configuration` has the same settings in the older form,
+    for a server that refuses the schema.
 
     Returns:
-        The definition, and one sentence for each part that the server cannot carry.
+        The definition, and one sentence for each part that the server cannot store.
     """
     wanted = effective(primary)
     base = Definition(primary.name, primary.tenant, primary.database, dict(primary.metadata))
@@ -104,7 +104,7 @@ def creatable(
             base, metadata={**base.metadata, **_legacy_metadata(wanted, primary)}
         ), missing
     configuration = _configuration(primary, wanted)
-    # a schema that contradicts the effective settings is that of an upgraded database
+    # a schema that contradicts the effective settings comes from an upgraded database
     usable = capabilities.schema and _effective(primary, {}) == wanted
     return replace(
         base, configuration=configuration, schema=primary.schema if usable else None
@@ -114,9 +114,9 @@ def creatable(
 def immutable_differences(
     primary: Collection, replica: Collection, capabilities: Capabilities
 ) -> tuple[str, ...]:
-    """Sentences for what only re-creating the replica's collection could make equal.
+    """Sentences for differences that only a re-creation of the replica's collection can remove.
 
-    Differences that re-creating on a server with these capabilities could not mend are left out.
+    Differences that stay after a re-creation on a server with these capabilities are left out.
     """
     left, right = effective(primary), effective(replica)
     found = []
@@ -136,20 +136,20 @@ def immutable_differences(
 def not_held(
     primary: Collection, replica: Collection, capabilities: Capabilities
 ) -> tuple[str, ...]:
-    """One sentence for each part that only the replica's collection shows not to be carried.
+    """One sentence for each part of the definition that the replica's collection lacks.
 
-    What a server takes, and what of it it keeps, is not told before a collection is there.
+    Only the created collection shows which parts of its definition a server has stored.
     """
     return (*_words_not_held(primary, replica), *_indexes_not_held(primary, replica, capabilities))
 
 
 def _words_not_held(primary: Collection, replica: Collection) -> Iterator[str]:
-    """Where both indexes have one distance, and the words of one side name another."""
+    """A sentence if both indexes use the same distance, but their descriptions differ."""
     mine, theirs = described(primary).space, described(replica).space
     if mine is not theirs and primary.live is not None and primary.live is replica.live:
         yield (
-            f"Its description names the distance {theirs}, where the primary's names {mine}; both "
-            f"indexes answer with {primary.live}."
+            f"Its description names the distance {theirs}, the primary's names {mine}; both "
+            f"indexes use {primary.live}."
         )
 
 
@@ -163,13 +163,13 @@ def _indexes_not_held(
 
 
 def same_effect(wanted: Collection, found: Collection) -> bool:
-    """Whether `found` is what a server makes of `wanted`, apart from indexes it never keeps."""
+    """Whether `found` has the settings of `wanted`, except indexes that the server never stores."""
     left, right = effective(wanted), effective(found)
     return replace(left, indexes=left.indexes - _never_held(left, right, found)) == right
 
 
 def without_sparse_indexes(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema with its sparse-vector indexes off: a single-node server refuses it otherwise."""
+    """The schema with its sparse-vector indexes off; a single-node server refuses them."""
     reduced = copy.deepcopy(dict(schema))
     for types in (reduced.get("keys") or {}).values():
         index = ((types or {}).get("sparse_vector") or {}).get(_SPARSE)
@@ -179,10 +179,10 @@ def without_sparse_indexes(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _never_held(left: Effective, right: Effective, replica: Collection) -> frozenset[str]:
-    """Choices of `left` that no collection on the replica's server would have.
+    """Index settings of `left` that the replica's server never stores.
 
-    A single-node server, which makes hnsw of every index, refuses sparse-vector indexes. An index
-    of a kind that a server does not know is dropped without a word; it names all that it knows.
+    A single-node server, which makes every index an hnsw index, refuses sparse-vector indexes. A
+    server silently drops indexes of an unknown kind; its schema lists all kinds that it knows.
     """
     told = {name for name, _ in _indexes((replica.schema or {}).get("defaults") or {})}
     kinds = {choice: choice.rpartition("/")[2].partition("=")[0] for choice in left.indexes}
@@ -197,7 +197,7 @@ def _never_held(left: Effective, right: Effective, replica: Collection) -> froze
 def configuration_change(
     primary: Collection, replica: Collection, capabilities: Capabilities
 ) -> dict[str, Any]:
-    """What `modify_collection` must send to bring the changeable settings in line; {} if equal."""
+    """The change that makes the changeable settings equal by `modify_collection`; {} if equal."""
     if not capabilities.configuration:
         return {}
     left, right = effective(primary), effective(replica)
@@ -213,7 +213,7 @@ def configuration_change(
             if left.spann[n] != right.spann.get(n)
         }
         change |= {"spann": spann} if spann else {}
-    # a server of the time before descriptors says nothing of them, and leaves the replica's alone
+    # an older server has no descriptors; the replica's descriptor then stays
     told = left.embedding_function or "embedding_function" in primary.configuration
     if told and left.embedding_function != right.embedding_function:
         change["embedding_function"] = dict(left.embedding_function or _NO_FUNCTION)
@@ -221,9 +221,9 @@ def configuration_change(
 
 
 def _batch_size_change(primary: Collection, replica: Collection) -> dict[str, Any]:
-    """`batch_size` where both sides tell it, which only a schema does.
+    """`batch_size` if both sides have it, which only a schema shows.
 
-    Its neighbour `num_threads` is the host's own: a server takes its number of processors.
+    `num_threads` is left out: a server sets it to its own number of processors.
     """
     mine, theirs = (
         (_vector_config(side.schema or {}).get("hnsw") or {}).get("batch_size")
@@ -233,7 +233,7 @@ def _batch_size_change(primary: Collection, replica: Collection) -> dict[str, An
 
 
 def changeable(configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a configuration (present shape) that Chroma takes on an existing collection."""
+    """The part of a configuration (present form) that Chroma can change on a collection."""
     kept: dict[str, Any] = {}
     for index, names in (("hnsw", _CHANGEABLE_HNSW), ("spann", _CHANGEABLE_SPANN)):
         settings = configuration.get(index)
@@ -257,7 +257,7 @@ def _effective(collection: Collection, metadata: Mapping[str, Scalar]) -> Effect
 
 @lru_cache(maxsize=4096)
 def _understood(words: bytes) -> Effective:
-    """What a configuration, a schema and metadata mean; most collections share theirs."""
+    """The settings that a configuration, a schema and metadata mean; cached for all collections."""
     configuration, schema, metadata = orjson.loads(words)
     index, described, function = _described(configuration, schema)
     settings = {name: _setting(name, described, metadata) for name in _DEFAULTS}
@@ -281,7 +281,7 @@ def _setting(name: str, described: Mapping[str, Any], metadata: Mapping[str, Sca
 
 
 def _coerced(value: Any, default: Any) -> Any:
-    """`value` in the type of `default`; None when it is absent or makes no sense."""
+    """`value` in the type of `default`; None when it is absent or invalid."""
     if value is None:
         return None
     try:
@@ -295,7 +295,7 @@ def _coerced(value: Any, default: Any) -> Any:
 def _described(
     configuration: Mapping[str, Any], schema: Mapping[str, Any] | None
 ) -> tuple[str, dict[str, Any], Mapping[str, Any] | None]:
-    """Index kind, its settings under present names, and the embedding function."""
+    """The kind of index, its settings under present names, and the embedding function."""
     function = configuration.get("embedding_function")
     for index in ("hnsw", "spann"):
         if isinstance(configuration.get(index), Mapping):
@@ -326,7 +326,7 @@ def _index_choices(schema: Mapping[str, Any]) -> Iterator[str]:
         defaults[name] = enabled
         if enabled is (name in _INDEXES_OFF):
             yield f"*/{name}={'on' if enabled else 'off'}"
-    # a key that only repeats the defaults was added by a write, not by a person
+    # a write, not a person, added a key that only repeats the defaults
     for key, types in (schema.get("keys") or {}).items():
         for name, enabled in _indexes(types or {}):
             usual = defaults.get(name, name not in _INDEXES_OFF)
@@ -344,7 +344,7 @@ def _indexes(types: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
 
 
 def _configuration(primary: Collection, wanted: Effective) -> dict[str, Any]:
-    """The present shape: the primary's own words where they are true, else built from effect."""
+    """The present form: the primary's own configuration if it is right, otherwise a new one."""
     present = {k: v for k, v in primary.configuration.items() if v is not None}
     if ("hnsw" in present or "spann" in present) and _effective(primary, {}) == wanted:
         return present

@@ -1,8 +1,9 @@
 """Named points where tests make a process die or fail; no-ops in production.
 
-A test sets `CHROMASYNC_FAULTPOINT=name[:n]` in the environment of a real process, which then kills
-itself with SIGKILL the n-th time it reaches that point; with `CHROMASYNC_FAULT=stop` it freezes
-itself with SIGSTOP instead. Or it installs a callable with `injected` inside its own process.
+A test sets `CHROMASYNC_FAULTPOINT=name[:n]` in the environment of a real process. The process then
+kills itself with SIGKILL when it reaches that point for the n-th time. With
+`CHROMASYNC_FAULT=stop` it freezes itself with SIGSTOP instead. A test may also install a callable
+with `injected` in its own process.
 """
 
 from __future__ import annotations
@@ -73,14 +74,14 @@ _hook: Hook | None = _suicide_hook(_spec) if _spec else None
 
 
 def reach(point: str) -> None:
-    """Tell a waiting test, if any, that `point` has been reached."""
+    """Call the installed hook, if any, with `point`."""
     if _hook is not None:
         _hook(point)
 
 
 @contextmanager
 def injected(hook: Hook) -> Iterator[None]:
-    """Call `hook(point)` at every point reached, in every thread, while the block runs."""
+    """Call `hook(point)` at every point, in every thread, while the block runs."""
     global _hook
     before, _hook = _hook, hook
     try:

@@ -1,22 +1,23 @@
 """Leases: the right to write for a task, for a limited time, renewed on a thread of its own.
 
-A claim gives a lease of L seconds in the store and a fence number. Two different things end it:
+A claim gives a lease of L seconds in the store, and a fencing token (the *fence*). A lease ends in
+two ways:
 
-* In the store, `lease_expires_at`: afterwards any worker may rescue the task, which raises its
-  fence, so the old holder's completion matches no row and changes nothing.
-* Here, the *local expiry* on the monotonic clock, counted from before the claim was sent, so it is
-  never later than the store's. The fence protects the record, not Chroma; so `Lease.check`, which
-  is asked before every write, lets none begin in the last quarter of the lease, and says how many
-  seconds the request may take: those that are left.
+* In the store, at `lease_expires_at`. After that any worker may rescue the task, which raises its
+  fence. The old holder's completion then matches no row and changes nothing.
+* In this process, at the *local expiry* on the monotonic clock. It is counted from before the
+  claim was sent, so it is never later than the store's. The fence protects the store, but not
+  Chroma. So every write first calls `Lease.check`: it allows no write to begin in the last quarter
+  of the lease, and returns the seconds that are left for the request.
 
-Invariant: no request of a task is under way when its lease ends in the store. Renewal moves the
-local expiry only after the store confirmed it. A renewal that fails or comes late only ends work
-early. A task that makes no progress for `STALL_LEASES` leases is not renewed any more: a thread
-that hangs must not keep its chunk from others.
+Invariant: no request of a task is in progress when its lease ends in the store. A renewal moves
+the local expiry only after the store confirmed it. A renewal that fails or comes late only ends
+work early. A task that makes no progress for `STALL_LEASES` leases is not renewed any more, so a
+hanging thread does not keep its chunk from others.
 
-What is left: a process may freeze between the check and the first byte of its request. When it
-wakes, its completion is refused or its next check fails, and it reports its chunk as suspect, so
-that the next cycle compares both sides whatever the new owner found.
+One case is left: a process may freeze between the check and the first byte of its request. When it
+resumes, its completion is refused or its next check fails. It then reports its chunk as suspect,
+and the next cycle compares both sides, whatever the new owner found.
 """
 
 from __future__ import annotations
@@ -33,20 +34,20 @@ from chromasync.ports import Control, Queue
 from chromasync.repeated import Repeated
 
 MARGIN_SHARE = 0.25
-"""Part of the lease at its end in which no write begins any more."""
+"""Last part of the lease, in which no write may begin."""
 
 RENEWALS_PER_LEASE = 3
 RETRIES_PER_LEASE = 20
-"""How often, in a lease, a renewal that failed is tried again."""
+"""Number of retries of a failed renewal during one lease."""
 
 STALL_LEASES = 5
-"""A task without a sign of progress for so many leases is left to others."""
+"""A task without progress for so many leases is not renewed."""
 
 _clock = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 def monotonic() -> float:
-    """Seconds on a clock that also counts while the machine is suspended."""
+    """Seconds on a clock that also runs while the machine is suspended."""
     return time.clock_gettime(_clock) if _clock is not None else time.monotonic()
 
 
@@ -66,25 +67,25 @@ class Lease:
         self._expires_at = asked_at + self._seconds
 
     def lose(self) -> None:
-        """Someone else owns the task now, or it must be put down."""
+        """Note that another worker owns the task now, or that the task must be interrupted."""
         self._lost = True
 
     def note_write(self) -> None:
-        """A write is going to be asked for; called before `check`, so that none goes unnoticed."""
+        """Note that a write follows; called before `check`, so that every write is noted."""
         self._wrote = True
 
     @property
     def wrote(self) -> bool:
-        """Whether the replica may hold something of this task that the ledger does not know."""
+        """Whether the replica may hold writes of this task that are not in the ledger."""
         return self._wrote
 
     @property
     def stalled(self) -> bool:
-        """Whether there was no sign of progress for too long."""
+        """Whether the task made no progress for too long."""
         return monotonic() - self._progress_at > STALL_LEASES * self._seconds
 
     def check(self) -> float:
-        """How many seconds a request may take now; also a sign of progress.
+        """The seconds that a request may take now; the call counts as progress.
 
         Raises:
             LeaseLost: no request may begin any more.
@@ -93,8 +94,8 @@ class Lease:
         left = self._expires_at - now
         if self._lost or left <= self._seconds * MARGIN_SHARE:
             raise LeaseLost(
-                f"The lease of task {self.task.id} ran out before the work was done.",
-                untouched="What it had not written yet stays unwritten.",
+                f"The lease of task {self.task.id} expired before the work was done.",
+                untouched="Nothing more is written for it.",
                 hint="Another worker takes the task over.",
             )
         self._progress_at = now
@@ -112,11 +113,11 @@ class Renewing:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Begin; the first call comes after a third of the time."""
+        """Start the thread; the first call comes after a third of the time."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Call it no more."""
+        """Stop the thread."""
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join()
@@ -149,7 +150,7 @@ class LeaseKeeper:
         self._renewing.start()
 
     def stop(self) -> None:
-        """Stop renewing; leases still held run out."""
+        """Stop renewing; leases still held expire."""
         self._renewing.stop()
 
     def hold(self, task: Task, asked_at: float) -> Lease:
@@ -160,7 +161,7 @@ class LeaseKeeper:
         return lease
 
     def let_go(self, lease: Lease) -> None:
-        """Renew this lease no longer; one that another thread has of the same task by now stays."""
+        """Stop renewing this lease; a newer lease of the same task in another thread stays."""
         task_id = lease.task.id
         with self._lock:
             if self._held.get(task_id) is lease:
@@ -172,7 +173,7 @@ class LeaseKeeper:
             return list(self._held.values())
 
     def renew(self) -> bool:
-        """Renew all leases held, once; those that the store does not confirm are lost."""
+        """Renew all held leases once; leases that the store does not confirm are lost."""
         held = {lease.task.id: lease for lease in self.held() if not lease.stalled}
         if held:
             asked_at = monotonic()
@@ -189,10 +190,10 @@ class LeaseKeeper:
 class Lead:
     """Leadership of this process: a lease row with a term, renewed on a thread of its own.
 
-    `term` guards what the leader writes to the store; `check` what it writes to the replica.
+    `term` guards the leader's writes to the store; `check` guards its writes to the replica.
 
     Args:
-        control: the store, for what cannot wait (`Store.urgent`).
+        control: the store, for urgent calls (`Store.urgent`).
         holder: this process, see `heartbeat.process_name`.
         ttl_seconds: a leader that is silent for so long is replaced.
 
@@ -208,8 +209,8 @@ class Lead:
         if term is None:
             raise AnotherInstance(
                 "Another chromasync process leads on this state store.",
-                untouched="This one changed nothing.",
-                hint="Stop the other one, or wait until it is done.",
+                untouched="This process changed nothing.",
+                hint="Stop the other process, or wait until it has ended.",
             )
         self.term = term
         self._expires_at = asked_at + ttl_seconds
@@ -222,20 +223,20 @@ class Lead:
 
     @property
     def holds(self) -> bool:
-        """Whether this process surely leads."""
+        """Whether this process certainly leads."""
         return self._left() > self._ttl_seconds * MARGIN_SHARE
 
     def check(self) -> float:
-        """How many seconds a request may take now.
+        """The seconds that a request may take now.
 
         Raises:
-            LeaseLost: this process does not surely lead any more.
+            LeaseLost: this process does not certainly lead any more.
         """
         if not self.holds:
             raise LeaseLost(
                 "This process no longer leads.",
-                untouched="The cycle at hand ends here; nothing more is written for it.",
-                hint="The process that leads now goes on.",
+                untouched="The current cycle ends; nothing more is written for it.",
+                hint="The new leader goes on.",
             )
         return self._left()
 

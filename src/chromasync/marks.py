@@ -1,8 +1,8 @@
-"""Marks on servers: looked at by place, and written before anything else that they vouch for.
+"""Marks on servers: read for each place, and written before any other write to that place.
 
-What a mark says is decided in `plan.mark`. Several writers may write a mark at once: each writes
-what the coordinator prepared in the store, so the content is the same and nobody has to wait. No
-lock is held here, since a permit may be asked while a writer has its turn.
+`plan.mark` decides the content of a mark. Several writers may write a mark at the same time: each
+writes the mark that the coordinator prepared in the store, so the content is the same. This module
+holds no lock, because a permit may be called while a writer holds its own lock.
 """
 
 from __future__ import annotations
@@ -56,19 +56,19 @@ MARKS_COLLECTION = "marks"
 REFUSALS = (RequestRefused, ServerFault, NotFound, Conflict, AccessRefused, NotChroma)
 """Errors after which a replica keeps no mark, and the cycle goes on without one."""
 RELEASE_SECONDS = 3.0
-"""A process that ends waits no longer for its mark to say so."""
+"""Longest wait of an ending process for the release of its mark."""
 
 Spot = tuple[str, str]
 """Tenant and database of a mirrored place."""
 Rows = Mapping[Spot, MarkRow]
 Note = Callable[[str, str], None]
-"""Told the place and the random number of each mark that is on the replica."""
+"""Called with the place and the random number of each mark on the replica."""
 
 log = structlog.get_logger()
 
 
 class Marks:
-    """The marks on one server; knows their collection once it has met it. Thread-safe."""
+    """The marks on one server; it remembers their collection. Thread-safe."""
 
     def __init__(self, server: Reader) -> None:
         self._server = server
@@ -84,7 +84,7 @@ class Marks:
         return found
 
     def write(self, writer: Writer, marks: Mapping[Spot, Mark]) -> None:
-        """Put marks in their places, making their collection first where there is none."""
+        """Write marks to their places; create their collection first if it is missing."""
         for tenant, some in _by_tenant(marks):
             records = _as_records({mark_place(*spot): marks[spot] for spot in some})
             try:
@@ -94,7 +94,7 @@ class Marks:
                 self._upsert(writer, tenant, records)
 
     def forget(self, tenant: str) -> None:
-        """Look for the collection anew: somebody removed it, or this is another server."""
+        """Look up the collection anew: it was removed, or this is another server."""
         self._known.pop(tenant, None)
 
     def _documents(self, tenant: str, places: list[str]) -> dict[str, str | None]:
@@ -143,7 +143,7 @@ def _by_tenant(spots: Iterable[Spot]) -> Iterator[tuple[str, list[Spot]]]:
 
 
 def _as_records(marks: Mapping[str, Mark]) -> Records:
-    """One record a mark; Chroma wants an embedding of each."""
+    """One record for each mark; Chroma requires an embedding for each."""
     return Records(
         ids=list(marks),
         documents=[mark.document() for mark in marks.values()],
@@ -158,7 +158,7 @@ def _as_records(marks: Mapping[str, Mark]) -> Records:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What the replica's marks say; `refusal` is why they cannot be looked at, if they cannot."""
+    """The verdicts on the replica's marks; `refusal` is the error if they cannot be read."""
 
     verdicts: dict[Spot, MarkVerdict]
     refusal: ServerError | None = None
@@ -166,7 +166,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    """What a store knows of itself and of the marks that it left, by place."""
+    """The store's data about itself and about the marks that it wrote, by place."""
 
     deployment: Deployment
     rows: Mapping[str, MarkRow]
@@ -174,14 +174,14 @@ class Knowledge:
 
     @classmethod
     def of(cls, store: Control) -> Knowledge:
-        """What this store knows now."""
+        """The data of this store now."""
         return cls(store.deployment(), store.marks(), store.now())
 
 
 def look_at_replica(
     marks: Marks, listing: Listing, spots: Iterable[Spot], known: Knowledge
 ) -> Look:
-    """What to make of the marks in these places of the replica, with one request a tenant.
+    """Judge the marks in these places of the replica, with one request for each tenant.
 
     Raises:
         ServerUnreachable: the replica is away.
@@ -203,10 +203,10 @@ def look_at_replica(
 def refuse_if_marked(
     marks: Marks, listing: Listing, deployment: Deployment, primary_url: str
 ) -> None:
-    """Look at the primary's marks, where it has any, in the places that are mirrored.
+    """Check that the mirrored places of the primary carry no marks.
 
     Raises:
-        GuardRefusal: it carries one, so it is a replica.
+        GuardRefusal: the primary carries a mark, so it is a replica.
         ServerUnreachable: the primary is away.
     """
     try:
@@ -219,12 +219,12 @@ def refuse_if_marked(
 
 
 def say_refused(refusal: ServerError) -> str:
-    """The warning for a replica that keeps no mark."""
-    return f"The replica keeps no mark of this store: {refusal.what} {NOT_NOTICED}"
+    """The warning about a replica that stores no mark."""
+    return f"The replica stores no mark of this store: {refusal.what} {NOT_NOTICED}"
 
 
 def _has_ended(mark: Mark) -> bool | None:
-    """Whether the process of a mark has ended, where this machine can tell."""
+    """Whether the process of a mark has ended; None if it runs on another machine."""
     return has_ended(mark.holder) if mark.machine == machine_name() else None
 
 
@@ -232,11 +232,11 @@ def _has_ended(mark: Mark) -> bool | None:
 
 
 class MarkKeeper:
-    """Sees to it that the prepared mark stands on the replica before this process writes there.
+    """Writes the prepared marks to the replica before this process writes anything else there.
 
     Attributes:
-        marks: those on the replica.
-        refusal: why the replica took none, when that was tried last.
+        marks: the marks on the replica.
+        refusal: the error of the last attempt, if the replica refused the mark.
     """
 
     def __init__(self, replica: Writer) -> None:
@@ -256,10 +256,10 @@ class MarkKeeper:
         return permitted
 
     def settle(self, rows: Rows, bare: Permit, note: Note) -> None:
-        """Put the prepared marks in their places, unless they are there.
+        """Write the prepared marks to their places, unless they are there.
 
         Raises:
-            AnotherStore: a place is not as it was when its mark was prepared.
+            AnotherStore: the mark in a place has changed since its new mark was prepared.
             LeaseLost: `bare` refused.
         """
         due = {
@@ -276,10 +276,10 @@ class MarkKeeper:
         self._done |= {spot: row.nonce for spot, row in due.items()}
 
     def read(self, rows: Rows) -> dict[Spot, Mark]:
-        """What stands in the places of these rows.
+        """The marks in the places of these rows.
 
         Raises:
-            AnotherStore: a place is not as it was when its mark was prepared.
+            AnotherStore: the mark in a place has changed since its new mark was prepared.
         """
         found = self.marks.read(rows)
         for spot, row in rows.items():
@@ -288,7 +288,7 @@ class MarkKeeper:
         return found
 
     def put(self, rows: Rows, found: Mapping[Spot, Mark], bare: Permit, note: Note) -> None:
-        """Write the prepared marks where `found` has others, and note that they are there."""
+        """Write the prepared marks where `found` has others, and record that they are written."""
         prepared = {spot: parse_mark(row.prepared) for spot, row in rows.items()}
         missing = {
             spot: mark
@@ -300,20 +300,20 @@ class MarkKeeper:
             note(row.place, prepared[spot].nonce)
 
     def write(self, marks: Mapping[Spot, Mark], bare: Permit) -> None:
-        """Write marks as they are."""
+        """Write marks without a check."""
         if marks:
             self.marks.write(self._replica.permitted_by(bare), marks)
             self._left |= marks
 
     def refuse(self, error: ServerError) -> None:
-        """Remember that the replica takes no mark."""
+        """Remember that the replica refused the mark."""
         log.warning(Event.NO_MARK, reason=str(error))
         self.refusal = error
 
     # ---- the end ----------------------------------------------------------------------------
 
     def release(self, holder: str) -> None:
-        """Say in the marks of this process that it has ended; a replica that is away is left so."""
+        """Record in the marks of this process that it has ended, if the replica answers."""
         own = {spot: mark for spot, mark in self._left.items() if mark.holder == holder}
         if not own:
             return

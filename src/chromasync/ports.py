@@ -1,7 +1,7 @@
-"""What the engine asks of the world: a Chroma server to read, one to write, and a state store.
+"""The protocols that the engine uses: a Chroma server to read, one to write, and a state store.
 
-Adapters live in `chroma` and `store`; the engine knows only these protocols. `Reconciler` is what
-the workers ask of the engine itself; it is kept in `reconcile`.
+The adapters are in `chroma` and `store`; the engine knows only these protocols. Workers use
+`Reconciler`, which `reconcile` implements.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from chromasync.model import (
 )
 
 Permit = Callable[[], float]
-"""Called before each request that writes: how many seconds it may take at most.
+"""Called before each write request; returns the seconds that the request may take.
 
 Raises LeaseLost when writing is no longer allowed.
 """
@@ -80,8 +80,8 @@ class Reader(Protocol):
 class Writer(Reader, Protocol):
     """A Chroma server to read and write.
 
-    `upsert`, `update` and `delete` send one request each (repeated when that is safe); callers
-    cut batches with `batches` and split what is refused.
+    `upsert`, `update` and `delete` send one request each (repeated when that is safe). Callers cut
+    batches with `batches`, and split batches that are refused.
     """
 
     def permitted_by(self, permit: Permit) -> Writer: ...
@@ -105,7 +105,7 @@ class Writer(Reader, Protocol):
 
 
 class Ledger(Protocol):
-    """What the primary held, record by record, when the replica was last made equal to it."""
+    """The primary's records, as digests, when the replica was last made equal to it."""
 
     def mirrors(self) -> list[Mirror]: ...
     def mirror(self, collection_id: str) -> Mirror | None: ...
@@ -139,10 +139,10 @@ class Ledger(Protocol):
 
 
 class Queue(Protocol):
-    """Tasks, each one chunk to reconcile, and the workers that take them.
+    """Tasks, each for one chunk to reconcile, and the workers that claim them.
 
-    `claim_task` is given a random number that names the claim: when its answer was lost, the same
-    call again gives the task that was claimed then.
+    The `claim` of `claim_task` is a random number. If the answer is lost, the same call returns
+    the same task again.
     """
 
     def add_tasks(self, cycle_id: int, tasks: Sequence[NewTask]) -> int: ...
@@ -162,7 +162,7 @@ class Queue(Protocol):
 
 
 class Control(Protocol):
-    """Leadership, cycles, holds, and what is known of the two servers."""
+    """Leadership, cycles, holds, and the stored facts about the two servers."""
 
     def now(self) -> datetime: ...
     def newest_instant(self) -> datetime | None: ...
@@ -221,9 +221,8 @@ class Control(Protocol):
 class Store(Ledger, Queue, Control, Protocol):
     """The state store. Every method raises `StoreError` subclasses and is one transaction.
 
-    `urgent` is the same store for what cannot wait, such as renewing a lease: it queues behind
-    nothing, and fails soon rather than late. `snapshot` is what is shown of all parts, as of one
-    instant.
+    `urgent` is the same store for urgent calls, such as the renewal of a lease: they do not queue
+    behind other calls, and fail early. `snapshot` reads all parts as of one instant.
     """
 
     def led_by(self, term: Term) -> Store: ...
@@ -236,9 +235,9 @@ class Store(Ledger, Queue, Control, Protocol):
 class Reconciler(Protocol):
     """The work of one task: makes a chunk's records on the replica equal to the primary's.
 
-    `permit` is asked before every write, and after every read; `write_permit` is asked before a
-    write instead, where more is to be done then; `note_write` is called before either of them.
-    Raises LeaseLost where a permit refuses, and `ServerError` subclasses.
+    `permit` is called before every write and after every read. If `write_permit` is given, it is
+    called before a write instead. `note_write` is called before either of them. Raises LeaseLost
+    where a permit refuses, and `ServerError` subclasses.
     """
 
     def reconcile(
@@ -256,7 +255,7 @@ class Reconciler(Protocol):
 
 
 class Progress(Protocol):
-    """Someone who wants to see long work advance."""
+    """A display of the progress of long work."""
 
     def start(self, activity: str, total: int | None) -> None: ...
     def advance(self, count: int) -> None: ...

@@ -1,4 +1,4 @@
-"""What the name of a process (host:pid:start:random) tells: where it is, and if it has ended."""
+"""Reads the name of a process (host:pid:start:random): its host, and whether it has ended."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _PID_NAMESPACE = Path("/proc/self/ns/pid")
 
 
 def machine_name() -> str:
-    """Where this process can look up others by their number: one boot of a machine or container.
+    """The scope in which this process can look up other processes by pid: one boot or container.
 
-    Containers may share a host name and yet see none of each other's processes.
+    Containers may share a host name, but cannot see each other's processes.
     """
     try:
         return f"{_BOOT_ID.read_text().strip()}/{_PID_NAMESPACE.readlink()}"
@@ -24,13 +24,13 @@ def machine_name() -> str:
 
 
 def host_and_pid(name: str) -> tuple[str, str]:
-    """The host and the number in the name of a process; the whole name where it has none."""
+    """The host and the pid in the name of a process; the whole name if it has none."""
     host, *rest = name.rsplit(":", 3)
     return (host, rest[0]) if len(rest) == 3 else (name, "?")
 
 
 def has_ended(name: str) -> bool:
-    """Whether a name is that of a process of this host that has provably ended."""
+    """Whether the name belongs to a process of this host that has certainly ended."""
     parts = name.rsplit(":", 3)
     if len(parts) != 4 or parts[0] != socket.gethostname():
         return False

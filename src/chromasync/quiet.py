@@ -1,4 +1,4 @@
-"""A `ports.Progress` for nobody."""
+"""A `ports.Progress` that shows nothing."""
 
 from __future__ import annotations
 

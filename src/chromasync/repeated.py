@@ -1,8 +1,9 @@
-"""What fails again and again is told without filling the log, and its end is told, too.
+"""Logs repeated failures without filling the log, and logs the recovery.
 
-The first failure is told at once, and so is each one for a new reason. The same failure is told
-again every `EVERY_SECONDS` at most, with how often it happened meanwhile; what succeeds in between
-does not make it new, so that what fails every other time does not fill the log, either.
+The first failure is logged at once, and so is each failure for a new reason. The same failure is
+logged again every `EVERY_SECONDS` at most, with the number of failures meanwhile. A success in
+between does not make the failure new, so an action that fails every other time does not fill the
+log, either.
 """
 
 from __future__ import annotations
@@ -18,21 +19,21 @@ from chromasync.events import Event
 
 EVERY_SECONDS = 30.0
 MOST_TEXTS = 200
-"""So many texts are remembered; of more, those that came long ago are forgotten."""
+"""Most texts that are remembered; old ones are forgotten first."""
 
 log = structlog.get_logger()
 
 
 @dataclass(slots=True)
 class _Told:
-    """When a text was told last, and how often it came since."""
+    """The time when a text was last logged, and the number of repetitions since then."""
 
     at: float
     since: int = 0
 
 
 class Limiter:
-    """Knows which texts were told lately; safe to be used by several threads.
+    """Remembers which texts were logged lately. Thread-safe.
 
     Args:
         clock: seconds on a clock that never goes back.
@@ -44,7 +45,7 @@ class Limiter:
         self._told: dict[str, _Told] = {}
 
     def count(self, text: str) -> int:
-        """How often a text came since it was told last, this time included; 0 to keep silent."""
+        """Repetitions of a text since it was last logged, with this one; 0 means do not log."""
         with self._lock:
             now = self._clock()
             told = self._told.get(text)
@@ -61,11 +62,11 @@ class Limiter:
 
 
 class Repeated:
-    """One thing that is done again and again; safe to be used by several threads.
+    """One action that is repeated. Thread-safe.
 
     Args:
-        event: what is logged when it fails.
-        what: the thing by its name, for the line that says that it succeeds again.
+        event: the log line of a failure.
+        what: the name of the action in the log line of its recovery.
         clock: seconds on a clock that never goes back.
     """
 
@@ -82,10 +83,10 @@ class Repeated:
         self._was_told = False
 
     def failed(self, reason: str, **fields: object) -> None:
-        """It failed: tell so, unless that was told a moment ago.
+        """Log a failure, unless the same one was logged a moment ago.
 
         Args:
-            fields: what to tell beside the reason.
+            fields: fields of the log line besides the reason.
         """
         with self._lock:
             if not self._failures:
@@ -97,7 +98,7 @@ class Repeated:
             log.warning(self._event, **fields, reason=reason, **repeats(times))
 
     def succeeded(self) -> None:
-        """It was done; tell so, if its failure was told."""
+        """Log the recovery, if the failure was logged."""
         with self._lock:
             if not self._was_told:
                 return
@@ -107,5 +108,5 @@ class Repeated:
 
 
 def repeats(times: int) -> dict[str, int]:
-    """The field that says how often something came since it was told last; none for once."""
+    """The field with the number of repetitions since the last log line; none for a single one."""
     return {"times": times} if times > 1 else {}

@@ -1,7 +1,6 @@
-"""What the program tells people: immutable results of a cycle, a plan, a verify, a status.
+"""Reports: immutable results of a cycle, a plan, a verify, a status.
 
-Every view (text, JSON, progress bar, page) is made from these values and computes nothing itself
-beyond layout.
+Every view (text, JSON, page) shows these values, and computes nothing but its layout.
 """
 
 from __future__ import annotations
@@ -29,21 +28,21 @@ from chromasync.model import (
 from chromasync.timing import STEP_SECONDS
 
 CLOCK_SLACK_SECONDS = 1.0
-"""How far an instant may lie ahead of now before a clock must have jumped."""
+"""An instant further ahead of now than this shows that a clock has jumped."""
 
 
 class Outcome(StrEnum):
-    """How a cycle ended, in one word; the value is what people read."""
+    """The outcome of a cycle, in the word that people read."""
 
     IDENTICAL = "identical"
     LIMITED = "limited"
-    """Equal but for quarantined records or what the replica's server cannot carry."""
+    """Identical except for quarantined records and content that the replica cannot store."""
     HELD = "held"
     FAILED = "failed"
 
 
 DECIDE = 6
-"""Exit code of a report in which someone must decide which side is right."""
+"""Exit code of a report with a hold that needs a decision which side is right."""
 
 
 FAULTY = {MirrorStatus.HELD, MirrorStatus.ERROR, MirrorStatus.UNANSWERING}
@@ -51,7 +50,7 @@ FAULTY = {MirrorStatus.HELD, MirrorStatus.ERROR, MirrorStatus.UNANSWERING}
 
 
 def must_decide(holds: Iterable[Hold]) -> bool:
-    """Whether one of these is about which side is right, not about how much goes."""
+    """Whether one of these holds needs a decision which side is right."""
     return any(hold.kind in DECISIONS for hold in holds)
 
 
@@ -86,9 +85,9 @@ class CollectionReport:
 
 @dataclass(frozen=True, slots=True)
 class CycleReport:
-    """What one cycle did. `counts` covers all collections.
+    """The result of one cycle. `counts` covers all collections.
 
-    `never_reread`: records that did not move are never read again, whatever is changed in them.
+    `never_reread`: unchanged records are never read again, so changes in place are not found.
     """
 
     cycle: Cycle
@@ -105,7 +104,7 @@ class CycleReport:
 
     @property
     def exit_code(self) -> int:
-        """0 done; 6 someone must decide; 4 held, quarantined or failed for good."""
+        """0 done; 6 a decision is needed; 4 held, quarantined or failed permanently."""
         if must_decide(self.holds):
             return DECIDE
         return 0 if self.outcome is Outcome.IDENTICAL else 4
@@ -117,9 +116,9 @@ class StatusSnapshot:
 
     `lag_seconds` is `taken_at` minus the oldest `identical_as_of`; None until every collection
     has one. `reread_seconds` is the time within which every record is read again; None is never.
-    `store` is the URL of the store, fit to be shown. `clean_at` is when the newest completed cycle
-    began, None when none is known; longer ago than `alert_lag_seconds` is too long. `latest_as_of`
-    is the newest instant that a collection names, which may lie ahead where a clock was.
+    `store` is the URL of the store without secrets. `clean_at` is the start of the newest completed
+    cycle, None when none is known; it is out of date after `alert_lag_seconds`. `latest_as_of` is
+    the newest `identical_as_of` of a collection; it lies in the future if a clock was ahead.
     """
 
     taken_at: datetime
@@ -140,10 +139,10 @@ class StatusSnapshot:
 
     @property
     def exit_code(self) -> int:
-        """0 all collections identical; 6 someone must decide; 4 held or failed; 1 otherwise.
+        """0 all collections identical; 6 a decision is needed; 4 held or failed; 1 otherwise.
 
-        Nothing is known to be identical when the last cycle failed, before there was one, or when
-        the newest completed one is too long ago or in the future.
+        Nothing counts as identical before the first cycle, when the last cycle failed, or when the
+        newest completed cycle is too old or in the future.
         """
         states = {c.status for c in self.collections}
         if must_decide(self.holds):
@@ -156,40 +155,40 @@ class StatusSnapshot:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether the newest completed cycle began recently enough; not, when a clock jumped."""
+        """Whether the newest completed cycle began recently enough; False after a clock jump."""
         if self.clean_at is None or self.is_ahead:
             return False
         return (self.taken_at - self.clean_at).total_seconds() <= self.alert_lag_seconds
 
     @property
     def is_ahead(self) -> bool:
-        """Whether an instant that freshness rests on lies in the future: a clock has jumped."""
+        """Whether a stored instant lies in the future, because a clock has jumped."""
         latest = self.taken_at + timedelta(seconds=CLOCK_SLACK_SECONDS)
         instants = (self.clean_at, self.identical_as_of, self.latest_as_of)
         return any(at is not None and at > latest for at in instants)
 
     @property
     def last_ended(self) -> Cycle | None:
-        """The newest cycle that came to an end of its own: one that was broken off says nothing."""
+        """The newest cycle that completed or failed; aborted cycles are passed over."""
         ended = (CycleStatus.COMPLETED, CycleStatus.FAILED)
         return next((cycle for cycle in self.cycles if cycle.status in ended), None)
 
     @property
     def is_dated_back(self) -> bool:
-        """Whether the last cycle ended in the future: since then, the clock went back."""
+        """Whether the last cycle ended in the future, because the clock went back since then."""
         ended_at = None if self.last_ended is None else self.last_ended.finished_at
         return ended_at is not None and (ended_at - self.taken_at).total_seconds() > STEP_SECONDS
 
     @property
     def is_deserted(self) -> bool:
-        """Whether the newest cycle is open and no process is left that could be at work on it."""
+        """Whether the newest cycle is open, but no process is alive that could work on it."""
         alive = {WorkerStatus.ACTIVE, WorkerStatus.DRAINING} & {w.status for w in self.workers}
         running = any(cycle.status is CycleStatus.RUNNING for cycle in self.cycles[:1])
         return running and not alive
 
 
 class PlannedAction(StrEnum):
-    """What a cycle would do with a collection as a whole."""
+    """The action of a cycle on a whole collection."""
 
     NONE = "keep"
     CREATE = "create"
@@ -203,9 +202,9 @@ class PlannedAction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PlannedCollection:
-    """What a cycle would do with one collection; counts are records, `bytes` go to the replica.
+    """The plan for one collection; counts are records, `bytes` are sent to the replica.
 
-    `undecided`: nothing would be written there until someone decides which side is right.
+    `undecided`: nothing would be written until someone decides which side is right.
     """
 
     tenant: str
@@ -224,9 +223,10 @@ class PlannedCollection:
 
 @dataclass(frozen=True, slots=True)
 class PlanReport:
-    """What a cycle would do. `expected_seconds` comes from rates measured in earlier cycles.
+    """The plan of a cycle. `expected_seconds` is based on rates of earlier cycles.
 
-    `failures` says of what is missing on the primary, a sentence each, that nothing is done there.
+    `failures` has one sentence for each missing database or tenant of the primary; nothing is
+    done there.
     """
 
     collections: tuple[PlannedCollection, ...]
@@ -254,7 +254,7 @@ class PlanReport:
 
 
 class Sigil(StrEnum):
-    """What a finding says of the replica: it lacks, has too much, differs, or cannot be told."""
+    """The kind of a finding, as seen from the replica."""
 
     MISSING = "+"
     EXTRA = "-"
@@ -278,9 +278,9 @@ class Finding:
 class VerifiedCollection:
     """Records of one collection by outcome.
 
-    `overlap` is the share of the nearest records that both sides name, over `queries` queries; None
-    when none was asked. `answers_differ`: that is too little, a distance differs, or one side does
-    not answer. `unreadable` are those of the inconclusive ones that the primary cannot give.
+    `overlap` is the share of the nearest records that both sides return, over `queries` queries;
+    None without a query. `answers_differ`: the overlap is too small, a distance differs, or one
+    side does not answer. `unreadable` counts inconclusive records that the primary cannot return.
     """
 
     tenant: str
@@ -303,8 +303,9 @@ class VerifyReport:
     """Outcome of comparing both sides record by record.
 
     `findings` is cut off at a limit; the counts are complete. `sample_percent` is 100 for all.
-    `repair` is the cycle that mended what a first comparison found, as far as it was let.
-    `failures` says of what is missing on the primary, a sentence each, that it was not compared.
+    `repair` is the cycle that repaired the differences of a first comparison, as far as the guards
+    allowed. `failures` has one sentence for each missing database or tenant of the primary, which
+    was not compared.
     """
 
     collections: tuple[VerifiedCollection, ...]
@@ -326,19 +327,19 @@ class VerifyReport:
 
     @property
     def inconclusive(self) -> int:
-        """Records that changed on the primary while being compared, or that it cannot give."""
+        """Records that changed on the primary during the comparison, or that it cannot return."""
         return sum(c.inconclusive for c in self.collections)
 
     @property
     def unreadable(self) -> int:
-        """Those of them that the primary cannot give."""
+        """Inconclusive records that the primary cannot return."""
         return sum(c.unreadable for c in self.collections)
 
     @property
     def exit_code(self) -> int:
-        """0 same; 1 different or some inconclusive; 4 a part of it is missing on the primary.
+        """0 same; 1 different or some inconclusive; 4 a database is missing on the primary.
 
-        4 or 6, too, when the repair was held; 4 when it set records aside.
+        Also 4 or 6 when the repair was held, and 4 when it quarantined records.
         """
         if self.repair is not None and must_decide(self.repair.holds):
             return DECIDE
@@ -350,7 +351,7 @@ class VerifyReport:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing the doctor looked at; `exit_code` is 0 when it is well, else that of its error."""
+    """One check of the doctor; `exit_code` is 0 when it passed, or that of its error."""
 
     name: str
     detail: str
@@ -358,7 +359,7 @@ class Check:
 
     @property
     def ok(self) -> bool:
-        """Whether it is well."""
+        """Whether the check passed."""
         return self.exit_code == 0
 
 
@@ -373,7 +374,7 @@ class ExaminedServer:
 
 @dataclass(frozen=True, slots=True)
 class DoctorReport:
-    """What the doctor found; `schema_version` is None when the state store could not be opened."""
+    """The doctor's result; `schema_version` is None when the state store could not be opened."""
 
     version: str
     python_version: str
@@ -386,5 +387,5 @@ class DoctorReport:
 
     @property
     def exit_code(self) -> int:
-        """0 all is well; 3 something is unreachable; 4 something is wrong for good."""
+        """0 all is well; 3 something is unreachable; 4 something is permanently wrong."""
         return max((check.exit_code for check in self.checks), default=0)

@@ -1,16 +1,16 @@
-"""The role of this process: who plans, who works, and the rhythm of cycles.
+"""The role of this process: whether it plans, whether it works, and when cycles run.
 
-One engine for all roles; they differ in two questions only.
+All roles run the same program; they differ in two points only.
 
     role          plans                                   works
-    single        must lead: another leader ends it       yes
-    coordinator   leads, or stands by and takes over      yes, unless told not to
+    single        must lead; ends if another one leads    yes
+    coordinator   leads, or stands by and takes over      yes, unless switched off
     worker        never                                   yes
 
 Leadership is a lease row with a term. A leader that is silent for SYNC_LEAD_SECONDS is replaced.
-Each term begins by calling back whatever tasks an earlier one left: their chunks are planned again
-from the ledger, and those that somebody still held are suspect until they have been compared. So
-a process may change its role at any time, with tasks in flight.
+Each term begins with calling back the tasks of earlier terms: their chunks are planned again from
+the ledger, and chunks whose task was still held are suspect until they have been compared. A
+process may therefore change its role at any time, even with tasks in progress.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ from chromasync.worker.heartbeat import process_name
 from chromasync.worker.pool import WorkerPool
 
 STANDBYS_PER_LEAD = 10
-"""How often, in the time of a lead, a process that waits for the lead asks for it."""
+"""Number of attempts of a waiting process to take the lead, within the time of one lead."""
 
 PATIENT_LEADS = 1.2
-"""So many times as long as a lead lasts, the service waits for one that nobody renews any more."""
+"""Longest wait of the service for an abandoned lead, as a multiple of the lead's time."""
 RETRY_SECONDS = 5.0
-"""First wait after a cycle that could not reach a server; doubles up to the interval."""
+"""First pause after a failed cycle; it doubles up to the interval."""
 
 log = structlog.get_logger()
 
@@ -61,9 +61,9 @@ class Participant:
     """This process in its role; a context manager that starts and drains its workers.
 
     Args:
-        stop: set by someone else when this process shall end.
+        stop: an event that the caller sets to end this process.
         leads_at_once: take the lead on entering, before any thread starts.
-        patience_seconds: how long to wait for it then; a leader that was killed holds it a while.
+        patience_seconds: longest wait for the lead then; a killed leader keeps it for a while.
 
     Raises (on entering):
         AnotherInstance: `leads_at_once`, and another process leads on this store.
@@ -147,11 +147,11 @@ class Participant:
     def serve(self, progress: Progress) -> None:
         """Work until `stop` is set; in the roles that plan, run a cycle each SYNC_INTERVAL.
 
-        What a server refuses from the first cycle on is a wrong setting and ends the process; once
-        a cycle was closed, a server that refuses is waited for like one that is away.
+        A refusal by a server in the first cycle means a wrong setting and ends the process. After
+        a closed cycle, a refusing server is waited for like an unreachable one.
 
         Raises:
-            ChromasyncError: something that a repetition cannot mend.
+            ChromasyncError: an error that a repetition cannot fix.
         """
         log.info(Event.STARTED, role=self._settings.role.value, worker=self._name)
         if self._settings.role is Role.WORKER:
@@ -169,7 +169,7 @@ class Participant:
                 self._stand_by()
 
     def _serve_once(self, progress: Progress, rhythm: _Rhythm) -> None:
-        """One cycle, its line in the log, and the pause after it."""
+        """One cycle, its log line, and the pause after it."""
         began = time.monotonic()
         try:
             report = self.run_cycle(progress)
@@ -192,7 +192,7 @@ class Participant:
         self._stop.wait(max(0.0, began + pause - time.monotonic()))
 
     def _figures(self) -> Figures | None:
-        """What is known of the cycle that ended early; None when none could begin."""
+        """The figures of the cycle that ended early; None when none could begin."""
         return None if self._coordinator is None else self._coordinator.figures
 
     def _wait_for_lead(self) -> None:
@@ -214,21 +214,21 @@ class Participant:
                 return
 
     def _stand_by(self) -> None:
-        """Wait, not as long as any other, before asking for the lead again."""
+        """Wait for a random time before the next attempt to take the lead."""
         pause = self._settings.sync_lead_seconds / STANDBYS_PER_LEAD
         self._stop.wait(pause * random.uniform(0.8, 1.2))  # noqa: S311 (no secret)
 
     # ---- leadership -------------------------------------------------------------------------
 
     def _take_lead(self) -> Lead:
-        """The lead, taken or still held; a new term calls back what an earlier one left."""
+        """The lead, newly taken or still held; a new term calls back tasks of earlier terms."""
         if self._lead is not None and self._lead.holds:
             return self._lead
         self._give_up_lead()
         seconds = self._settings.sync_lead_seconds
         self._lead = lead = Lead(self._store.urgent(), self._name, seconds).start()
         try:
-            # what this process works on for the former leader is put down, not called back
+            # tasks of this process for the former leader are interrupted, not called back
             with self._pool.recalled():
                 led = self._store.led_by(lead.term)
                 called_back = led.cancel_tasks("the process that planned it ended")
@@ -248,7 +248,7 @@ class Participant:
 
 
 class _Rhythm:
-    """How long after the start of a cycle the next one begins, in seconds."""
+    """The time from the start of a cycle to the start of the next, in seconds."""
 
     def __init__(self, interval: float) -> None:
         self._interval = interval
@@ -256,7 +256,7 @@ class _Rhythm:
         self._has_closed = False
 
     def outlasts(self, error: ChromasyncError) -> bool:
-        """Whether there is a next cycle after this error."""
+        """Whether another cycle follows this error."""
         passing = error.retry is Retry.TRANSIENT
         return passing or (self._has_closed and isinstance(error, ServerError))
 
@@ -267,17 +267,17 @@ class _Rhythm:
         return self._interval
 
     def after_failure(self) -> float:
-        """Sooner, but longer each time."""
+        """A pause that is shorter than the interval at first, and grows with each failure."""
         pause, self._retry = self._retry, min(2 * self._retry, self._interval)
         return min(pause, self._interval)
 
 
 def refuse_to_plan(settings: Settings) -> None:
-    """Raise SettingsError when this process is a worker: it takes tasks, and plans none."""
+    """Raise SettingsError when this process is a worker, because workers do not plan."""
     if settings.role is Role.WORKER:
         raise SettingsError(
             "SYNC_DISTRIBUTED=true without SYNC_COORDINATOR=true makes this process a worker, "
             "and a worker does not plan cycles.",
             untouched="Nothing was started.",
-            hint="Run it where SYNC_COORDINATOR=true, or set SYNC_DISTRIBUTED=false.",
+            hint="Run it in a process with SYNC_COORDINATOR=true, or set SYNC_DISTRIBUTED=false.",
         )

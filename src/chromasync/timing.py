@@ -1,4 +1,4 @@
-"""Durations on the monotonic clock, and how far a wall clock may be off them."""
+"""Durations on the monotonic clock, and the tolerance for the wall clock."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from typing import Self
 
 STEP_SECONDS = 1.0
-"""A wall clock that is off by less has not jumped; "as of" is not more exact than that."""
+"""A smaller difference is no clock jump; "as of" is not more exact than this."""
 
 
 class Stopwatch:

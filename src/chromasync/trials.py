@@ -1,10 +1,10 @@
-"""Trials: whose a collection is that a self-test made, by its name; pure.
+"""Trials: the owners of collections that self-tests create, by name; pure.
 
-A *trial* is one self-test from its start to its end. Its name begins the names of its collections,
-and while it lives it stands in the state store (`ports.Control.live_trials`). To a cycle, the
-collections of a living trial are like any others. Those of a trial that is over, which was killed
-then, are none of its business: on either side they are left alone, neither mirrored nor held,
-dropped or counted, until the next self-test removes them.
+A *trial* is one self-test from its start to its end. The names of its collections begin with the
+trial's name. While the trial is alive, its name is in the state store
+(`ports.Control.live_trials`). A cycle treats collections of a living trial like any others. It
+ignores the collections of a dead trial, whose self-test was killed: on both sides they are neither
+mirrored nor held, dropped or counted, until the next self-test removes them.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ _TRIAL = re.compile(re.escape(PREFIX) + r"[0-9a-f]{8}-")
 
 
 def new_trial() -> str:
-    """A name that no other trial has."""
+    """A new, unique name of a trial."""
     return f"{PREFIX}{secrets.token_hex(4)}-"
 
 
 def trial_of(name: str) -> str:
-    """The trial that made a collection of this name; empty for collections of all others."""
+    """The trial that created a collection of this name; empty for other collections."""
     found = _TRIAL.match(name)
     return "" if found is None else found[0]

@@ -335,7 +335,7 @@ def test_a_replica_that_takes_no_mark(own: Stage, status: int) -> None:
     report = own.sync()
     assert report.outcome is Outcome.IDENTICAL
     (warning,) = report.warnings
-    assert "keeps no mark" in warning
+    assert "stores no mark" in warning
     assert "restored from an older copy" in warning
     own.assert_identical()
     assert own.sync().warnings == ()

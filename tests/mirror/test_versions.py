@@ -304,7 +304,7 @@ def test_an_old_primary_that_no_longer_tells_its_distance(
         assert set(stage.right.collections()) == {name}
         assert space_of(stage.right.collections()[name]) == "ip"
         if space_of(stage.left.collections()[name]) != "ip":
-            assert_said(stage, report, name, "both indexes answer with ip")
+            assert_said(stage, report, name, "both indexes use ip")
 
 
 def assert_said(stage: Pair, report: CycleReport, name: str, *words: str) -> None:

@@ -202,7 +202,7 @@ def test_marks_that_may_not_be_read_are_told(house: House) -> None:
     house.fill(CHUNK, "new")
     report = house.sync()
     (warning,) = report.warnings
-    assert "keeps no mark" in warning
+    assert "stores no mark" in warning
     assert report.outcome is Outcome.IDENTICAL
     house.replica.on_request(None)
     assert house.sync().warnings == ()

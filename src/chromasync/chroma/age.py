@@ -1,4 +1,4 @@
-"""How old a server is: what is older than 0.6.3 cannot be mirrored, and is told so at once."""
+"""The version check of servers: servers older than 0.6.3 cannot be mirrored."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import re
 
 OLDEST = "0.6.3"
 VERSION_PATHS = ("/api/v2/version", "/api/v1/version")
-"""Where a server says what it calls itself; the oldest know only the second."""
+"""Paths that return a server's version; the oldest servers have only the second."""
 
 
 def is_too_old(version: object) -> bool:
-    """Whether a server that calls itself this is older than any that can be mirrored.
+    """Whether a server that reports this version is too old to be mirrored.
 
-    Every Chroma 1.x calls itself 1.0.0, and other software may answer anything.
+    Every Chroma 1.x reports 1.0.0, and other software may report anything.
     """
     numbers = _numbers(version)
     return numbers is not None and numbers < (_numbers(OLDEST) or ())

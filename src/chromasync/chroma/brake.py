@@ -1,21 +1,21 @@
-"""The brake: a replica that takes no write at all is found out after a few, and then spared.
+"""The brake: detects after a few failures that a replica accepts no writes, and stops writing.
 
-A server may refuse a write because of a record, or because of itself: its disk is full, it was made
-read-only, it does not accept our token any more. Reads may go on all the while. Blaming records
-one by one would then take as many failing requests as there are records, so the first failures are
-followed by a question: is a write that changes nothing taken?
+A server may refuse a write because of a record, or because of its own state: its disk is full, it
+is read-only, it does not accept our token any more. Reads may still work then. A test of every
+single record would need as many failing requests as there are records. So after the first failures
+the brake asks a question: does the server accept a write that changes nothing?
 
     free      every write is sent, and repeated as usual
-    in doubt  the last write failed: the next ones are sent once each
-    asking    `FAILURES` attempts have failed in a row: a harmless write is sent; if it is taken,
+    in doubt  the last write failed: the next writes are sent once each
+    asking    `FAILURES` attempts have failed in a row: a harmless write is sent; if it is accepted,
               the failures were about their records, and the brake is free again
-    on        the harmless write was refused too: nothing is sent, `WritesRefused` is raised; after
+    on        the harmless write was refused, too: nothing is sent, `WritesRefused` is raised; after
               `PAUSE_SECONDS`, longer each time, the harmless write is tried again
 
-Where no collection is known to which a harmless write could be sent, `UNASKED` attempts must fail,
-and after the pause the write at hand is the question. Where the server itself says that it has no
-room or may not write, nothing is asked. A server that is away, busy, or refuses a request for its
-size is none of the brake's business.
+If no collection is known for a harmless write, `UNASKED` attempts must fail, and after the pause
+the next write takes the place of the harmless one. If the server itself says that it has no space
+or may not write, no question is asked. The brake ignores failures of a server that is away or busy,
+and refusals for the size of a request.
 
 The caller sends one write at a time, so the state needs no lock of its own.
 """
@@ -41,7 +41,7 @@ from chromasync.lease import monotonic
 
 FAILURES = 4
 UNASKED = 12
-"""Failed attempts in a row before the brake goes on where no harmless write is known."""
+"""Failed attempts in a row that put the brake on when no harmless write is known."""
 
 PAUSE_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 60.0
@@ -49,10 +49,10 @@ OF_ITS_OWN = re.compile(
     r"disk is full|no space left|readonly database|read-only file ?system|disk i/o error",
     re.IGNORECASE,
 )
-"""What servers say that cannot be about a record; the words are SQLite's and the system's."""
+"""Messages that are about the server, not a record; from SQLite and the operating system."""
 
 Ask = Callable[[], bool]
-"""Sends a harmless write once, and is False where there is none to send; raises ServerError."""
+"""Sends a harmless write once; returns False if there is none to send; raises ServerError."""
 
 
 @dataclass(slots=True)
@@ -60,8 +60,8 @@ class Brake:
     """Stops the writes to one server.
 
     Args:
-        place: how sentences name the server.
-        side: which one it is.
+        place: the name of the server in messages.
+        side: the side of the server.
     """
 
     place: str
@@ -73,7 +73,7 @@ class Brake:
 
     @property
     def in_doubt(self) -> bool:
-        """Whether the last write failed, so that the next one is not to be repeated."""
+        """Whether the last write failed, so that the next one is sent only once."""
         return self._failures > 0
 
     def check(self, ask: Ask) -> None:
@@ -86,15 +86,15 @@ class Brake:
             return
         if monotonic() < self._asks_at:
             raise self._refusal(self._cause)
-        # where nothing can be asked, the write at hand is the question
+        # without a harmless write, the current write takes its place
         if self.probe(ask):
             self.taken()
 
     def probe(self, ask: Ask) -> bool:
-        """Ask whether writes are taken; False where there is nothing to ask by.
+        """Send a harmless write; returns False if there is none to send.
 
         Raises:
-            WritesRefused: they are not.
+            WritesRefused: the server accepts no writes.
             ServerError: the server is away.
         """
         try:
@@ -105,14 +105,14 @@ class Brake:
             self._put_on(error)
 
     def taken(self) -> None:
-        """A write was taken."""
+        """Note that a write was accepted."""
         self._failures, self._cause, self._pause = 0, None, PAUSE_SECONDS
 
     def refused(self, error: ServerError, attempts: int, ask: Ask) -> None:
-        """A write failed, after so many attempts.
+        """Note that a write failed after `attempts` attempts.
 
         Raises:
-            WritesRefused: so does every other one.
+            WritesRefused: every other write fails, too.
         """
         if not _counts(error):
             return
@@ -122,7 +122,7 @@ class Brake:
         if self._failures >= FAILURES:
             if self.probe(ask):
                 self.taken()
-            # where nothing can be asked, what speaks of its content may well be about that
+            # without a harmless write, a refusal of content may really be about the content
             elif self._failures >= UNASKED and not isinstance(error, RequestRefused):
                 self._put_on(error)
 

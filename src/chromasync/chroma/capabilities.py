@@ -1,6 +1,6 @@
-"""Finds out what a server can do from what it publishes about itself, never from its version.
+"""Detects the capabilities of a server from its published description, not from its version.
 
-Every Chroma 1.x claims to be 1.0.0; its `/openapi.json` and `/pre-flight-checks` tell the truth.
+Every Chroma 1.x reports the version 1.0.0; `/openapi.json` and `/pre-flight-checks` are reliable.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ USUAL_BATCH_SIZE = 5461
 
 
 def probe(client: Client) -> Capabilities:
-    """Ask a server what it can do.
+    """Ask a server for its capabilities.
 
     Raises:
-        NotChroma: it is something else.
-        ServerTooOld: it is a Chroma older than any that can be mirrored.
+        NotChroma: the server is not Chroma.
+        ServerTooOld: it is a Chroma server that is too old to be mirrored.
         ServerError: it gave no usable answer.
     """
     _check_heartbeat(client)
@@ -52,7 +52,7 @@ def _check_heartbeat(client: Client) -> None:
     except (NotFound, NotChroma, RequestRefused) as error:
         where = client.connection.place
         if isinstance(error, NotChroma) and error.status is not None and error.status < 400:
-            raise  # a redirect: its own words say what to do
+            raise  # a redirect: its own message has the hint
         raise NotChroma(
             f"The {where} does not speak Chroma's v2 API. {error.what}",
             side=client.side,
@@ -67,7 +67,7 @@ def _heartbeat(body: bytes) -> None:
 
 
 def _optional(client: Client, path: str, parse: Any) -> Any:
-    """The answer, or None where a proxy or another edition does not offer this path."""
+    """The answer, or None if a proxy or another edition does not offer this path."""
     try:
         return client.request("GET", path, parse)
     except (NotFound, NotChroma, RequestRefused, AccessRefused):
@@ -80,16 +80,16 @@ def _described(openapi: Mapping[str, Any]) -> dict[str, bool]:
     rust = "/api/v2/healthcheck" in (openapi.get("paths") or {})
     return {
         "schema": "schema" in _properties(schemas, "CreateCollectionPayload"),
-        # Chroma 1.0.0 has the field in the request already, and ignores it
+        # Chroma 1.0.0 already has the field in the request, but ignores it
         "configuration": "configuration_json" in _properties(schemas, "Collection"),
         "arrays": _takes_arrays(schemas.get("HashMap") or {}),
-        # the Python servers write a null document as a row that stops newer servers
+        # the Python servers write a null document as a row that newer servers cannot read
         "null_columns": rust,
     }
 
 
 def _guessed(client: Client, *, base64: bool) -> dict[str, bool]:
-    """Abilities where the description is out of reach; a wrong guess is refused by the server."""
+    """Capabilities without a description; the server refuses requests after a wrong guess."""
     try:
         client.request("GET", "/api/v2/healthcheck", decode.parsed)
         rust = True

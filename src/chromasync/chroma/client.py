@@ -1,7 +1,7 @@
-"""One server's HTTP connections: sends a request, repeats it where that is safe, or explains.
+"""The HTTP connections of one server: sends requests, repeats them, and translates errors.
 
-A client built read-only refuses everything but reads at the lowest level, before a byte is sent;
-the primary never gets another kind.
+A read-only client refuses everything but reads at the lowest level, before a byte is sent. The
+primary always gets a read-only client.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _OURS_TO_SEND = {
     "host", "content-length", "content-encoding", "transfer-encoding", "connection",
     "proxy-connection", "keep-alive", "te", "trailer", "upgrade", "expect",
 }  # fmt: skip
-"""Headers about one message or one connection, which nobody else can know."""
+"""Headers about one message or one connection, which only this client can set."""
 
 _OUTCOMES: tuple[tuple[type[ServerError], str], ...] = (
     (ServerBusy, "busy"),
@@ -78,7 +78,7 @@ _OUTCOMES: tuple[tuple[type[ServerError], str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """How to reach one server.
+    """The connection settings of one server.
 
     Attributes:
         url: base URL, path prefix allowed.
@@ -87,10 +87,10 @@ class Connection:
         verify: check the server's certificate.
         ca_file: certificate authorities (PEM) to trust instead of the system's.
         client_cert: client certificate (PEM); its key is in `client_key` or in the same file.
-        timeout_seconds: longest silence of the server before a request is given up.
-        answer_seconds: longest time for one whole answer, however steadily it drips.
-        attempts: how often a request is sent at most.
-        retry_seconds: no repetition begins later than this after the first attempt.
+        timeout_seconds: longest silence of the server before a request fails.
+        answer_seconds: longest time for one whole answer, even if it arrives steadily.
+        attempts: most attempts of one request.
+        retry_seconds: time after the first attempt in which repetitions may begin.
     """
 
     side: Side
@@ -111,13 +111,13 @@ class Connection:
 
     @property
     def place(self) -> str:
-        """How sentences name this server: side and address."""
+        """The name of this server in messages: side and address."""
         return str(failures.place(self.side, self.url))
 
 
 @dataclass(frozen=True, slots=True)
 class _Ask:
-    """One request, however often it is sent; `most_bytes` bounds its answer, unpacked."""
+    """One request with all its attempts; `most_bytes` limits its uncompressed answer."""
 
     method: str
     path: str
@@ -148,13 +148,13 @@ class Client:
         self._base = httpx2.URL(connection.url.rstrip("/"))
         self._prefix = self._base.raw_path.rstrip(b"/")
         self._headers = _headers(connection).raw
-        # The transport alone: following redirects, cookies and the like are no business of ours,
-        # and cost as much as a small answer does.
+        # The transport alone: redirects, cookies and the like are not needed, and their handling
+        # costs as much as a small answer.
         self._http = httpx2.HTTPTransport(
             verify=_tls(connection),
             limits=httpx2.Limits(max_connections=64, max_keepalive_connections=32),
             proxy=None if self.proxy is None else self.proxy.for_client(),
-            trust_env=False,  # what counts of the environment is chosen, and named, by us
+            trust_env=False,  # we choose the variables that count, and name them in messages
         )
 
     @property
@@ -164,7 +164,7 @@ class Client:
             return dict(self._counts)
 
     def close(self) -> None:
-        """Close every connection; no request can be sent any more."""
+        """Close all connections; no request can be sent after that."""
         self._closed = True
         self._http.close()
 
@@ -180,9 +180,9 @@ class Client:
         most_bytes: int | None = None,
         most_attempts: int | None = None,
     ) -> T:
-        """Send a request, repeated after failures that may pass, and parse its answer.
+        """Send a request, repeat it after transient failures, and parse its answer.
 
-        Only for requests that may be done twice; all of Chroma's that are used here may.
+        The request must be idempotent; all of Chroma's requests that are used here are.
 
         Args:
             method: HTTP method.
@@ -190,9 +190,9 @@ class Client:
             parse: turns the answer's body into a value; raises Malformed, Unexpected or Damaged.
             body: JSON to send.
             params: query parameters.
-            permit: called before every sending attempt; says how long the attempt may take.
-            most_bytes: refuse a larger answer, counted unpacked, before it is read whole.
-            most_attempts: how often it is sent at most; as the connection says when None.
+            permit: called before every attempt; returns the seconds that the attempt may take.
+            most_bytes: refuse a larger answer (uncompressed) before it is read completely.
+            most_attempts: most attempts; None means the number of the connection.
 
         Raises:
             TooLarge: the answer is larger than `most_bytes`.
@@ -219,7 +219,7 @@ class Client:
 
     @staticmethod
     def _ask_permit(permit: Permit | None) -> float:
-        """How many seconds the next attempt may take."""
+        """The seconds that the next attempt may take."""
         if permit is None:
             return math.inf
         allowed = permit()
@@ -227,7 +227,7 @@ class Client:
         return allowed
 
     def is_alive(self) -> bool:
-        """Whether the server answers its heartbeat right now."""
+        """Whether the server answers its heartbeat now."""
         try:
             self._counted(_Ask("GET", "/api/v2/heartbeat"), bytes)
         except ServerError:
@@ -255,7 +255,7 @@ class Client:
         try:
             status, headers, content = self._exchange(ask, allowed_seconds)
         except httpx2.LocalProtocolError as error:
-            # its text may quote a header, so it must not become a cause that gets printed
+            # its text may quote a header, so it must not become a printed cause
             raise failures.from_exception(error, where) from None
         except self._broken as error:
             raise failures.from_exception(error, where) from error
@@ -268,7 +268,7 @@ class Client:
             raise failures.from_content(error, content, where) from error
 
     def _too_old(self, ask: _Ask, failure: ServerError) -> ServerTooOld | None:
-        """What a server's age explains better: an old one knows no such path, or no such method."""
+        """The error of a server that is too old to know this path or method, if it is."""
         if failure.status not in (404, 405) or isinstance(failure, NotFound):
             return None
         for path in age.VERSION_PATHS if ask.path not in age.VERSION_PATHS else ():
@@ -279,7 +279,7 @@ class Client:
         return None
 
     def why_too_old(self, version: object) -> ServerTooOld | None:
-        """The error of a server that calls itself this; None when it is new enough."""
+        """The error of a server that reports this version; None when it is new enough."""
         if not age.is_too_old(version):
             return None
         return ServerTooOld(
@@ -291,7 +291,7 @@ class Client:
 
     def _exchange(self, ask: _Ask, allowed_seconds: float) -> tuple[int, Mapping[str, str], bytes]:
         deadline = time.monotonic() + min(self.connection.answer_seconds, allowed_seconds)
-        if self._closed:  # nobody would close the connection that it opens
+        if self._closed:  # its new connection would never be closed
             raise RuntimeError(f"The client of the {self.connection.place} is closed.")
         request = self._request(ask, self._timeout(allowed_seconds))
         self._guard(request)
@@ -320,11 +320,11 @@ class Client:
         )
 
     def _content(self, answer: httpx2.Response, most_bytes: int | None, deadline: float) -> bytes:
-        """The whole answer, unpacked."""
+        """The whole answer, uncompressed."""
         announced = int(answer.headers.get("content-length", 0))
         parts, size = [], 0
-        # Compression is welcome: it spares slow links. The limit is about memory, so what
-        # counts is what comes out of it; httpx2 unpacks 1 MiB at a time and not ahead of us.
+        # Compression helps on slow links. The limit protects memory, so it counts uncompressed
+        # bytes; httpx2 uncompresses 1 MiB at a time and not in advance.
         for part in answer.iter_bytes():
             size += len(part)
             if most_bytes is not None and max(size, announced) > most_bytes:
@@ -335,7 +335,7 @@ class Client:
         return b"".join(parts)
 
     def _timeout(self, allowed_seconds: float) -> httpx2.Timeout:
-        """Limits of a request's single steps, so that all of them together stay allowed."""
+        """Limits of a request's steps, so that all steps together stay within the allowed time."""
         silence, connect = self.connection.timeout_seconds, self.connection.connect_seconds
         if allowed_seconds == math.inf:
             return httpx2.Timeout(silence, connect=connect)
@@ -351,7 +351,7 @@ class Client:
             f"The {self.connection.place} has an answer of more than {most_bytes:,} bytes.",
             side=self.side,
             untouched="It was not read.",
-            hint="Fewer records are asked for at a time.",
+            hint="Smaller reads follow.",
         )
 
     def _guard(self, request: httpx2.Request) -> None:
@@ -377,21 +377,21 @@ class _Repeats:
         self._losses = 0
 
     def wait_seconds(self, error: Exception) -> bool | float:
-        """Whether to repeat, or after how many seconds when the server named a time."""
+        """Whether to repeat the request, or the seconds to wait when the server named a time."""
         if isinstance(error, ServerBusy) and error.retry_after_seconds is not None:
             if error.retry_after_seconds > LONGEST_RETRY_AFTER_SECONDS:
                 return False
             return error.retry_after_seconds
         if isinstance(error, ServerFault):
-            # mostly a read that raced a delete; beyond that the server cannot do it
+            # mostly a race of a read with a delete; if it repeats, the server cannot do it
             self._faults += 1
             return self._faults < FAULT_ATTEMPTS
         return isinstance(error, ServerUnreachable)
 
     def check_size(self, error: ServerError) -> None:
-        """Raise TooLarge when a live server hung up twice on a large body.
+        """Raise TooLarge when a live server closed the connection twice on a large body.
 
-        Chroma answers 413 and closes; the reset may destroy the answer on its way.
+        Chroma answers 413 and closes the connection; the reset may destroy the answer.
         """
         self._losses += 1
         if self._body_size < LARGE_BODY or self._losses < 2 or not self._client.is_alive():
@@ -413,7 +413,7 @@ def _check_url(connection: Connection) -> None:
 
 
 def _transport_errors(proxy: proxies.Proxy | None) -> tuple[type[Exception], ...]:
-    """What the HTTP library raises when no answer comes."""
+    """The errors of the HTTP library when no answer comes."""
     beyond_http = proxies.socks_errors() if proxy is not None and proxy.is_socks else ()
     return (httpx2.HTTPError, httpx2.StreamError, *beyond_http)
 
@@ -463,7 +463,7 @@ def _header_problem(name: str, value: str) -> str:
 
 def _tls(connection: Connection) -> ssl.SSLContext:
     if urlsplit(connection.url).scheme != "https":
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # not used; that of all authorities is slow
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # not used; loading authorities is slow
     try:
         context = ssl.create_default_context(cafile=connection.ca_file)
         if connection.client_cert is not None:

@@ -1,4 +1,4 @@
-"""Turns Chroma's answers into our nouns, with embeddings straight from the text into float32."""
+"""Turns Chroma's answers into our types, with embeddings parsed directly into float32."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from chromasync.model import Collection, Floats, Metadata, Neighbours, Records
 simdjson: Any
 try:
     simdjson = importlib.import_module("simdjson")
-except ImportError:  # no wheel for this Python; orjson reads the same, a few times slower
+except ImportError:  # no wheel for this Python; orjson does the same, a few times slower
     simdjson = None
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ def parsed(body: bytes) -> Any:
 
 
 def acknowledged(body: bytes) -> None:
-    """Check that a write was answered by Chroma (an object, true or null), not by a web page."""
+    """Check that Chroma (an object, true or null), not a web page, answered a write."""
     answer = parsed(body)
     if answer is not None and answer is not True and not isinstance(answer, dict):
         raise Unexpected(f"a {type(answer).__name__} where an object belongs")
@@ -59,7 +59,7 @@ def mapping(body: bytes) -> dict[str, Any]:
 
 
 def listed(item: Callable[[Any], T]) -> Callable[[bytes], list[T]]:
-    """A parser for an answer that is a list of what `item` reads."""
+    """A parser for an answer that is a list; `item` parses its entries."""
 
     def parse(body: bytes) -> list[T]:
         answer = parsed(body)
@@ -76,12 +76,12 @@ def database_name(entry: Any) -> str:
 
 
 def collection_answer(body: bytes) -> Collection:
-    """One collection as an answer of its own."""
+    """An answer that is one collection."""
     return collection(parsed(body))
 
 
 def collection(entry: Any) -> Collection:
-    """One collection; fields that this or another version does not know are no problem."""
+    """One collection; unknown and missing fields are allowed."""
     name = _text(entry, "name")
     dimension = entry.get("dimension")
     return Collection(
@@ -106,8 +106,8 @@ def records(body: bytes, *, embeddings: bool) -> Records:
 
     Raises:
         Malformed, Unexpected: it is not a `get` answer.
-        Damaged: its columns have other lengths than its ids, or an embedding is missing, ragged
-            or not finite.
+        Damaged: a column has another length than the ids, or an embedding is missing, ragged or
+            not finite.
     """
     fast = _fast_columns(body) if simdjson is not None and embeddings else None
     columns, vectors = fast or (mapping(body), None)
@@ -129,7 +129,7 @@ def neighbours(body: bytes) -> Neighbours:
 
     Raises:
         Malformed, Unexpected: it is not the answer to a query.
-        Damaged: its columns have other lengths than its ids, or hold no numbers.
+        Damaged: a column has another length than the ids, or contains something other than numbers.
     """
     columns = {name: _first(mapping(body), name) for name in ("ids", "distances", "embeddings")}
     names, distances = _ids(columns), columns["distances"]
@@ -137,13 +137,13 @@ def neighbours(body: bytes) -> Neighbours:
         raise Damaged("the distances are missing or do not match the ids")
     if not all(x is None or isinstance(x, int | float) for x in distances):
         raise Damaged("a distance is not a number")
-    # a distance that is too large for a float32, or is none, comes as null
+    # a distance that is too large for a float32, or not a number, comes as null
     told = [float("nan") if x is None else float(x) for x in distances]
     return Neighbours(names, told, _from_lists(columns["embeddings"], names))
 
 
 def _first(answer: Mapping[str, Any], name: str) -> Any:
-    """What the answer says of the first vector, the only one that was asked for."""
+    """The part of the answer about the first vector, the only one in the query."""
     lists = answer.get(name)
     if not isinstance(lists, list) or len(lists) != 1:
         raise Unexpected(f"an answer without {name} of one query")
@@ -151,7 +151,7 @@ def _first(answer: Mapping[str, Any], name: str) -> Any:
 
 
 def _fast_columns(body: bytes) -> tuple[dict[str, Any], Floats] | None:
-    """Read by pysimdjson; None for anything odd, which the slow way then explains."""
+    """Columns and vectors by pysimdjson; None for odd answers, which the slow parser explains."""
     try:
         answer = _parser(len(body)).parse(body)
         rows = answer["embeddings"]
@@ -159,7 +159,7 @@ def _fast_columns(body: bytes) -> tuple[dict[str, Any], Floats] | None:
         if not width or any(len(row) != width for row in rows):
             return None
         flat = np.frombuffer(rows.as_buffer(of_type="d"), dtype=np.float64)
-        with np.errstate(over="ignore"):  # an overflow becomes infinite, which is refused next
+        with np.errstate(over="ignore"):  # an overflow becomes infinite, which is refused below
             vectors = flat.astype(np.float32).reshape(len(rows), width)
         columns = {name: answer[name].as_list() for name in GET_COLUMNS}
     except (ValueError, TypeError, KeyError, RuntimeError, AttributeError):
@@ -170,7 +170,7 @@ def _fast_columns(body: bytes) -> tuple[dict[str, Any], Floats] | None:
 
 
 def _parser(size: int) -> Any:
-    """This thread's parser, whose memory is already warm; a huge answer gets one of its own."""
+    """This thread's parser, which reuses its memory; a huge answer gets a new parser."""
     if size > KEPT_PARSER_BYTES:
         return simdjson.Parser()
     if not hasattr(_threads, "parser"):
@@ -179,7 +179,7 @@ def _parser(size: int) -> Any:
 
 
 def _from_lists(rows: Any, names: list[str]) -> Floats:
-    """Embeddings from lists of numbers, naming the first record that has none."""
+    """Embeddings from lists of numbers; the error names the first wrong record."""
     if not names:
         return np.empty((0, 0), dtype=np.float32)
     if not isinstance(rows, list) or len(rows) != len(names):

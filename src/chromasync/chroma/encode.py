@@ -1,4 +1,4 @@
-"""Turns records and changes into request bodies, and refuses what would poison a server."""
+"""Turns records and changes into request bodies, and refuses content that damages a server."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Row = dict[str, Any]
 
 
 def upsert_bodies(records: Records, capabilities: Capabilities, side: Side) -> list[bytes]:
-    """Bodies of an upsert: one, or several where nulls beside values would do harm.
+    """Bodies of an upsert: one, or several if a column must not mix nulls and values.
 
     Raises:
-        RequestRefused: a record that this server could not hold, by its id; nothing was sent.
+        RequestRefused: this server cannot store a record, which is named; nothing was sent.
     """
     if records.embeddings is None:
         raise ValueError("an upsert needs embeddings")
@@ -48,7 +48,7 @@ def upsert_bodies(records: Records, capabilities: Capabilities, side: Side) -> l
 
 
 def update_bodies(changes: Sequence[Change], capabilities: Capabilities, side: Side) -> list[bytes]:
-    """Bodies of an update: columns that nobody changes are left out; see `upsert_bodies`."""
+    """Bodies of an update without unchanged columns; see `upsert_bodies`."""
     columns: dict[str, list[Any]] = {
         "embeddings": [_vector(change.embedding, capabilities) for change in changes],
         "documents": [change.document for change in changes],
@@ -67,7 +67,7 @@ def update_bodies(changes: Sequence[Change], capabilities: Capabilities, side: S
 
 
 def ids_body(ids: Sequence[str], side: Side) -> bytes:
-    """Body that names records."""
+    """Body with the ids of records."""
     return _body({"ids": list(ids)}, side)
 
 
@@ -95,17 +95,17 @@ def change_sizes(changes: Sequence[Change], capabilities: Capabilities) -> list[
 
 
 def id_sizes(ids: Sequence[str]) -> list[int]:
-    """Bytes of each id in a body that names records."""
+    """Bytes of each id in a body with the ids of records."""
     return [_size((name,)) for name in ids]
 
 
 def check_metadata(
     name: str, metadata: Mapping[str, Any], capabilities: Capabilities, side: Side
 ) -> None:
-    """Refuse a record whose metadata this server must not be sent.
+    """Refuse a record whose metadata must not be sent to this server.
 
-    A null under some `chroma:` keys stops every later write to a Chroma server for good, so no
-    such key ever leaves here; lists that a server would drop in silence are refused as well.
+    A null under some `chroma:` keys permanently blocks all later writes to a Chroma server, so such
+    keys are never sent. Lists that a server would silently drop are refused as well.
     """
     for key, value in metadata.items():
         if key.startswith(RESERVED_PREFIX):
@@ -135,7 +135,7 @@ def _changed_metadata(change: Change, capabilities: Capabilities, side: Side) ->
 def _alike(
     columns: Mapping[str, Sequence[Any]], count: int, capabilities: Capabilities
 ) -> Iterable[Sequence[int]]:
-    """Row numbers, grouped so that no column mixes nulls and values where that does harm."""
+    """Row numbers, grouped so that no column mixes nulls and values if that does harm."""
     if capabilities.null_columns:
         return [range(count)] if count else []
     groups: dict[tuple[bool, ...], list[int]] = {}
@@ -170,11 +170,11 @@ def _size(row: tuple[Any, ...]) -> int:
     try:
         return len(orjson.dumps(row))
     except orjson.JSONEncodeError:
-        return 0  # it will be refused, by name, when its body is made
+        return 0  # the error with its id comes when its body is made
 
 
 def _body(content: dict[str, Any], side: Side) -> bytes:
-    # a column of nothing but nulls says nothing, and old servers stumble over it
+    # a column of nulls has no effect, but causes errors on old servers
     kept = {
         name: value
         for name, value in content.items()
@@ -191,7 +191,7 @@ def _body(content: dict[str, Any], side: Side) -> bytes:
 
 
 def cut(sizes: Sequence[int], max_bytes: int, max_count: int) -> list[range]:
-    """Cut rows into runs of at most `max_bytes` and `max_count`; a larger row stands alone."""
+    """Cut rows into runs of at most `max_bytes` and `max_count`; a larger row gets its own run."""
     runs: list[range] = []
     start = total = 0
     for i, size in enumerate(sizes):

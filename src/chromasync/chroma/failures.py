@@ -1,4 +1,4 @@
-"""Translates whatever went wrong with one request into our error tree, without secrets."""
+"""Translates the failure of one request into our error tree, without secrets."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ MESSAGE_LIMIT = 300
 _GATEWAY = {408, 425, 502, 504, 520, 521, 522, 523, 524, 525, 526, 530}
 _BUSY = {429, 503}
 _SILENT = (
-    "Check that the server runs and is not overloaded; one that stays silent has to be restarted."
-    " Work resumes by itself."
+    "Check that the server runs and is not overloaded. Restart a server that stays silent. "
+    "Work resumes by itself."
 )
 _PROXY_REFUSES_US = re.compile(r"^407\b|username/password|^Requested .* but got ")
-"""How a proxy, or the library that speaks SOCKS to it, says that it wants other credentials."""
+"""Messages of a proxy, or of the SOCKS library, that it requires other credentials."""
 _ABSENT = re.compile(r"^Collection \S.* does not exists?\.?$")
 _TAKEN = re.compile(r"UNIQUE constraint failed: collections\.name")
 
@@ -80,11 +80,11 @@ _RULES: tuple[_Rule, ...] = (
         "The {where} refuses the request",
     ),
 )
-"""Checked from the top; what no rule names is a fault of the server."""
+"""Rules in order; without a matching rule, the failure is a fault of the server."""
 
 
 class ConnectionLost(ServerUnreachable):
-    """The connection broke while a request was under way."""
+    """The connection broke during a request."""
 
 
 class Malformed(ValueError):
@@ -96,12 +96,12 @@ class Unexpected(ValueError):
 
 
 class Damaged(ValueError):
-    """Chroma's answer, but with parts that are missing or do not fit together."""
+    """Chroma's answer, but with missing or inconsistent parts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """A server as sentences name it, and the proxy that stands before it."""
+    """The name of a server in messages, and the proxy in front of it."""
 
     side: Side
     address: str
@@ -112,7 +112,7 @@ class Where:
 
     @property
     def with_way(self) -> str:
-        """The server with the proxy, where it may be the proxy that something is about."""
+        """The server and its proxy, for failures that either of them may have caused."""
         return f"{self}, asked through the {self.proxy}," if self.proxy else str(self)
 
     def setting(self, name: str) -> str:
@@ -121,7 +121,7 @@ class Where:
 
 
 def place(side: Side, url: str, proxy: Proxy | None = None) -> Where:
-    """How sentences name a server: side and address, without user name and password."""
+    """The name of a server in messages: side and address, without user name and password."""
     return Where(side, _address(url), proxy)
 
 
@@ -153,7 +153,7 @@ def _unanswered(error: Exception, where: Where) -> ServerUnreachable:
         what = f"The {server} did not answer in time{_asked(error)}."
         return ServerUnreachable(what, side=side, hint=_SILENT)
     if isinstance(error, httpx2.ConnectError):
-        # the operating system's or the TLS library's own words; they hold no header
+        # the message of the operating system or the TLS library; it contains no header
         return ServerUnreachable(f"The {server} cannot be reached: {error}.", side=side)
     if isinstance(error, lost):
         return ConnectionLost(f"The {server} closed the connection without an answer.", side=side)
@@ -163,7 +163,7 @@ def _unanswered(error: Exception, where: Where) -> ServerUnreachable:
 
 
 def _asked(error: httpx2.TimeoutException) -> str:
-    """Which request it was, in brackets, as far as is known: its method and the end of its path."""
+    """The method and the end of the path of the request, in brackets; empty if unknown."""
     try:
         request = error.request
     except RuntimeError:
@@ -172,7 +172,7 @@ def _asked(error: httpx2.TimeoutException) -> str:
 
 
 def _cause(error: BaseException, kind: type[E]) -> E | None:
-    """The error of this kind that an error comes from."""
+    """The error of this kind among the causes of an error."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, kind):
         cause = cause.__cause__ or cause.__context__
@@ -187,17 +187,17 @@ def _untrusted(error: ssl.SSLCertVerificationError, where: Where) -> UntrustedCe
         f"{error.verify_message.removesuffix('.')}.",
         side=where.side,
         untouched="Nothing was sent.",
-        hint=f"It has to be for the name in {where.setting('URL')}, and of an authority that is "
+        hint=f"It must be for the name in {where.setting('URL')}, from an authority that is "
         f"known here or named in {where.setting('CA_FILE')} (PEM); "
-        f"{where.setting('TLS_VERIFY')}=false leaves the check out.",
+        f"{where.setting('TLS_VERIFY')}=false switches the check off.",
     )
 
 
-# ---- the proxy before the server -------------------------------------------------------------
+# ---- failures of the proxy -------------------------------------------------------------------
 
 
 def _from_proxy(error: Exception, where: Where, proxy: Proxy) -> ServerError | None:
-    """The failure that is the proxy's own; None when it may as well be the server's."""
+    """The failure of the proxy; None when the server may have caused it."""
     if isinstance(error, httpx2.ProxyError):
         return _proxy_refuses(str(error), where, proxy)
     if isinstance(error, httpx2.ConnectError) and _cause(error, ssl.SSLError) is None:
@@ -210,7 +210,7 @@ def _from_proxy(error: Exception, where: Where, proxy: Proxy) -> ServerError | N
 
 
 def _proxy_refuses(words: str, where: Where, proxy: Proxy) -> ServerError:
-    """The failure of a proxy that answers, and lets us not through."""
+    """The failure of a proxy that answers but refuses the connection."""
     said = words.strip().rstrip(".")
     what = f'The {proxy} does not connect to the {where}: "{said}".'
     if _PROXY_REFUSES_US.search(said):
@@ -232,7 +232,7 @@ def _proxy_hint(proxy: Proxy) -> str:
 def from_answer(
     status: int, headers: Mapping[str, str], body: bytes, where: Where, path: str
 ) -> ServerError:
-    """The failure that an answer with another status than 2xx stands for; `path` was asked."""
+    """The failure for an answer to `path` with another status than 2xx."""
     message, is_chroma = _message(body)
     said = f': "{message}".' if message else "."
     server = str(where) if is_chroma else where.with_way
@@ -255,7 +255,7 @@ def from_answer(
 
 
 def from_content(error: Malformed | Unexpected | Damaged, body: bytes, where: Where) -> ServerError:
-    """The failure that an answer with status 2xx and unusable content stands for."""
+    """The failure for an answer with status 2xx and unusable content."""
     if isinstance(error, Damaged):
         what = f"The {where} answered with unusable data: {error}."
         return ServerFault(what, side=where.side)
@@ -269,14 +269,14 @@ def from_content(error: Malformed | Unexpected | Damaged, body: bytes, where: Wh
 
 
 def _redirected(status: int, headers: Mapping[str, str], where: Where, path: str) -> NotChroma:
-    """The failure of a server that sends us elsewhere; its hint is a base URL if that can be told.
+    """The failure for a redirect; its hint is a base URL if that can be derived.
 
     Query and credentials of the address may be secrets, so they are left out.
     """
     target = _target(where.address + path, headers.get("location", ""))
     to = f" to {target}" if target else ""
     url = where.setting("URL")
-    hint = f"Set {url} to an address that answers itself; this may lead to a login page."
+    hint = f"Set {url} to an address that answers without a redirect; this may be a login page."
     if target.endswith(path):
         hint = f"Set {url} to {target.removesuffix(path)} if that is your server."
     return NotChroma(
@@ -288,7 +288,7 @@ def _redirected(status: int, headers: Mapping[str, str], where: Where, path: str
 
 
 def _target(asked: str, location: str) -> str:
-    """The address that a redirect names, whole; empty when it names none that can be read."""
+    """The full address in a redirect; empty when there is none or it is invalid."""
     try:
         return _address(urljoin(asked, location)) if location else ""
     except ValueError:
@@ -312,7 +312,7 @@ def retry_after(value: str | None) -> float | None:
 
 
 def _message(body: bytes) -> tuple[str, bool]:
-    """What an error answer says, and whether Chroma said it."""
+    """The message of an error answer, and whether it comes from Chroma."""
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:

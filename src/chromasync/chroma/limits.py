@@ -1,4 +1,4 @@
-"""How much one request may carry: what the server says, and what its refusals taught us."""
+"""The limits of one request, reduced after refusals by the server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 BODY_BYTES = 12 * 1024 * 1024
 SMALLEST_BODY_BYTES = 64 * 1024
 ANSWER_BYTES = 12 * 1024 * 1024
-"""Parsing takes up to five times as much; each worker thread has one answer in hand."""
+"""Parsing takes up to five times as much memory; each worker thread has one answer at a time."""
 RECORDS = 5000
 QUOTA_RECORDS = 300
 
@@ -38,14 +38,14 @@ class Limits:
         return self._now
 
     def too_large(self, body_size: int) -> None:
-        """A body of this size was refused."""
+        """Note that a body of this size was refused."""
         with self._lock:
             now = self._now
             half = max(SMALLEST_BODY_BYTES, min(now.body_bytes, body_size) // 2)
             self._now = Limit(min(half, now.body_bytes), now.write_records, now.read_records)
 
     def quota_exceeded(self, *, written: int = 0, read: int = 0) -> bool:
-        """A request for this many records broke a quota; whether a smaller one may pass."""
+        """Note that a request broke a quota; returns whether a smaller one may succeed."""
         with self._lock:
             now = self._now
             self._now = Limit(
@@ -56,6 +56,6 @@ class Limits:
         return max(written, read) > QUOTA_RECORDS
 
     def rows_of_read(self, dimension: int) -> int:
-        """Records to read at once so that the answer stays within memory."""
+        """Number of records in one read whose answer stays within the memory limit."""
         fitting = ANSWER_BYTES // (JSON_FLOAT_BYTES * dimension + REST_BYTES)
         return max(1, min(self._now.read_records, fitting))

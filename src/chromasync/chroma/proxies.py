@@ -1,7 +1,7 @@
-"""Which proxy of the environment stands between us and a server, and whether it can be used.
+"""Finds the proxy of a server in the environment, and checks it.
 
-The standard library says which variables count and whom NO_PROXY spares, as every other program on
-this machine understands it; networks in NO_PROXY (10.0.0.0/8) are read here.
+The standard library reads the variables and NO_PROXY, so they mean the same as for other programs.
+Networks in NO_PROXY (10.0.0.0/8) are read here.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Proxy:
 
     Attributes:
         variable: the environment variable that names it.
-        url: its address, with user name and password where there are any: never to be shown.
+        url: its address, with user name and password if given; never show it.
     """
 
     variable: str
@@ -45,22 +45,22 @@ class Proxy:
 
     @property
     def is_socks(self) -> bool:
-        """Whether it tunnels any connection, instead of understanding HTTP."""
+        """Whether it is a SOCKS proxy, which tunnels any connection."""
         return self.url.startswith("socks")
 
     def for_client(self) -> httpx2.Proxy:
-        """The same for the HTTP library."""
+        """The proxy for the HTTP library."""
         secure = self.url.startswith("https")
         return httpx2.Proxy(self.url, ssl_context=ssl.create_default_context() if secure else None)
 
 
 def proxy_for(url: str) -> Proxy | None:
-    """The proxy through which a server is asked; None when it is asked directly.
+    """The proxy for a server; None when the server is reached directly.
 
-    This machine itself is always asked directly: a proxy is not meant for it.
+    Servers on this machine are always reached directly.
 
     Raises:
-        SettingsError: there is one, and it cannot be used.
+        SettingsError: the proxy cannot be used.
     """
     parts = urlsplit(url)
     host, scheme = parts.hostname or "", parts.scheme
@@ -76,29 +76,29 @@ def proxy_for(url: str) -> Proxy | None:
 
 
 def is_usable(url: str, schemes: tuple[str, ...]) -> bool:
-    """Whether a URL has one of the schemes and a host that can be looked up."""
+    """Whether a URL has one of the schemes and a valid host."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
         _ = parts.port
-        _ = httpx2.URL(url)  # knows better what a host may be named
-        _ = host.encode("idna")  # as its lookup will do
+        _ = httpx2.URL(url)  # checks the host more strictly
+        _ = host.encode("idna")  # the lookup does the same
     except (ValueError, httpx2.InvalidURL):
         return False
     return parts.scheme in schemes and bool(host) and not re.search(r"\s", host)
 
 
 def socks_errors() -> tuple[type[Exception], ...]:
-    """What the library for SOCKS raises when a proxy does not speak it."""
+    """The errors of the SOCKS library when a proxy does not speak SOCKS."""
     if importlib.util.find_spec("socksio") is None:
         return ()
-    from socksio import SOCKSError  # noqa: PLC0415 -- comes with an extra, which is not there always
+    from socksio import SOCKSError  # noqa: PLC0415 -- an extra that may be missing
 
     return (SOCKSError,)
 
 
 def _is_spared(host: str, no_proxy: str) -> bool:
-    """Whether NO_PROXY names everything, or a network or an address that the host is in."""
+    """Whether NO_PROXY names all hosts, or an address or a network of this host."""
     entries = [entry.strip() for entry in no_proxy.split(",")]
     if "*" in entries:
         return True
@@ -110,7 +110,7 @@ def _is_spared(host: str, no_proxy: str) -> bool:
 
 
 def _network(entry: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
-    """The network that an entry of NO_PROXY is; None when it is a name."""
+    """The network in an entry of NO_PROXY; None when the entry is a name."""
     try:
         return ipaddress.ip_network(entry.replace("[", "").replace("]", ""), strict=False)
     except ValueError:
@@ -118,19 +118,19 @@ def _network(entry: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None
 
 
 def _variable(kind: str) -> str:
-    """The name that the variable really has; either case counts, the lower one more."""
+    """The real name of the variable; lower case takes precedence over upper case."""
     names = (f"{kind}_proxy", f"{kind.upper()}_PROXY")
     return next((name for name in names if os.environ.get(name)), "this system's proxy settings")
 
 
 def _checked(variable: str, url: str) -> Proxy:
-    """A proxy that can be used; raises SettingsError, without its credentials, for any other."""
+    """A checked proxy; raises SettingsError, without its credentials."""
     if not is_usable(url, SCHEMES):
         raise SettingsError(
             f"{variable} names the proxy {hide_secrets(url)!r}, which cannot be used.",
             untouched="Nothing was sent.",
-            hint="It has to begin with http://, https://, socks5:// or socks5h://, and a host has "
-            "to follow; servers named in NO_PROXY are asked without it.",
+            hint="It must begin with http://, https://, socks5:// or socks5h://, and name a "
+            "host. Servers named in NO_PROXY are reached without it.",
         )
     proxy = Proxy(variable, url)
     if proxy.is_socks and importlib.util.find_spec("socksio") is None:
@@ -138,6 +138,6 @@ def _checked(variable: str, url: str) -> Proxy:
             f"The {proxy} speaks SOCKS, and the extra `socks` of chromasync is not installed.",
             untouched="Nothing was sent.",
             hint="Install it with `pip install 'chromasync[socks]'`, or name the server in "
-            "NO_PROXY to ask it without the proxy.",
+            "NO_PROXY to reach it without the proxy.",
         )
     return proxy

@@ -1,7 +1,7 @@
-"""A Chroma server that can only be read, as the engine sees it.
+"""A read-only Chroma server for the engine.
 
-`ChromaReader` has no method that writes and its client refuses writes; nothing else is ever made
-for the primary.
+`ChromaReader` has no method that writes, and its client refuses writes. The engine uses nothing
+else for the primary.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from chromasync.model import (
 
 CAPABILITIES_SECONDS = 300.0
 MOST_ANSWER_BYTES = 32 * 1024 * 1024
-"""Of one read of several records; parsing takes up to five times as much memory."""
+"""Largest answer of a read of several records; parsing takes up to five times as much memory."""
 MOST_FIRST_BYTES = 4 * 1024 * 1024
-"""Of the beginning of a collection that is taken to be small."""
+"""Largest answer of a read of a small collection."""
 EVERYTHING = ["documents", "metadatas", "uris"]
 
 
 class Shared:
-    """What all views of one server have in common: its connections, and what was learned of it.
+    """The common state of all views of one server: its connections, limits and capabilities.
 
     Attributes:
-        probed: what the server can do, and when it was asked.
+        probed: the time of the last probe, and the capabilities that it found.
     """
 
     def __init__(self, connection: Connection, *, read_only: bool) -> None:
@@ -85,7 +85,7 @@ class ChromaReader:
         return "" if self._client.proxy is None else str(self._client.proxy)
 
     def capabilities(self) -> Capabilities:
-        """What the server can do, asked anew every five minutes."""
+        """The capabilities of the server, probed again every five minutes."""
         now = time.monotonic()
         if self._shared.probed is not None:
             probed_at, known = self._shared.probed
@@ -112,7 +112,7 @@ class ChromaReader:
             total = self._client.request("GET", f"{base}/collections_count", decode.number)
         except NotFound:
             return []
-        # a server that caps the list is asked for the rest in pages of the size it gave
+        # if the server limits the list, the rest is read in pages of the same size
         page = len(found)
         while page and len(found) < total:
             params = {"limit": page, "offset": len(found)}
@@ -130,7 +130,7 @@ class ChromaReader:
     def list_ids(self, collection: Collection, *, offset: int, limit: int) -> list[str]:
         """Up to `limit` ids from `offset` on, in the server's own order, in one answer.
 
-        A server that caps its answers gives fewer; asking on from there is the caller's, because
+        A server that limits its answers returns fewer. The caller requests the rest, because
         deletes may shift ids meanwhile.
         """
         while True:
@@ -151,12 +151,12 @@ class ChromaReader:
         """The records with these ids, in the server's order; absent ones are left out.
 
         Args:
-            embeddings: read these, too.
-            most_attempts: how often a request that fails is sent; as usual when None.
+            embeddings: also read the embeddings.
+            most_attempts: most attempts of a failing request; None means as usual.
 
         Raises:
-            ServerFault: the server cannot give one of them; a smaller read finds which.
-            TooLarge: together they do not fit into memory; a smaller read does.
+            ServerFault: the server cannot return a record; a smaller read finds the record.
+            TooLarge: the records exceed the memory limit; use a smaller read.
         """
         include = [*EVERYTHING, "embeddings"] if embeddings else EVERYTHING
         parse = partial(decode.records, embeddings=embeddings)
@@ -184,8 +184,8 @@ class ChromaReader:
         """Up to `limit` whole records, in the server's own order, in one answer.
 
         Raises:
-            ServerFault: the server cannot give one of them.
-            TooLarge: together they are larger than `MOST_FIRST_BYTES`.
+            ServerFault: the server cannot return a record.
+            TooLarge: the records are larger than `MOST_FIRST_BYTES`.
         """
         content = {"include": [*EVERYTHING, "embeddings"], "limit": limit, "offset": 0}
         body = encode.plain_body(content, self.side)
@@ -211,7 +211,7 @@ class ChromaReader:
         return self._client.request("POST", path, decode.neighbours, body=body)
 
     def _ids_at_once(self, limit: int) -> int:
-        # ids alone have no limit but that of a quota
+        # only a quota limits the number of ids
         capped = self._limits.now.read_records
         return capped if capped < Limits().now.read_records else limit
 
@@ -225,7 +225,7 @@ class ChromaReader:
         most_bytes: int | None = None,
         most_attempts: int | None = None,
     ) -> Any:
-        """The parsed answer of one `get`; None when a quota was learned and it shall be cut."""
+        """The parsed answer of one `get`; None when a new quota requires a smaller request."""
         body = encode.plain_body(content, self.side)
         path = f"{collection_path(collection)}/get"
         try:

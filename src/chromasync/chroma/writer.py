@@ -1,7 +1,7 @@
 """A Chroma server to read and to write: the replica.
 
-The primary gets a writer only where the names of all collections that it may touch begin alike,
-which each write checks. The self-test makes one for its own collections; the engine makes none.
+A writer for the primary needs a name prefix; it writes only to collections with this prefix, which
+each write checks. The self-test makes such a writer for its own collections; the engine makes none.
 """
 
 from __future__ import annotations
@@ -50,21 +50,21 @@ from chromasync.model import (
 from chromasync.ports import Permit
 
 NOBODY = Change("chromasync-asks", document="Are writes taken?")
-"""A change of a record that is not there, which servers pass over."""
+"""A change of a missing record, which servers ignore."""
 
 _log = structlog.get_logger(__name__)
 
 
 class SharedWrites(Shared):
-    """What all views of one server that is written to have in common.
+    """The common state of all views of one server with writes.
 
     Attributes:
-        brake: stops all writes when the server takes none.
-        asked_path: the path of the collection that was written to last, for a write that changes
-            nothing; never that of the mark's place, which may have limits of its own.
-        turn: held by the thread that writes. It is reentrant: a permit may write the replica's mark
-            before it lets the write at hand begin.
-        prefix: what the names of all collections that may be written to begin with.
+        brake: stops all writes when the server accepts none.
+        asked_path: the path of the last written collection, for a write that changes nothing;
+            never the path of the marks, which may have limits of their own.
+        turn: the lock of the writing thread. It is reentrant: a permit may write the replica's
+            mark before it allows the current write.
+        prefix: the prefix of the names of all collections that may be written to.
     """
 
     def __init__(self, connection: Connection, prefix: str) -> None:
@@ -101,20 +101,20 @@ class ChromaWriter(ChromaReader):
         self._permit: Permit | None = None
 
     def permitted_by(self, permit: Permit) -> ChromaWriter:
-        """The same writer, calling `permit` before every attempt to send a write."""
+        """The same writer; it calls `permit` before every attempt of a write."""
         return _View(self._shared, permit)
 
     def ensure_database(self, tenant: str, database: str) -> None:
-        """Create the tenant and the database where they are missing."""
+        """Create the tenant and the database if they are missing."""
         self._check_name("")
         self._ensure(tenant_path(tenant), "/api/v2/tenants", tenant)
         self._ensure(database_path(tenant, database), f"{tenant_path(tenant)}/databases", database)
 
     def create_collection(self, definition: Definition) -> Collection:
-        """Create a collection; a lost answer is made up for by looking at what is there.
+        """Create a collection; after a lost answer, look whether it was created.
 
         Raises:
-            Conflict: there is another collection of that name.
+            Conflict: a different collection has that name.
         """
         self._check_name(definition.name)
         try:
@@ -138,7 +138,7 @@ class ChromaWriter(ChromaReader):
         metadata: Mapping[str, Scalar] | None = None,
         configuration: Mapping[str, Any] | None = None,
     ) -> None:
-        """Rename, replace the metadata ({} clears it), or change what can be changed of the index.
+        """Rename, replace the metadata ({} clears it), or change changeable settings of the index.
 
         Raises:
             Conflict: another collection has that name.
@@ -152,7 +152,7 @@ class ChromaWriter(ChromaReader):
             content["new_name"] = name
         if metadata is not None:
             _check_scalars(metadata, self.side)
-            # an empty object is refused; a null under any key leaves nothing
+            # the server refuses an empty object; a null under any key clears the metadata
             content["new_metadata"] = dict(metadata) or {"cleared": None}
         if configuration is not None and (change := changeable(configuration)):
             if not self.capabilities().configuration:
@@ -168,10 +168,10 @@ class ChromaWriter(ChromaReader):
             self._write("PUT", collection_path(collection), body, decode.acknowledged)
 
     def drop_collection(self, collection: Collection) -> None:
-        """Drop it, whatever its name is by now; already gone is fine.
+        """Drop the collection under its present name; do nothing if it is already gone.
 
-        Its records go first where the server can hold lists: those of a dropped collection would
-        show up in records of other collections.
+        If the server can store lists, the records are deleted first: lists of a dropped collection
+        would appear in records of other collections.
         """
         current = self._same(collection)
         if current is None:
@@ -187,27 +187,27 @@ class ChromaWriter(ChromaReader):
             return
 
     def batches(self, records: Records) -> list[Records]:
-        """Cut records into what one request may carry, by bytes and by count."""
+        """Cut records into batches for single requests, by bytes and by count."""
         runs = self._cut(encode.record_sizes(records, self.capabilities()))
         return [records] if len(runs) == 1 else [records.take(run) for run in runs]
 
     def change_batches(self, changes: Sequence[Change]) -> list[list[Change]]:
-        """Cut changes into what one request may carry, by bytes and by count."""
+        """Cut changes into batches for single requests, by bytes and by count."""
         runs = self._cut(encode.change_sizes(changes, self.capabilities()))
         return [list(changes[run.start : run.stop]) for run in runs]
 
     def upsert(self, collection: Collection, records: Records) -> None:
-        """Insert the records, or write over those that are there (metadata keys are merged)."""
+        """Insert the records, or overwrite existing ones (metadata keys are merged)."""
         bodies = encode.upsert_bodies(records, self.capabilities(), self.side)
         self._write_records(collection, "upsert", bodies, len(records))
 
     def update(self, collection: Collection, changes: Sequence[Change]) -> None:
-        """Change fields of existing records; unknown ids are passed over by the server."""
+        """Change fields of existing records; the server ignores unknown ids."""
         bodies = encode.update_bodies(changes, self.capabilities(), self.side)
         self._write_records(collection, "update", bodies, len(changes))
 
     def delete(self, collection: Collection, ids: Sequence[str]) -> None:
-        """Delete records, cut smaller when the server asks for it; those already gone are fine."""
+        """Delete records, in smaller requests if necessary; missing records are ignored."""
         left = list(ids)
         while left:
             part = left[: self._ids_in_one_delete(left)]
@@ -216,15 +216,15 @@ class ChromaWriter(ChromaReader):
                 self._write_records(collection, "delete", [body], len(part))
             except (TooLarge, QuotaExceeded):
                 if self._ids_in_one_delete(left) >= len(part):
-                    raise  # the refusal taught nothing that would make it smaller
+                    raise  # the refusal gave no reason for a smaller request
                 continue
             del left[: len(part)]
 
     def check_writes(self, collection: Collection) -> None:
-        """Send this collection a write that changes nothing.
+        """Send a write that changes nothing to this collection.
 
         Raises:
-            WritesRefused: the server takes none.
+            WritesRefused: the server accepts no writes.
         """
         with self._shared.turn:
             self._shared.asked_path = collection_path(collection)
@@ -254,13 +254,13 @@ class ChromaWriter(ChromaReader):
     def _write(
         self, method: str, path: str, body: bytes | None, parse: Callable[[bytes], Any]
     ) -> Any:
-        """Send one write, unless the server is known to take none; give its parsed answer.
+        """Send one write, unless the brake is on; returns its parsed answer.
 
         Raises:
-            WritesRefused: it takes none.
+            WritesRefused: the server accepts no writes.
         """
-        # A server applies one write after another, and answers two that came together when both
-        # are done. In turns, one thread reads while the other's is applied.
+        # A server applies one write after another, and answers two simultaneous writes only after
+        # both. With turns, one thread reads while the server applies the other's write.
         with self._shared.turn:
             self._shared.brake.check(self._ask)
             most = 1 if self._shared.brake.in_doubt else None
@@ -273,7 +273,7 @@ class ChromaWriter(ChromaReader):
                 except ServerUnreachable:
                     if most is None:
                         raise
-                    value = send()  # to be away, or busy, is waited for as ever
+                    value = send()  # wait as usual for a server that is away or busy
             except ServerError as error:
                 sent = FAULT_ATTEMPTS if isinstance(error, ServerFault) and most is None else 1
                 self._shared.brake.refused(error, sent, self._ask)
@@ -282,7 +282,7 @@ class ChromaWriter(ChromaReader):
             return value
 
     def _ask(self) -> bool:
-        """Send a write that changes nothing, once; False where no collection is known for it."""
+        """Send a write that changes nothing, once; returns False if no collection is known."""
         path = self._shared.asked_path
         if path is None:
             return False
@@ -324,7 +324,7 @@ class ChromaWriter(ChromaReader):
                 body = encode.plain_body({"name": name}, self.side)
                 self._write("POST", parent, body, decode.acknowledged)
             except Conflict:
-                return  # someone else, or our own lost attempt, created it
+                return  # another process, or our own lost attempt, created it
 
     def _create(self, definition: Definition) -> Collection:
         _check_scalars(definition.metadata, self.side)
@@ -344,7 +344,7 @@ class ChromaWriter(ChromaReader):
         elif definition.configuration is not None:
             content["configuration"] = definition.configuration
         if content.keys() & {"schema", "configuration"}:
-            # any hnsw: key would make the server ignore the rest of the settings; they follow
+            # a hnsw: key would make the server ignore the other settings; the keys follow later
             metadata = without_legacy(metadata)
         if metadata:
             content["metadata"] = metadata
@@ -361,7 +361,7 @@ class ChromaWriter(ChromaReader):
             return None
 
     def _same(self, collection: Collection) -> Collection | None:
-        """The collection with this id as it is now, looked up by name first."""
+        """The present state of the collection with this id, looked up by name first."""
         found = self._find(collection.tenant, collection.database, collection.name)
         if found is not None and found.id == collection.id:
             return found
@@ -383,7 +383,7 @@ class ChromaWriter(ChromaReader):
 
 
 class _View(ChromaWriter):
-    """A writer with a permit of its own; all else is that of the writer that it was made from."""
+    """A writer with its own permit; it shares everything else with the original writer."""
 
     def __init__(self, shared: SharedWrites, permit: Permit) -> None:
         self._look_at(shared)
@@ -391,7 +391,7 @@ class _View(ChromaWriter):
 
 
 def _attempts(definition: Definition) -> Iterator[Definition]:
-    """The definition, and what is left of it for a server that refuses its schema."""
+    """The definition, and reduced definitions for a server that refuses its schema."""
     yield definition
     if definition.schema is not None and definition.configuration is not None:
         reduced = without_sparse_indexes(definition.schema)
@@ -401,7 +401,7 @@ def _attempts(definition: Definition) -> Iterator[Definition]:
 
 
 def _asked_for(found: Collection, definition: Definition, side: Side) -> Collection:
-    """`found` if it is what `definition` asks for, apart from `hnsw:` keys that follow later."""
+    """`found` if it matches `definition`, except `hnsw:` keys, which follow later."""
     wanted = Collection(
         "",
         definition.name,
@@ -422,7 +422,7 @@ def _asked_for(found: Collection, definition: Definition, side: Side) -> Collect
 
 
 def _check_scalars(metadata: Mapping[str, Any], side: Side) -> None:
-    # a list here crashes the server's handler instead of being refused
+    # a list here crashes the server's handler; the server does not refuse it
     for key, value in metadata.items():
         if not isinstance(value, str | int | float | bool):
             raise RequestRefused(

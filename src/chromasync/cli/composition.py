@@ -1,6 +1,6 @@
-"""What the commands ask of the program, and where they get it: imported only when it is needed.
+"""The interface of the program for the commands; the program is imported when it is needed.
 
-`chromasync --help` must be fast, and the program with its libraries takes a while to import.
+`chromasync --help` must be fast, but the import of the program and its libraries is slow.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Program(Protocol):
-    """The whole program, put together; every method raises ChromasyncError subclasses."""
+    """The whole program; every method raises ChromasyncError subclasses."""
 
     def sync(
         self,
@@ -63,7 +63,7 @@ def open_program(settings: Settings) -> AbstractContextManager[Program]:
 
 
 def play_demo(console: Console, *, keep: bool) -> int:
-    """The demo with real servers; gives its exit code."""
+    """Run the demo with real servers; returns its exit code."""
     from chromasync.lab.demo import run_demo  # noqa: PLC0415
 
     return run_demo(console, keep=keep)
@@ -72,7 +72,7 @@ def play_demo(console: Console, *, keep: bool) -> int:
 def play_selftest(
     settings: Settings, say: Callable[[str], None], *, timeout_seconds: float | None, sqlite: bool
 ) -> SelftestReport:
-    """The self-test with real processes; its report has the exit code."""
+    """Run the self-test with real processes; its report has the exit code."""
     from chromasync.lab.selftest import run_selftest  # noqa: PLC0415
 
     return run_selftest(settings, say, timeout_seconds=timeout_seconds, sqlite=sqlite)

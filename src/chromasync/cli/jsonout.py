@@ -1,4 +1,4 @@
-"""The JSON documents that `--json` prints: the reports field by field, plus what they compute.
+"""The JSON documents that `--json` prints: the fields of reports and computed properties.
 
 Every document has `command`, `version` and `exit_code`; a failed command has `error` instead of a
 report. Instants are ISO 8601 in UTC, durations are seconds, sizes are bytes.
@@ -68,7 +68,7 @@ def encode(document: dict[str, object], *, one_line: bool = False) -> str:
 
 
 def _valid(value: object) -> object:
-    """`value` with every text in it valid: bytes of a path or variable may be no UTF-8."""
+    """`value` with valid texts only; a path or a variable may contain bytes that are not UTF-8."""
     if isinstance(value, str):
         return value.encode(errors="backslashreplace").decode()
     if isinstance(value, dict):

@@ -25,14 +25,14 @@ LEVELS = {
 
 
 class CurrentStderr:
-    """Writes to whatever stderr is now, so that lines go above a live progress bar."""
+    """Writes to the current stderr, so that lines appear above a live progress bar."""
 
     def write(self, text: str) -> int:
-        """Write `text`; gives how many characters went out."""
+        """Write `text`; returns the number of characters written."""
         return sys.stderr.write(text)
 
     def flush(self) -> None:
-        """Pass on what is buffered."""
+        """Flush the buffer."""
         sys.stderr.flush()
 
 
@@ -55,18 +55,18 @@ def configure_logs(log_format: LogFormat, level: LogLevel) -> None:
 
 
 class RetriesInWords:
-    """Says in words that a request is tried again, instead of in the retry library's terms.
+    """Replaces the retry library's log lines by our own.
 
     Args:
-        limited: drop what was told for the same cause a moment ago, and say how often that was;
-            whoever watches a terminal wants to see that something happens.
+        limited: drop repetitions for the same cause, and log their number later. On a terminal
+            every repetition is shown, so that people see progress.
     """
 
     def __init__(self, *, limited: bool) -> None:
         self._limiter = Limiter() if limited else None
 
     def __call__(self, logger: object, method: str, event: EventDict) -> EventDict:
-        """The event as people shall read it; raises DropEvent for one that they need not."""
+        """The log line for people; raises DropEvent for a repetition."""
         del logger, method
         if event.get("event") != "stamina.retry_scheduled":
             return event

@@ -1,4 +1,4 @@
-"""Where reports are printed: sentences and tables, safe for terminals and for pipes."""
+"""Prints reports: sentences and tables, safe for terminals and for pipes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 UNBOUNDED = 10_000
-"""Columns of an output that is no terminal: nothing is cut off or broken."""
+"""Width of an output that is no terminal, so that no line is cut or wrapped."""
 
 LONGEST_CELL = 60
-"""Columns of the terminal that a cell of a table may take; JSON has everything whole."""
+"""Widest cell of a table; JSON has the whole text."""
 
 
 class Page:
@@ -31,7 +31,7 @@ class Page:
         self._console.print(" ".join(s for s in sentences if s), soft_wrap=True)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Print a table; a column whose heading starts with `>` stands to the right."""
+        """Print a table; a column whose heading starts with `>` is right-aligned."""
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
         for column in columns:
             right = column.startswith(">")
@@ -46,7 +46,7 @@ class Page:
 
 
 def shortened(text: str, most: int) -> str:
-    """`text` in at most so many columns of a terminal: its beginning and its end are kept."""
+    """`text` in at most `most` columns of a terminal; its beginning and its end are kept."""
     if cell_len(text) <= most:
         return text
     head = set_cell_size(text, most // 2).rstrip()

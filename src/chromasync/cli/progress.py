@@ -22,7 +22,7 @@ from chromasync.cli.words import number, plain
 
 
 class CountColumn(ProgressColumn):
-    """How much is done, and of how much when that is known."""
+    """The number of completed steps, and the total when it is known."""
 
     def render(self, task: Task) -> Text:
         """The text of this column."""
@@ -31,7 +31,7 @@ class CountColumn(ProgressColumn):
 
 
 class RateColumn(ProgressColumn):
-    """How much is done in a second."""
+    """The number of completed steps in a second."""
 
     def render(self, task: Task) -> Text:
         """The text of this column."""
@@ -40,7 +40,7 @@ class RateColumn(ProgressColumn):
 
 
 class TerminalProgress:
-    """Shows activities one after the other; safe to be advanced from several threads.
+    """Shows one activity after the other. Thread-safe.
 
     Args:
         quiet: show nothing at all.
@@ -76,16 +76,16 @@ class TerminalProgress:
             self._bars.stop()
 
     def start(self, activity: str, total: int | None) -> None:
-        """Begin an activity of `total` steps (None when unknown); the one before it is over."""
+        """Begin an activity of `total` steps (None when unknown), and end the previous one."""
         if self._activity is not None:
             self._bars.remove_task(self._activity)
         self._activity = self._bars.add_task(plain(activity), total=total)
 
     def advance(self, count: int) -> None:
-        """Count steps as done."""
+        """Count completed steps."""
         if self._activity is not None:
             self._bars.advance(self._activity, count)
 
     def note(self, text: str) -> None:
-        """Say one sentence."""
+        """Print one sentence."""
         self._bars.console.print(plain(text), soft_wrap=True)

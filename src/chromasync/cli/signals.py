@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first puts things down in order, a second one ends it at once."""
+"""SIGINT and SIGTERM: the first starts an orderly stop, a second one ends the process at once."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from chromasync.cli.exits import INTERRUPTED, ExitCode
 def first_signal(act: Callable[[signal.Signals], None]) -> Iterator[None]:
     """Call `act` with the first signal while the block runs; it may raise.
 
-    A second one does not wait for anything, such as a server that hangs: every step of a cycle
-    may be cut off, so leaving like a killed process loses nothing.
+    A second signal ends the process at once, even if a server hangs. Every step of a cycle may be
+    interrupted, so an end like that of a killed process loses nothing.
     """
     received = False
 

@@ -1,4 +1,4 @@
-"""What settings are made of: their words, their groups, and the rows that people see of them."""
+"""The parts of settings: enumerations, groups, texts, and rows of the reference."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CONFIG_FILE = "chromasync.toml"
 
 
 class Role(StrEnum):
-    """What this process does, by SYNC_DISTRIBUTED and SYNC_COORDINATOR alone."""
+    """The role of this process, from SYNC_DISTRIBUTED and SYNC_COORDINATOR alone."""
 
     SINGLE = "single"
     COORDINATOR = "coordinator"
@@ -24,7 +24,7 @@ class Role(StrEnum):
 
 
 class Origin(StrEnum):
-    """Where the value of a setting came from, the strongest first."""
+    """The source of a setting's value, the strongest first."""
 
     FLAG = "flag"
     ENVIRONMENT = "environment"
@@ -33,14 +33,14 @@ class Origin(StrEnum):
 
 
 class Drift(StrEnum):
-    """What to do with records that others changed on the replica."""
+    """The treatment of records that others changed on the replica."""
 
     MEND = "mend"
     HOLD = "hold"
 
 
 class LogFormat(StrEnum):
-    """How log lines look; auto is console on a terminal and JSON otherwise."""
+    """The format of log lines; auto is console on a terminal and JSON otherwise."""
 
     AUTO = "auto"
     CONSOLE = "console"
@@ -48,7 +48,7 @@ class LogFormat(StrEnum):
 
 
 class LogLevel(StrEnum):
-    """The least important log lines that are shown."""
+    """The lowest level of log lines that are shown."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -58,7 +58,7 @@ class LogLevel(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """How to reach one of the two servers; `headers` holds secrets and stays out of `repr`."""
+    """The connection settings of a server; `headers` holds secrets and stays out of `repr`."""
 
     side: Side
     url: str
@@ -74,7 +74,7 @@ class ServerSettings:
 
 @dataclass(frozen=True, slots=True)
 class SettingInfo:
-    """One row of the reference: what can be set, and to what."""
+    """One row of the reference: a setting and its allowed values."""
 
     name: str
     group: str
@@ -85,7 +85,7 @@ class SettingInfo:
 
 @dataclass(frozen=True, slots=True)
 class SettingLine:
-    """One setting as it is in effect; `value` is fit to be shown, secrets hidden."""
+    """One setting in effect; `value` hides secrets."""
 
     name: str
     value: str

@@ -1,7 +1,7 @@
-"""How values are shown: whatever may hold a secret is masked or left out.
+"""Shows values of settings; every value that may hold a secret is masked or left out.
 
-What is refused is shown as well, so masking works on texts that are no URL at all. It hides too
-much rather than leave a part of a password.
+Refused values are shown, too, so masking also works on texts that are no URL. In doubt it hides too
+much, so that no part of a password is shown.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _PLACE_PARAMETERS = ("host=", "hostaddr=", "port=", "dbname=")
 
 
 def hide_secrets(text: str) -> str:
-    """A text that may be meant as a URL, without user name, password and secret parameters.
+    """A text that may be a URL, without user name, password and secret parameters.
 
-    A password that is not percent-encoded may hold any character, so everything goes from the
-    scheme (or the start) to the last @.
+    A password that is not percent-encoded may hold any character. So everything between the scheme
+    (or the start) and the last @ is removed.
     """
     return _PARAMETER.sub(_hide_parameter, _USERINFO.sub(rf"\1{MASK}@", text))
 
@@ -36,7 +36,7 @@ def _hide_parameter(found: re.Match[str]) -> str:
 
 
 def shown_database(url: str) -> str:
-    """The URL of a state store with nothing but host, port and database."""
+    """The URL of a state store, reduced to host, port and database."""
     scheme, _, rest = url.partition("://")
     if scheme == "sqlite":
         return url
@@ -49,7 +49,7 @@ def shown_database(url: str) -> str:
 
 
 def as_text(name: str, value: object) -> str:
-    """The value of a setting as people read it, secrets hidden."""
+    """The value of a setting for people, with secrets hidden."""
     match value:
         case None:
             text = "none"

@@ -1,4 +1,4 @@
-"""Reads the settings from flags, environment and file, and explains what is wrong with them."""
+"""Reads the settings from flags, environment and file, and explains their errors."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from chromasync.errors import SettingsError
 
 OWN_PREFIX = "SYNC_"
 SHARED_PREFIXES = ("PRIMARY_", "REPLICA_")
-"""Platforms and other programs have variables of these, too: PRIMARY_REGION, PRIMARY_PORT."""
+"""Platforms and other programs also set variables with these prefixes, such as PRIMARY_REGION."""
 TYPING_ERROR = 0.9
-"""Names at least so similar differ by one letter, or by two that changed places."""
+"""Similarity of names that differ by one letter, or by two exchanged letters."""
 WHERE = {
     Origin.FLAG: "given as a flag",
     Origin.ENVIRONMENT: "in the environment",
@@ -50,11 +50,11 @@ def load_settings(
 
     Args:
         flags: values of command-line flags by setting name; None values count as not given.
-        config_file: the file to read; `chromasync.toml` in the working folder if there is one.
-        servers_required: refuse to go on without both URLs.
+        config_file: the file to read; by default `chromasync.toml` in the working folder.
+        servers_required: raise an error if a URL is missing.
 
     Raises:
-        SettingsError: something is unknown, missing or not allowed; it names all of it.
+        SettingsError: settings are unknown, missing or not allowed; it names all of them.
     """
     sources = {
         Origin.FILE: _from_file(config_file),
@@ -130,7 +130,7 @@ def _similar(name: str) -> str:
 
 
 def _explain(error: ValidationError, values: dict[str, Any], origins: dict[str, Origin]) -> str:
-    """All that is wrong, a sentence each; the values of secrets are not named."""
+    """One sentence for each wrong setting, without the values of secrets."""
     sentences = {}
     for wrong in error.errors(include_url=False):
         name = str(wrong["loc"][0])
@@ -145,7 +145,7 @@ def _explain(error: ValidationError, values: dict[str, Any], origins: dict[str, 
 
 
 def _variable(name: str, origins: dict[str, Origin]) -> str:
-    """What the setting is called where it was set: platforms name the port of a page PORT."""
+    """The name under which the setting was set; platforms name the port of the page PORT."""
     shown = name.upper()
     is_port = name == "sync_http_port" and origins.get(name) is Origin.ENVIRONMENT
     return "PORT" if is_port and shown not in os.environ else shown

@@ -1,7 +1,7 @@
-"""How single values are read: URLs, lists, percentages, header objects, the memory limit.
+"""Readers of single values: URLs, lists, percentages, header objects, the memory limit.
 
-Each reader takes what a flag, a variable or a file gave and raises ValueError, in words, when it
-is not allowed; pydantic turns the result into the type of the field.
+Each reader takes the value from a flag, a variable or a file, and raises a ValueError with a reason
+if it is not allowed. pydantic converts the result to the type of the field.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SMALLEST_PERCENTAGE_LIMIT = 100
 UNLIMITED_BYTES = 1 << 60
 MEGABYTE = 1 << 20
 LONGEST_SECONDS = 31 * 86400
-"""More than anyone waits for; clocks, sockets and threads fail at much larger numbers."""
+"""Largest duration; clocks, sockets and threads fail at much larger numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +47,15 @@ class MaxDelete:
 
     @property
     def floor(self) -> int:
-        """Records that may go whatever the percentage says; 0 where a count, or never, is set."""
+        """Records that a percentage always allows to delete; 0 for a count, and for never."""
         return SMALLEST_PERCENTAGE_LIMIT if self.is_percentage and self.value else 0
 
     def share(self, total: int) -> int:
-        """How many of `total` records may go by the count or the percentage alone."""
+        """Records of `total` that may be deleted by the count or the percentage alone."""
         return int(total * self.value / 100) if self.is_percentage else int(self.value)
 
     def limit(self, total: int) -> int:
-        """How many of `total` records may go without approval, the floor included."""
+        """Records of `total` that may be deleted without approval, with the floor."""
         return max(self.share(total), self.floor)
 
     def __str__(self) -> str:
@@ -63,14 +63,14 @@ class MaxDelete:
 
 
 def read_list(given: object) -> object:
-    """Cut a text at its commas; anything else is left as it is."""
+    """Split a text at its commas; other values stay as they are."""
     if isinstance(given, str):
         return [part.strip() for part in given.split(",") if part.strip()]
     return given
 
 
 def read_json(given: object) -> object:
-    """Parse a text as JSON; anything else is left as it is."""
+    """Parse a text as JSON; other values stay as they are."""
     if not isinstance(given, str):
         return given
     try:
@@ -80,18 +80,18 @@ def read_json(given: object) -> object:
 
 
 def add_header(given: object, name: str, value: str) -> object:
-    """Header values, as they were given, with one more unless it is there already."""
+    """The given header values, with one more unless it is there already."""
     try:
         headers = read_json(given or {})
-    except ValueError:  # the field's own check names what is wrong with it
+    except ValueError:  # the field's own check reports the error
         return given
     return {name: value, **headers} if isinstance(headers, dict) else given
 
 
 def read_fraction(given: object) -> object:
-    """Turn `"25%"` into 0.25; anything else is left as it is, but a bare 1.
+    """Turn `"25%"` into 0.25; refuse a bare 1; other values stay as they are.
 
-    With its decimal point, as processes hand it on to each other, 1.0 is a fraction like 0.25.
+    1.0 with its decimal point is a fraction like 0.25; processes pass it on in this form.
     """
     if str(given).strip() == "1":
         raise ValueError("a bare 1 can be read in two ways: write 100% or 1%")
@@ -100,12 +100,12 @@ def read_fraction(given: object) -> object:
 
 
 def read_optional(given: object) -> object:
-    """Take `off` for nothing; anything else is left as it is."""
+    """Turn `off` into None; other values stay as they are."""
     return None if str(given).strip().lower() == "off" else given
 
 
 def read_base_url(given: object) -> object:
-    """Check a base URL and take its trailing slash away; an empty text stays empty.
+    """Check a base URL and remove its trailing slash; an empty text stays empty.
 
     Some hosts hand out a private service's address as a bare `host:port`: that is plain http.
     """
@@ -122,7 +122,7 @@ def read_base_url(given: object) -> object:
 
 
 def _http_parts(url: str) -> SplitResult:
-    """The parts of a URL that can be asked; Python's own complaints may quote a password."""
+    """The parts of a usable URL; it hides Python's errors, which may quote a password."""
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -133,7 +133,7 @@ def _http_parts(url: str) -> SplitResult:
     if not parts.hostname:
         raise ValueError("the host is missing")
     try:
-        # as the lookup of the host will do; it fails on empty and on very long parts
+        # the lookup of the host does the same; it fails on empty and on very long parts
         parts.hostname.encode("idna")
     except UnicodeError:
         raise ValueError("no host can have such a name") from None
@@ -148,7 +148,7 @@ def read_webhook_url(given: object) -> object:
 
 
 def read_database_url(given: object) -> object:
-    """Check the URL of a state store; `postgres://`, as some hosts write it, is put right."""
+    """Check the URL of a state store; `postgres://`, as some hosts write it, is corrected."""
     if not isinstance(given, str):
         return given
     text = re.sub(r"^postgres://", "postgresql://", given.strip())
@@ -158,17 +158,17 @@ def read_database_url(given: object) -> object:
 
 
 def read_existing_file(given: object) -> object:
-    """Check that a file is there."""
+    """Check that a file exists."""
     if given is not None and not Path(str(given)).is_file():
         raise ValueError("there is no such file")
     return given
 
 
 def cut_userinfo(url: object) -> tuple[str, object]:
-    """Part `http://user:password@host` into `user:password`, unquoted, and the URL without it."""
+    """Split `http://user:password@host` into `user:password`, unquoted, and the URL without it."""
     try:
         parts = urlsplit(url) if isinstance(url, str) else None
-    except ValueError:  # the field's own check names what is wrong with it
+    except ValueError:  # the field's own check reports the error
         parts = None
     if parts is None or "@" not in parts.netloc:
         return "", url
@@ -210,7 +210,7 @@ def container_memory_mb(root: Path = Path("/")) -> int | None:
 
 
 def _cgroup_limits(root: Path, line: str) -> list[int]:
-    """The limits, in bytes, of the group that `line` names and of those it lies in."""
+    """The limits, in bytes, of the group in `line` and of its parent groups."""
     _, controllers, group = line.split(":", 2)
     if not controllers:
         base, name = root / "sys/fs/cgroup", "memory.max"

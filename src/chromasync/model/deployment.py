@@ -1,4 +1,4 @@
-"""What a store knows of the two servers, across restarts and settings."""
+"""Stored facts about the two servers, across restarts and changes of settings."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from chromasync.model.servers import Space
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What a store knows of itself and of the two servers, across restarts and settings.
+    """Facts of a store about itself and the two servers, across restarts and settings.
 
     Attributes:
-        store_id: the store's own name, made with it.
+        store_id: the store's unique name, created with it.
         primary_url: the primary's address in the last clean cycle.
-        primary_seen_at: when the primary last listed its collections.
-        away_since: the primary was not reachable since then, at some time after the last clean
-            cycle; None when it always was.
+        primary_seen_at: time when the primary last listed its collections.
+        away_since: start of the first outage of the primary after the last clean cycle; None
+            without an outage.
         clean_cycle: the last cycle that ended without an error.
-        clean_at: when that one ended.
+        clean_at: the end of that cycle.
     """
 
     store_id: str
@@ -32,18 +32,18 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class MarkRow:
-    """What a store knows of the mark in one place of the replica.
+    """Facts of a store about the mark in one place of the replica.
 
     Attributes:
         place: `tenant/database`.
         cycle_id: the cycle whose mark was prepared last.
         nonce: the random number of that mark.
         written: whether it is on the replica.
-        met_nonce: the mark of another store that was met there.
-        met_at: when that one was first met.
-        former_nonce: what stood on the replica when the mark was prepared; until the mark is known
-            to be written, either may be there.
-        prepared: the mark itself, as whoever writes first in its cycle puts it there.
+        met_nonce: the random number of another store's mark that was found there.
+        met_at: time when that mark was first found.
+        former_nonce: the mark on the replica when the new one was prepared; until the new mark is
+            known to be written, either may be there.
+        prepared: the new mark; the first process that writes in its cycle writes it.
     """
 
     place: str
@@ -58,7 +58,7 @@ class MarkRow:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """Records that left the replica unasked; `whole` when their collection went with them."""
+    """Records deleted from the replica without approval; `whole`: with their collection."""
 
     collection_id: str
     count: int
@@ -78,10 +78,10 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class KnownDistance:
-    """The distance of a collection of either side, as its index was asked for it.
+    """The distance of a collection of either side, as a query of its index has shown it.
 
     `words` is a digest of its metadata and configuration at that time. It is empty in a promise:
-    we made the collection with this distance, and it had no record yet to be asked by.
+    we created the collection with this distance, but it had no record yet for a query.
     """
 
     collection_id: str
@@ -90,5 +90,5 @@ class KnownDistance:
 
     @property
     def is_promise(self) -> bool:
-        """Whether the index itself was not asked yet."""
+        """Whether no query of the index has confirmed the distance yet."""
         return not self.words

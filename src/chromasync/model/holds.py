@@ -1,4 +1,4 @@
-"""What a guard holds until someone approves it."""
+"""Holds: changes that a guard keeps back until someone approves them."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from enum import StrEnum
 
 
 class HoldKind(StrEnum):
-    """What a guard holds back."""
+    """The kind of change that a guard holds."""
 
     DELETES = "deletes"
     """Deleting records that are gone from the primary."""
     SURPLUS = "surplus"
     """Deleting replica records that the primary never had."""
     DROP = "drop"
-    """Dropping the mirror of a collection that vanished from the primary."""
+    """Dropping the mirror of a collection that disappeared from the primary."""
     REPLACE = "replace"
-    """Putting a re-created, much smaller collection in the place of the old one."""
+    """Replacing a collection by a re-created, much smaller one."""
     SURPLUS_COLLECTION = "surplus collection"
     """Dropping a replica collection that the primary never had."""
     DIVERGED = "diverged"
-    """Everything in a collection that others wrote to while the primary was away."""
+    """Everything in a collection that others changed on the replica while the primary was away."""
     ADOPTION = "adoption"
-    """Writing to a collection of the replica that no ledger knows and that is another one."""
+    """Writing to a collection of the replica that is not in the ledger and mostly different."""
     OLDER_PRIMARY = "older primary"
-    """Updates and deletes in a collection whose newest records the primary has no more."""
+    """Updates and deletes in a collection whose newest records are missing on the primary."""
     OTHER_PRIMARY = "other primary"
     """Everything: another server answers at the primary's address."""
 
@@ -33,24 +33,24 @@ class HoldKind(StrEnum):
 DECISIONS = frozenset(
     {HoldKind.DIVERGED, HoldKind.ADOPTION, HoldKind.OLDER_PRIMARY, HoldKind.OTHER_PRIMARY}
 )
-"""Holds about which side is right, not about how much goes: someone must decide."""
+"""Holds that need a decision which side is right; the other holds limit deletes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Something a guard holds back until it is approved.
+    """A change that a guard holds until it is approved.
 
     Attributes:
         collection_id: the primary's id, or the replica's for a surplus collection.
         count: records that would be deleted or overwritten.
-        approved_count: how many of them someone approved; None when nobody did.
-        tenant, database: where the collection is; empty for what concerns no single collection.
-        set_digest: names exactly what is held, on exactly this replica.
-        unconfirmed: it waits for the next successful cycle to see the same, not for an approval.
+        approved_count: the number of approved records; None without an approval.
+        tenant, database: place of the collection; empty for a hold of the whole primary.
+        set_digest: identifies the set of held records on this replica.
+        unconfirmed: it waits for a second successful cycle, not for an approval.
         seen_cycles: successful cycles in a row that held it.
-        shown_count: `count` as a person saw it last; None when nobody did.
+        shown_count: the `count` that a person saw last; None when it was never shown.
         approved_digest: the `set_digest` that was approved.
-        approved_at: when; an approval ends after a day.
+        approved_at: time of the approval, which ends after a day.
     """
 
     collection_id: str
@@ -71,7 +71,7 @@ class Hold:
 
     @property
     def full_name(self) -> str:
-        """The name that no other collection has; an id where the place is not known."""
+        """The unique name of the collection; its id if the place is unknown."""
         if not self.tenant:
             return self.collection_id
         return f"{self.tenant}/{self.database}/{self.collection_name}"

@@ -1,4 +1,4 @@
-"""What a server holds, and what it can do."""
+"""The content and the capabilities of a server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DIGEST_BYTES = 16
 MARKS_DATABASE = "chromasync-marks"
 """The database of each tenant in which the replica carries its marks; it is never mirrored."""
 UNKNOWN_DIGEST = bytes(DIGEST_BYTES)
-"""Stands in the ledger for a record that is not known to be on the replica."""
+"""The digest in the ledger of a record that may be missing on the replica."""
 
 Scalar = str | int | float | bool
 MetadataValue = Scalar | list[Scalar]
@@ -23,7 +23,7 @@ Floats = NDArray[np.float32]
 
 
 class Side(StrEnum):
-    """Which of the two servers."""
+    """One of the two servers."""
 
     PRIMARY = "primary"
     REPLICA = "replica"
@@ -38,19 +38,19 @@ class Space(StrEnum):
 
 
 def mark_place(tenant: str, database: str) -> str:
-    """The name of a mirrored place, by which the replica and the store know its mark."""
+    """The name of a mirrored place, under which replica and store keep its mark."""
     return f"{tenant}/{database}"
 
 
-# ---- what a server holds ---------------------------------------------------------------------
+# ---- content ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Collection:
     """A collection as a server lists it; `metadata` is empty when the server says null.
 
-    `live` is the distance that its index answers with; None where it was not asked, so that what
-    the collection says of itself counts.
+    `live` is the distance that its index uses; None when no query has shown it, so that its
+    description counts.
     """
 
     id: str
@@ -75,7 +75,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """What a collection shall be when it is created."""
+    """The definition of a collection to create."""
 
     name: str
     tenant: str
@@ -128,9 +128,9 @@ class Neighbours:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The fields of one existing record that shall change; None leaves a field as it is.
+    """The changed fields of one existing record; None leaves a field as it is.
 
-    In `metadata` a None value removes the key; keys not named stay.
+    In `metadata` a None value removes the key; other keys stay.
     """
 
     id: str
@@ -143,17 +143,17 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a server can do, as probed (never guessed from its version).
+    """The capabilities of a server, as probed (not derived from its version).
 
     Attributes:
-        version: what the server says of itself (every 1.x server says 1.0.0).
+        version: the version that the server reports (every 1.x server reports 1.0.0).
         max_batch_size: advisory number of records in one write.
         base64: takes embeddings as base64 text.
         schema: collections have a schema.
         configuration: takes the present shape of `configuration` on create and PUT.
         arrays: metadata values may be arrays.
         null_columns: a column of a write may hold nulls beside values without harm.
-        limitations: one sentence for each thing that this server cannot carry.
+        limitations: one sentence for each kind of content that this server cannot store.
     """
 
     version: str
