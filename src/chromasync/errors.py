@@ -77,7 +77,7 @@ class SettingsError(ChromasyncError):
 
 
 class ServerError(ChromasyncError):
-    """A Chroma server did not do what was asked.
+    """A Chroma server did not carry out a request.
 
     Args:
         side: `primary` or `replica`.
@@ -162,7 +162,7 @@ class NotFound(ServerError):
 class Conflict(ServerError):
     """The name is already taken."""
 
-    default_hint = "Rename or remove the one that has the name; the next cycle tries again."
+    default_hint = "Rename or remove the existing one; the next cycle tries again."
 
 
 class RequestRefused(ServerError):

@@ -71,7 +71,7 @@ def _reread_seconds(seen: StoreSnapshot, found: Mirrored, settings: Settings) ->
 def _warn_of_names(mirrors: Iterable[Mirror], settings: Settings) -> tuple[str, ...]:
     """Each pattern in SYNC_INCLUDE that matches no mirrored collection of the store."""
     return tuple(
-        f"SYNC_INCLUDE names {pattern!r}, but no mirrored collection matches it; note that patterns "
-        "are case-sensitive."
+        f"SYNC_INCLUDE names {pattern!r}, but no mirrored collection matches it; note that "
+        "patterns are case-sensitive."
         for pattern in settings.unmatched(mirror.name for mirror in mirrors)
     )

@@ -237,7 +237,7 @@ def test_approval_names_what_goes_through() -> None:
     assert printed(lambda page: show_approval(page, [HOLD])) == (
         "Approved for default_tenant/archive/old: "
         "deleting 500 records that the primary no longer has.\n"
-        "It goes through once, in the next cycle.\n"
+        "The next cycle carries it out, once.\n"
     )
 
 

@@ -274,7 +274,7 @@ def _hold_sentences(hold: Hold, holds: Sequence[Hold]) -> tuple[str, str]:
     name = _hold_name(hold)
     what = HELD_WORDS[hold.kind].format(records=plural(hold.count, "record"))
     if hold.approved_digest is not None:
-        return f"Approved for {name}: {what}.", "It goes through in the next cycle."
+        return f"Approved for {name}: {what}.", "The next cycle carries it out."
     return (
         f"Held for {name}: {what}, because {plain(hold.reason)}.",
         _way_out(hold, holds),
@@ -320,7 +320,7 @@ def show_approval(page: Page, approved: Sequence[Hold]) -> None:
         what = HELD_WORDS[hold.kind].format(records=plural(hold.count, "record"))
         page.say(f"Approved for {_hold_name(hold)}: {what}.")
     if approved:
-        page.say("It goes through once, in the next cycle.")
+        page.say("The next cycle carries it out, once.")
 
 
 # ---- plan ------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The settings themselves, and the questions that the program and people ask of them."""
+"""The settings, and the values that program and people derive from them."""
 
 from __future__ import annotations
 

@@ -14,7 +14,9 @@ MASK = "***"
 _USERINFO = re.compile(r"^([A-Za-z][\w+.-]*://)?.*@", re.DOTALL)
 _PARAMETER = re.compile(r"([^?&=\s]+)=[^&]*")
 _SECRET_WORD = re.compile(r"pass|secret|token|key", re.IGNORECASE)
-_HOST = r"(?:\[[^\]@/?]*\]|[^@/?#:,\[\]]*)(?::\d*)?"  # a port of digits: else it is a password
+_HOST = (
+    r"(?:\[[^\]@/?]*\]|[^@/?#:,\[\]]*)(?::\d*)?"  # a port has digits only; other text is a password
+)
 _POSTGRES = re.compile(
     rf"(?P<scheme>postgres\w*://)(?:[^@/]*@)?(?P<place>{_HOST}(?:,{_HOST})*(?:/[^@/?#]*)?)"
     r"(?:\?(?P<query>[^@]*))?"

@@ -1,7 +1,7 @@
 """Runs a real Chroma server of the installed `chromadb` package on a free loopback port.
 
-Used by the demo, the bench and the tests. The server ends with the process that started it, even
-when that process is killed: it holds the read end of a pipe and leaves when the pipe closes.
+The demo, the bench and the tests use it. The server ends with the process that started it, even
+when that process is killed: it holds the read end of a pipe and ends when the pipe closes.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class LocalServerError(ChromasyncError):
 
 
 class PortTaken(Exception):
-    """Someone else listens on the port we picked."""
+    """Another process listens on the chosen port."""
 
 
 def rust_command(folder: Path, python: str = sys.executable) -> list[str]:
@@ -69,7 +69,7 @@ def rust_command(folder: Path, python: str = sys.executable) -> list[str]:
 
 
 def installed_command() -> list[str]:
-    """The command for the installed `chromadb`; raises LocalServerError when there is none."""
+    """The command for the installed `chromadb`; raises LocalServerError if it is not installed."""
     spec = importlib.util.find_spec("chromadb_rust_bindings")
     if spec is None or spec.origin is None:
         raise LocalServerError(
@@ -84,7 +84,7 @@ class ChromaServer:
 
     Args:
         path: the folder for its data and its log; a temporary one, removed by `stop`, when None.
-        command: what to run; `run --path … --host … --port …` is appended.
+        command: the command to run; `run --path … --host … --port …` is appended.
         port: a fixed port; a free one is taken when None, and kept across restarts.
         env: environment variables to add.
 
@@ -123,7 +123,7 @@ class ChromaServer:
 
     @property
     def log(self) -> str:
-        """What the server wrote so far."""
+        """The server's output so far."""
         file = self.path / LOG_NAME
         return file.read_text(errors="replace") if file.exists() else ""
 
@@ -216,12 +216,12 @@ class ChromaServer:
 def start_on_some_port(
     fixed: int | None, start_on: Callable[[int], None], error: type[ChromasyncError]
 ) -> int:
-    """Start a server on a fixed port, or on a free one; gives the port.
+    """Start a server on a fixed port, or on a free one; returns the port.
 
     Args:
-        fixed: the port to take, when only that one will do.
-        start_on: starts it on a port; raises PortTaken when someone else listens there.
-        error: what to raise when no port could be had.
+        fixed: the port to use, or None for any free port.
+        start_on: starts the server on a port; raises PortTaken when the port is in use.
+        error: the error to raise when no port is free.
     """
     for _ in range(1 if fixed else ATTEMPTS):
         port = fixed or free_port()
@@ -237,7 +237,7 @@ def start_on_some_port(
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on at this instant."""
+    """A loopback port that is free at this instant."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -270,7 +270,7 @@ def _beats(port: int) -> bool:
 
 @contextmanager
 def loopback_without_proxy() -> Iterator[None]:
-    """Keep HTTP proxies of the environment out of the way between us and our own servers."""
+    """Reach our own servers without the HTTP proxies of the environment."""
     before = {name: os.environ.get(name) for name in ("NO_PROXY", "no_proxy")}
     for name, value in before.items():
         os.environ[name] = f"{value},127.0.0.1" if value else "127.0.0.1"

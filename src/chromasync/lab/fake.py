@@ -1,13 +1,13 @@
 """A Chroma server in memory, for tests that need a server's behaviour but not the server.
 
-It keeps what a single-node Chroma 1.5 keeps, as far as a mirror can see it: writes merge, records
-stand in the order of their first insertion and are given in that order whatever order was asked
-for, and a document once written can only be emptied by deleting the record. What it does not know
-it refuses (`NotFound`, `RequestRefused`, `TypeError`), it never guesses. Unlike the real one, it
-gives back the embeddings of a cosine collection, and metadata floats, exactly as written.
+It behaves like a single-node Chroma 1.5, as far as a mirror can see: writes merge fields; records
+are returned in the order of their first insertion, independent of the order of the request; a
+written document can only be removed by deleting the record. It refuses everything that it does not
+know (`NotFound`, `RequestRefused`, `TypeError`). Unlike a real server, it returns the embeddings of
+a cosine collection, and metadata floats, exactly as written.
 
-It misbehaves on demand: `broken` makes single records fail, `on_request` sees every request before
-it is served and may raise instead.
+It fails on demand: `broken` makes single records fail, and the hook of `on_request` is called
+before every request and may raise an error instead.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ MODERN = Capabilities(
     arrays=True,
     null_columns=True,
 )
-"""What Chroma 1.5.9 can do."""
+"""The capabilities of Chroma 1.5.9."""
 
 RESERVED_PREFIXES = ("#", "chroma:")
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request: the name of the port's method, and the records it is about."""
+    """One request: the name of the port's method, and its records."""
 
     name: str
     ids: tuple[str, ...] = ()
@@ -63,12 +63,12 @@ class Call:
 
 @dataclass(slots=True)
 class Broken:
-    """Records, by id, that a server has trouble with.
+    """Ids of records that make requests fail.
 
     Attributes:
-        refused: no write that holds one is taken.
-        unreadable: its embedding is lost, so no read that wants it is answered.
-        forgotten: a write that holds it is acknowledged and does nothing.
+        refused: every write with one of these records is refused.
+        unreadable: their embeddings are lost, so every read of an embedding fails.
+        forgotten: a write of these records is acknowledged but does nothing.
     """
 
     refused: set[str] = field(default_factory=set)
@@ -86,7 +86,7 @@ class _Record:
 
 @dataclass(slots=True)
 class _Shared:
-    """What all views of one server (see `permitted_by`) have in common."""
+    """The common state of all views of one server (see `permitted_by`)."""
 
     databases: dict[str, set[str]]
     collections: dict[str, Collection] = field(default_factory=dict)
@@ -102,9 +102,9 @@ class FakeServer:
     """A server of either side; implements `ports.Writer`. Thread-safe.
 
     Args:
-        side: whose errors it raises.
-        capabilities: what it can do; records beyond that are refused.
-        tenant, database: what is there from the start.
+        side: the side in its errors.
+        capabilities: its capabilities; records that need others are refused.
+        tenant, database: the first tenant and database.
     """
 
     def __init__(
@@ -135,11 +135,11 @@ class FakeServer:
 
     @property
     def broken(self) -> Broken:
-        """Records that it has trouble with; to be changed in place."""
+        """Records that make requests fail; a test changes them in place."""
         return self._shared.broken
 
     def on_request(self, hook: Callable[[Call], None] | None) -> None:
-        """Call `hook` before each request is served; what it raises is the answer."""
+        """Call `hook` before each request; an error that it raises is the answer."""
         self._shared.on_request = hook
 
     def make(
@@ -469,7 +469,7 @@ def _in(collection: Collection, tenant: str, database: str) -> bool:
 
 
 def _distances(space: Space, rows: Floats, vector: Floats) -> Floats:
-    """How far each row is from a vector, as Chroma counts it."""
+    """The distance of each row from a vector, as Chroma computes it."""
     if not len(rows):
         return np.empty(0, dtype=np.float32)
     dots = rows @ vector

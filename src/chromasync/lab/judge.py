@@ -1,7 +1,7 @@
-"""Compares two Chroma servers through the official client, trusting nothing of our own.
+"""Compares two Chroma servers through the official client, without our own code.
 
-A slow and simple reading of both sides, used where an independent opinion counts: at the end of
-the demo, and to score every contender of the bench.
+It reads both sides in a slow and simple way. The demo uses it at its end, and the bench for every
+contender, because they need an independent result.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # the official client takes a second to import
 
 PAGE = 1000
 COSINE_TOLERANCE = 1e-6
-"""Of a row's length: a cosine collection stores unit vectors and multiplies the length back on."""
+"""Tolerance for a row's length: a cosine collection stores unit vectors and their lengths."""
 FLOAT_TOLERANCE = 1e-15
 """Relative: Chroma's parser is off by one unit in the last place for some decimal texts."""
 EXAMPLES = 5
@@ -29,7 +29,7 @@ EXAMPLES = 5
 
 @dataclass(slots=True)
 class Judgement:
-    """What differs, counted by kind: collection, definition, missing, extra, or a field's name."""
+    """Differences, counted by kind: collection, definition, missing, extra, or a field's name."""
 
     records: int = 0
     differences: Counter[str] = field(default_factory=Counter)
@@ -71,7 +71,7 @@ def collections_of(client: ClientAPI) -> dict[str, Collection]:
 
 
 def judge(primary: ClientAPI, replica: ClientAPI) -> Judgement:
-    """Compare everything both servers hold in the clients' database."""
+    """Compare the whole content of the clients' database on both servers."""
     judgement = Judgement()
     ours, theirs = collections_of(primary), collections_of(replica)
     for name in sorted(ours.keys() ^ theirs.keys()):
@@ -84,7 +84,7 @@ def judge(primary: ClientAPI, replica: ClientAPI) -> Judgement:
 
 
 def definition_of(collection: Collection) -> dict[str, Any]:
-    """What makes searches behave: metadata, distance and the parameters of the index."""
+    """The settings that affect searches: metadata, distance and the parameters of the index."""
     index: Mapping[str, Any] = collection.configuration.get("hnsw") or {}
     parameters = ("space", "ef_construction", "ef_search", "max_neighbors")
     return {
@@ -142,7 +142,7 @@ def _differing(
 
 
 def same_embedding(ours: Any, theirs: Any, space: str) -> bool:
-    """Whether two embeddings are equal: to the bit, but for cosine's own rounding."""
+    """Whether two embeddings are equal, bit by bit except for cosine's rounding."""
     a, b = (np.asarray(row, dtype=np.float64) for row in (ours, theirs))
     if a.shape != b.shape or space != "cosine":
         return np.array_equal(a, b)

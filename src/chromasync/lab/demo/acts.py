@@ -48,7 +48,7 @@ class Scene:
 
 
 def copied(stage: Stage, report: CycleReport) -> list[Seen]:
-    """What the replica holds after the first copy."""
+    """The content of the replica after the first copy."""
     seen = [_ended_well(report)]
     for name in SPACES:
         ours, theirs = stage.on_primary(name), stage.on_replica(name)
@@ -61,7 +61,7 @@ def copied(stage: Stage, report: CycleReport) -> list[Seen]:
 
 
 def add(stage: Stage) -> Act:
-    """Passages that were held back arrive on the primary."""
+    """The reserved passages are added to the primary."""
     before = stage.on_replica(LIBRARY).count()
     new = stage.corpus[LIBRARY][-HELD_BACK:]
     put(stage.on_primary(LIBRARY), new, stage.embed)
@@ -246,7 +246,7 @@ def _record(collection: Collection, record_id: str) -> dict[str, Any]:
 
 
 def _applied(report: CycleReport, *, inserted: int = 0, updated: int = 0, deleted: int = 0) -> Seen:
-    """That the cycle touched these records and no others."""
+    """The observation that the cycle changed these records and no others."""
     counts = report.counts
     done = (counts.inserted, counts.updated + counts.replaced, counts.deleted)
     words = [
@@ -269,7 +269,7 @@ def _equals(record: dict[str, Any] | None, passage: Passage) -> bool:
 
 
 def _a_module(stage: Stage, *, fewest: int, skip: int = 0) -> tuple[str, int]:
-    """A module with a handy number of passages on the primary, always the same."""
+    """A module with a suitable number of passages on the primary, always the same."""
     present = stage.on_primary(LIBRARY).get(include=["metadatas"])["metadatas"] or []
     counts = Counter(str(metadata["module"]) for metadata in present if metadata)
     handy = sorted(counts.items(), key=lambda item: (not fewest <= item[1] <= 90, item[0]))

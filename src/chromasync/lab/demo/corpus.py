@@ -1,8 +1,8 @@
 """Real text that every machine with Python has: the documentation inside its standard library.
 
-Three collections come of it, always the same for one version of Python:
+It makes three collections, always the same for one version of Python:
 
-* `language-reference`: the topics of `help()`, and what the built-in types say of themselves;
+* `language-reference`: the topics of `help()`, and the docstrings of the built-in types;
 * `library-docs`: the docstrings of modules, classes and functions of well-known modules;
 * `module-index`: one record for each module, some of them without any text.
 """
@@ -47,7 +47,7 @@ LEFT_OUT = {"antigravity", "ensurepip", "idlelib", "lib2to3", "test", "this", "t
 
 
 class TooLittleText(ChromasyncError):
-    """This Python came without the sources of its standard library."""
+    """This Python has no sources of its standard library."""
 
 
 class _Loader(Protocol):
@@ -56,7 +56,7 @@ class _Loader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """One record to be; `text` is None for a module that says nothing of itself."""
+    """The content of one record; `text` is None for a module without a docstring."""
 
     id: str
     title: str
@@ -82,7 +82,7 @@ def read_corpus(limits: dict[str, int] | None = None) -> Corpus:
     """The passages of the three collections, at most `limits[collection]` of each.
 
     Raises:
-        TooLittleText: this Python has next to no documentation on board.
+        TooLittleText: this Python has almost no documentation.
     """
     limits = limits or {LANGUAGE: 640, LIBRARY: 1700, MODULES: 180}
     documented, listed = tee(_modules())
@@ -274,7 +274,7 @@ def _imported(node: ast.AST) -> list[str]:
 
 
 def split_text(text: str, shortest: int = SHORTEST_PASSAGE) -> Iterator[str]:
-    """Passages of whole paragraphs, none longer than allowed; what is left over may be dropped."""
+    """Passages of whole paragraphs, none longer than allowed; a short rest may be dropped."""
     passage = ""
     for paragraph in re.split(r"\n\s*\n", text.strip()):
         for piece in textwrap.wrap(" ".join(paragraph.split()), LONGEST_PASSAGE):

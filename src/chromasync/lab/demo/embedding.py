@@ -1,4 +1,4 @@
-"""A small text embedding of our own: enough for a search to make sense, and no model to fetch.
+"""A small text embedding: good enough for a useful search, without a model to download.
 
 A word's vector is made of hashed features: the word itself and its runs of four letters, so that
 "reader" is near "reading". A hash of 32 bytes is read as 256 signs, which makes the vectors of

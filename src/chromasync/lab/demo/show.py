@@ -1,4 +1,4 @@
-"""How the demo speaks: sentences, a progress bar on a terminal, results side by side."""
+"""The demo's output: sentences, a progress bar on a terminal, results side by side."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WIDEST = 100
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One thing that was looked up on the replica, and whether it was as it should be."""
+    """One observation on the replica, and whether it was right."""
 
     sentence: str
     right: bool
@@ -45,7 +45,7 @@ def _distance_of(hit: Hit | None) -> Text:
 
 
 class Teller:
-    """Prints the story and remembers what was not right."""
+    """Prints the story and remembers wrong observations."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -66,7 +66,7 @@ class Teller:
         self.console.print(f"    {text}", markup=False, highlight=False, soft_wrap=True)
 
     def judge(self, seen: Seen) -> None:
-        """Something that was looked up; what is wrong is kept for the end."""
+        """Print an observation; wrong ones are kept for the end."""
         if seen.right:
             self.right_count += 1
         else:
@@ -75,7 +75,7 @@ class Teller:
         self._print(mark + seen.sentence, indent="  ", hang=len(mark))
 
     def side_by_side(self, primary: Sequence[Hit], replica: Sequence[Hit]) -> None:
-        """What each server found, nearest first."""
+        """The results of both servers, nearest first."""
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="italic")
         for heading in ("    ", "on the primary", "", "on the replica", ""):
             table.add_column(heading, overflow="fold")
@@ -99,7 +99,7 @@ class Teller:
 
 
 class Bar:
-    """A progress bar while something long runs; shows nothing when there is no terminal."""
+    """A progress bar for long work; shows nothing without a terminal."""
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
@@ -126,16 +126,16 @@ class Bar:
         self._progress.stop()
 
     def start(self, activity: str, total: int | None) -> None:
-        """A new stretch of work begins; the one before is done."""
+        """Begin a new activity and end the previous one."""
         if self._task is not None:
             self._progress.remove_task(self._task)
         self._task = self._progress.add_task(activity, total=total)
 
     def advance(self, count: int) -> None:
-        """That much of it is done."""
+        """Count completed steps."""
         if self._task is not None:
             self._progress.advance(self._task, count)
 
     def note(self, text: str) -> None:
-        """Something worth a line of its own."""
+        """Print one sentence."""
         self._progress.console.print(f"  {text}", markup=False, highlight=False)

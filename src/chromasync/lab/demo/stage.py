@@ -39,7 +39,7 @@ SPACES: dict[str, Literal["cosine", "l2", "ip"]] = {
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """Two running servers and the folder that holds all there is."""
+    """Two running servers and the folder with all their data."""
 
     folder: Path
     primary_url: str
@@ -53,7 +53,7 @@ class Servers:
 
     @property
     def settings(self) -> Settings:
-        """Our program's settings for these servers; the user's own have no part in the demo."""
+        """Our program's settings for these servers; the demo ignores the user's settings."""
         return Settings(
             primary_url=self.primary_url,
             replica_url=self.replica_url,
@@ -76,7 +76,7 @@ def two_servers() -> Iterator[Servers]:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What the acts play with: the official client on both sides, and our program."""
+    """The means of the acts: the official client on both sides, and our program."""
 
     console: Console
     primary: ClientAPI

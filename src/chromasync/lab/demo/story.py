@@ -1,4 +1,4 @@
-"""The demo from beginning to end: what is said, in which order, and how it is judged."""
+"""The demo from beginning to end: its acts in order, and their result."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def tell(console: Console, *, keep: bool) -> int:
 
 @contextmanager
 def _one_interrupt() -> Iterator[None]:
-    """Turn the first Ctrl-C or SIGTERM into an orderly end, which a second one cannot disturb."""
+    """Turn the first Ctrl-C or SIGTERM into an orderly end; a second signal is ignored."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

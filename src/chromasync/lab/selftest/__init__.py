@@ -1,7 +1,7 @@
 """`chromasync selftest`: several real processes keep small collections identical, and prove it.
 
-It runs against the configured servers and store, or on servers that it starts itself when nothing
-is configured, and takes away whatever it made.
+It runs on the configured servers and store. With nothing configured, it starts its own. At the end
+it removes everything that it created.
 """
 
 from __future__ import annotations

@@ -21,12 +21,12 @@ from chromasync.plan.identity import refuse_wrong_sides
 
 WORKERS = 2
 ROUNDS = 3
-"""So often more records are added when one process alone did everything."""
+"""Number of repetitions with more records when one process alone did everything."""
 
 
 @dataclass(slots=True)
 class Subject:
-    """One collection of the self-test on the primary, and what it must hold."""
+    """One collection of the self-test on the primary, and its expected content."""
 
     collection: Collection
     truth: Truth
@@ -48,7 +48,7 @@ class Play:
     Args:
         running: a coordinator that the self-test did not start leads on the store.
         chunk_size: records of a chunk, as that coordinator or ours cuts them.
-        lasts_seconds: until when the self-test and its clean-up are over at the latest.
+        lasts_seconds: longest time of the self-test and its clean-up.
     """
 
     def __init__(
@@ -156,12 +156,12 @@ class Play:
     # ---- the replica ------------------------------------------------------------------------
 
     def _arrived(self, subject: Subject, ids: Sequence[str]) -> int:
-        """How many of these records the replica holds as the primary was given them."""
+        """Number of these records that the replica holds as written to the primary."""
         there = self._on_replica(subject)
         return 0 if there is None else count_right(self._stage.replica, there, subject.truth, ids)
 
     def _left(self, subject: Subject, ids: Sequence[str]) -> int:
-        """How many of these records the replica still holds."""
+        """Number of these records that the replica still holds."""
         there = self._on_replica(subject)
         return 0 if there is None else len(self._stage.replica.read(there, ids, embeddings=False))
 
@@ -172,14 +172,14 @@ class Play:
     # ---- the processes ----------------------------------------------------------------------
 
     def _start(self) -> None:
-        """Workers first: they are ready when the coordinator publishes its first tasks."""
+        """Start the workers first, so that they are ready for the coordinator's first tasks."""
         members = [self._crew.start("worker", **WORKER) for _ in range(WORKERS)]
         self._watch.until_active([member.pid for member in members])
         if not self._running:
             self._crew.start("coordinator", **COORDINATOR)
 
     def _tell(self, began_at: datetime) -> None:
-        """Say what the store knows of the cycles since then, of the workers, and of the tasks."""
+        """Print the stored figures of the cycles since then, of the workers, and of the tasks."""
         report, store = self._report, self._stage.store
         for cycle in closed_cycles(store, began_at):
             created = store.task_counts(cycle.id).total
@@ -199,7 +199,7 @@ class Play:
         self._tell_spread(counts)
 
     def _tell_chunks(self) -> None:
-        """Say into how many chunks the collections were cut; one each would prove nothing."""
+        """Print the number of chunks; one chunk for each collection would prove nothing."""
         chunks = [len(self._stage.store.chunk_heads(key)) for key in self._ids]
         self._report.chunks = sum(chunks)
         records = sum(len(subject.truth.records) for subject in self.subjects)
@@ -211,7 +211,7 @@ class Play:
             self._report.note("A collection was not cut into several chunks.", NOT_SHOWN)
 
     def _tell_spread(self, counts: TaskCounts) -> None:
-        """Say who did how many tasks; one process alone would prove nothing."""
+        """Print the number of tasks for each process; one process alone would prove nothing."""
         done = self._completed_by()
         self._report.completed_by = done
         shares = ", ".join(f"{worker} did {number}" for worker, number in done.items())
@@ -224,7 +224,7 @@ class Play:
             )
 
     def _completed_by(self) -> dict[str, int]:
-        """Tasks of the test's collections by who did them."""
+        """Number of completed tasks of the test's collections for each worker."""
         store = self._stage.store
         names = {beat.worker_id: worker_name(beat.pid) for beat in store.workers()}
         done = store.tasks_by_worker(self._ids)
@@ -259,7 +259,7 @@ def check_servers(stage: Stage) -> None:
 
 
 def check_names(stage: Stage) -> None:
-    """Refuse settings by which a running coordinator would pass the test's collections over.
+    """Refuse settings with which a running coordinator would ignore the test's collections.
 
     Raises:
         SettingsError: SYNC_INCLUDE or SYNC_EXCLUDE leave them out.

@@ -1,9 +1,9 @@
-"""Taking away what self-tests made: collections on both sides, and what the store knows of them.
+"""Removes the collections of self-tests on both sides, and their data in the store.
 
-First the trial ends in the store: cycles that begin from then on leave its collections alone, and
-do not miss them either. A cycle that is at work may have seen them, so its end is waited for; while
-nobody leads, the self-test takes the lead instead. What cannot be removed is left to the next
-self-test, which begins with what earlier ones left behind when they were killed.
+First the trial ends in the store. Cycles that begin after that ignore its collections, and do not
+count them as missing. A running cycle may have seen them, so the self-test waits for its end; if no
+process leads, the self-test takes the lead instead. The next self-test removes what is left, also
+after a self-test that was killed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from chromasync.trials import trial_of
 from chromasync.worker.heartbeat import process_name
 
 Place = tuple[str, str]
-"""A tenant and a database of it."""
+"""A tenant and one of its databases."""
 
 LEAD_SECONDS = 60.0
 LOOK_SECONDS = 0.1
@@ -34,19 +34,19 @@ class StillAtWork(ChromasyncError):
 
 
 def clean_up(stage: Stage, quiet_seconds: float) -> list[str]:
-    """Remove all that this self-test made; what could not be removed, a sentence each.
+    """Remove everything of this self-test; returns one sentence for each failure.
 
     Args:
-        quiet_seconds: how long the end of a running cycle is waited for.
+        quiet_seconds: longest wait for the end of a running cycle.
     """
     return _remove(stage, {stage.prefix}, [(stage.tenant, stage.database)], quiet_seconds)
 
 
 def clear_leftovers(stage: Stage, quiet_seconds: float) -> tuple[int, list[str]]:
-    """Remove what self-tests that were killed left behind.
+    """Remove the collections of self-tests that were killed.
 
     Returns:
-        How many collections that were, and what could not be removed, a sentence each.
+        The number of removed collections, and one sentence for each failure.
 
     Raises:
         ServerError, StoreError: a side, or the store, could not be read.
@@ -66,10 +66,10 @@ def clear_leftovers(stage: Stage, quiet_seconds: float) -> tuple[int, list[str]]
 
 
 def find_over(store: Store, made: Sequence[Collection]) -> set[str]:
-    """The trials that are over and of which something is left, on a server or in the store.
+    """The ended trials with remaining data, on a server or in the store.
 
-    One that this store does not know may be at work with another store, as long as its collections
-    say so.
+    A trial that this store does not know may be running with another store, until the time that its
+    collections name.
     """
     mirrored = {trial_of(mirror.name) for mirror in store.mirrors()} - {""}
     known = store.known_trials() | mirrored
@@ -100,7 +100,7 @@ def _remove(
 
 @contextmanager
 def _between_cycles(store: Store, quiet_seconds: float) -> Iterator[Store]:
-    """The store, once no cycle is at work that began before; led by us where nobody else leads."""
+    """The store after the end of any earlier cycle; we lead if no other process does."""
     at_work = {c.id for c in store.cycles(1) if c.status is CycleStatus.RUNNING}
     term = _wait(store, at_work, quiet_seconds)
     if term is None:
@@ -113,7 +113,7 @@ def _between_cycles(store: Store, quiet_seconds: float) -> Iterator[Store]:
 
 
 def _wait(store: Store, at_work: set[int], quiet_seconds: float) -> Term | None:
-    """Wait until that cycle has ended, or take the lead in the place of a leader that is gone."""
+    """Wait until that cycle has ended, or take the lead from a leader that is gone."""
     name, deadline = process_name(), monotonic() + quiet_seconds
     while True:
         term = store.take_lead(name, LEAD_SECONDS)
@@ -156,7 +156,7 @@ def _drop(writer: Writer, trials: set[str], places: Sequence[Place]) -> None:
 
 
 def _made(side: Reader, places: Sequence[Place]) -> list[Collection]:
-    """What self-tests made in these databases: by its name and by its mark."""
+    """The collections of self-tests in these databases, by name and by mark."""
     listed = [c for place in places for c in side.list_collections(*place)]
     return [c for c in listed if trial_of(c.name) and is_ours(c)]
 

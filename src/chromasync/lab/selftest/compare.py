@@ -1,4 +1,4 @@
-"""Both sides compared with what the primary was given, through our own transport and no ledger."""
+"""Compares both sides with the records written to the primary, without a ledger."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHOWN = 10
 
 
 def differences(reader: Reader, collection: Collection, truth: Truth) -> list[str]:
-    """What one side holds otherwise than the primary was given, a sentence each; the first few."""
+    """One sentence for each of the first differences of a side from the written records."""
     found: list[str] = []
     for sentence in _differences(reader, collection, truth):
         if len(found) == SHOWN:
@@ -25,7 +25,7 @@ def differences(reader: Reader, collection: Collection, truth: Truth) -> list[st
 
 
 def count_right(reader: Reader, collection: Collection, truth: Truth, ids: Sequence[str]) -> int:
-    """How many of these records a side holds as the primary was given them."""
+    """Number of these records that a side holds as written to the primary."""
     records = reader.read(collection, [i for i in ids if i in truth.records])
     return len(records) - sum(1 for _ in _differing(records, truth))
 

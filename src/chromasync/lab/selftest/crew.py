@@ -1,7 +1,7 @@
-"""The processes of the self-test: `chromasync run` in a role, watched, and ended in every case.
+"""The processes of the self-test: `chromasync run` in a role, watched, and always ended.
 
-Each holds the read end of a pipe and leaves when it closes, so none outlives a self-test that was
-killed. Its log is in a file.
+Each process holds the read end of a pipe and ends when the pipe closes, so none outlives a killed
+self-test. Its log is in a file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from chromasync.lab.chroma_server import WATCHDOG
 from chromasync.lab.selftest.environment import environment_of
 
 DRAIN_SECONDS = 25.0
-"""How long a process may take to put its work down: as long as it ever needs."""
+"""Longest time of a process for an orderly stop."""
 LOG_LINES = 5
 PROGRAM = (
     WATCHDOG
@@ -29,11 +29,11 @@ import runpy
 runpy.run_module("chromasync", run_name="__main__", alter_sys=True)
 """
 )
-"""Python source that is `python -m chromasync`, and ends with us."""
+"""Python source of `python -m chromasync` that also ends with this process."""
 COORDINATOR = {"SYNC_DISTRIBUTED": "true", "SYNC_COORDINATOR": "true"}
 WORKER = {"SYNC_DISTRIBUTED": "true", "SYNC_COORDINATOR": "false"}
 KINDS: dict[int, type[ChromasyncError]] = {2: SettingsError, 3: StoreUnavailable}
-"""What it means when a process ends with these exit codes; any other is a MemberEnded."""
+"""Errors for these exit codes of a process; other codes are a MemberEnded."""
 
 
 class MemberEnded(ChromasyncError):
@@ -54,7 +54,7 @@ class Member:
         return self.process.pid
 
     def failure(self) -> ChromasyncError:
-        """Why it has ended, in its own words."""
+        """The reason of its end, from its own output."""
         lines = self.log.read_text(errors="replace").splitlines()
         said = next((line for line in reversed(lines) if line.startswith("Error: ")), "")
         words = said.removeprefix("Error: ") or "\n".join(lines[-LOG_LINES:]) or "(it said nothing)"
@@ -70,8 +70,8 @@ class Crew:
     """The processes of one self-test; a context manager that ends them.
 
     Args:
-        settings: what all of them have in common.
-        folder: for their files.
+        settings: their common settings.
+        folder: the folder of their files.
     """
 
     def __init__(self, settings: Settings, folder: Path) -> None:
@@ -87,7 +87,7 @@ class Crew:
         self.end()
 
     def start(self, role: str, **variables: str) -> Member:
-        """One more process, with these variables in its environment."""
+        """Start one more process, with these variables in its environment."""
         log = self._folder / f"{len(self.members)}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(  # noqa: S603 -- our own program, no shell
@@ -111,7 +111,7 @@ class Crew:
                 raise member.failure()
 
     def end(self) -> None:
-        """Let them put down what they have in hand, all at once, and end; once is enough."""
+        """Stop all processes in order, at the same time; a second call does nothing."""
         self._ended = True
         running = [m.process for m in self.members if m.process.poll() is None]
         for process in running:
@@ -125,7 +125,7 @@ class Crew:
 
 
 def worker_name(pid: int) -> str:
-    """How people know a worker: by its process id."""
+    """The name of a worker for people, with its process id."""
     return f"worker-{pid}"
 
 

@@ -14,15 +14,15 @@ from chromasync.config import Settings
 OWN_PREFIXES = ("SYNC_", "PRIMARY_", "REPLICA_", "CHROMASYNC_")
 OWN_NAMES = ("DATABASE_URL", "PORT")
 NOT_THEIRS = ("sync_http_host", "sync_http_port", "sync_http_token", "sync_webhook_url")
-"""What a process that runs beside the service must leave to it."""
+"""Settings of the service that another process must not use."""
 SQLITE = "sqlite:///"
 
 
 def environment_of(settings: Settings, **overrides: str) -> dict[str, str]:
-    """The environment in which a process has these settings, wherever it stands.
+    """The environment that gives a process these settings, in any folder.
 
     Args:
-        overrides: variables that count more; an empty one is not set.
+        overrides: variables that take precedence; an empty one is not set.
     """
     inherited = {
         name: value
@@ -36,7 +36,7 @@ def environment_of(settings: Settings, **overrides: str) -> dict[str, str]:
 
 
 def absolute_store_url(settings: Settings) -> str:
-    """URL of the state store, good in any folder; with its password."""
+    """URL of the state store, valid in any folder; with its password."""
     url = settings.store_url
     if not url.startswith(SQLITE):
         return url
@@ -44,7 +44,7 @@ def absolute_store_url(settings: Settings) -> str:
 
 
 def _variables(settings: Settings) -> dict[str, str]:
-    """Every setting that is not as by default."""
+    """All settings that differ from their default."""
     given = {}
     for name, field in Settings.model_fields.items():
         value = getattr(settings, name)

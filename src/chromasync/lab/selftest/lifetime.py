@@ -1,9 +1,9 @@
-"""How others know that this self-test lives: a lease in the store, and a mark on its collections.
+"""Shows other processes that this self-test is alive: a lease in the store, marks on collections.
 
-Cycles go by the lease, which ends soon after a self-test that was killed. A self-test that uses
-another store sees the collections only; so these say, in their metadata, from when to when their
-self-test may be at work. That rests on clocks of different hosts, and is good enough for what it
-decides: when they may be removed.
+Cycles use the lease, which expires soon after a self-test was killed. A self-test with another
+store sees the collections only. So the metadata of the collections names the time in which their
+self-test may be running. This depends on clocks of different hosts, which are exact enough to
+decide when the collections may be removed.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from chromasync.ports import Store
 from chromasync.worker.heartbeat import process_name
 
 LIFE_SECONDS = 60.0
-"""A self-test without a sign of life for so long is over; on SQLite, a killed one at once."""
+"""A silent self-test counts as ended after this time; on SQLite, a killed one at once."""
 MAKER = "chromasync selftest"
 CLOCK_SLACK_SECONDS = 300.0
-"""How far the clocks of two hosts may be apart."""
+"""Largest difference of the clocks of two hosts."""
 
 
 @contextmanager
 def kept_alive(store: Store, trial: str) -> Iterator[None]:
-    """Let the store know, while the block lasts, that this trial lives.
+    """Record in the store, while the block runs, that this trial is alive.
 
     Raises:
         StoreError: the store cannot be written.
@@ -47,7 +47,7 @@ def kept_alive(store: Store, trial: str) -> Iterator[None]:
 
 
 def mark(lasts_seconds: float) -> dict[str, Scalar]:
-    """Metadata for a collection of a self-test that is over in so many seconds at the latest."""
+    """Metadata for a collection of a self-test that ends within so many seconds."""
     return {
         "made_by": MAKER,
         "made_at": int(time.time()),
@@ -56,12 +56,12 @@ def mark(lasts_seconds: float) -> dict[str, Scalar]:
 
 
 def is_ours(collection: Collection) -> bool:
-    """Whether a self-test made this collection, or a cycle its copy."""
+    """Whether this is a collection of a self-test, or its copy on the replica."""
     return collection.metadata.get("made_by") == MAKER
 
 
 def may_be_in_use(collection: Collection) -> bool:
-    """Whether, by its mark, the self-test that made it may be at work; not by a mark to come."""
+    """Whether its self-test may be running, by its mark; a mark in the future does not count."""
     made_at, lasts = (collection.metadata.get(name) for name in ("made_at", "lasts_seconds"))
     if not isinstance(made_at, int | float) or not isinstance(lasts, int | float):
         return False

@@ -1,4 +1,4 @@
-"""The invented records of the self-test, and what the primary must hold after each act; pure."""
+"""The invented records of the self-test, and the expected content after each act; pure."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class Content:
 
 @dataclass(slots=True)
 class Truth:
-    """What one collection of the primary must hold, record by record."""
+    """The expected content of one collection of the primary, record by record."""
 
     space: Space
     records: dict[str, Content] = field(default_factory=dict)
     made: int = 0
 
     def add(self, count: int) -> Records:
-        """So many new records, to be written to the primary."""
+        """New records to write to the primary."""
         numbers = range(self.made, self.made + count)
         new = {f"{self.space}-{number:06}": _content(self.space, number) for number in numbers}
         self.made += count
@@ -50,7 +50,7 @@ class Truth:
         return as_records(new)
 
     def update(self) -> list[Change]:
-        """Changes of every kind, to be made on the primary."""
+        """Changes of every kind for the primary."""
         chosen = list(self.records)[: 3 * CHANGED]
         changes = [self._changed(place, record_id) for place, record_id in enumerate(chosen)]
         for change in changes:
@@ -58,9 +58,9 @@ class Truth:
         return changes
 
     def delete(self) -> list[str]:
-        """The ids of records to be deleted on the primary.
+        """The ids of records to delete on the primary.
 
-        None of the newest: a primary that lacks them looks like one restored from an older copy.
+        The newest records stay: without them the primary looks restored from an older copy.
         """
         gone = list(self.records)[3 * CHANGED :][:DELETED]
         for record_id in gone:
@@ -76,7 +76,7 @@ class Truth:
 
 
 def first_count(chunk_size: int) -> int:
-    """How many records a collection begins with, so that it has several chunks."""
+    """Initial number of records of a collection, so that it has several chunks."""
     return max(FEWEST, math.ceil(CHUNKS * chunk_size))
 
 

@@ -1,4 +1,4 @@
-"""What the official client says of the test's collections, where it is installed."""
+"""Compares the test's collections with the official client, if it is installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the self-test found, in figures: filled while it runs, and printed by `--json`."""
+"""The figures of the self-test: filled while it runs, and printed by `--json`."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class SelftestReport:
 
     Attributes:
         exit_code: 0 passed, 1 the sides differ, 2 settings, 3 unreachable or too slow, 4 others.
-        servers: `own` ones, or those that are `configured`.
+        servers: `own` or `configured`.
         store: `sqlite` or `postgresql`.
         coordinator: `started` by the self-test, or `running` already.
         workers: the active workers of the store, as `worker-<process id>`.
-        cycle_seconds: how long the cycles took that created the tasks.
-        completed_by: tasks of the test's collections that were completed, by worker.
-        verified: records that were compared on both sides and are the same.
-        problems: what was not as it should be, a sentence each.
+        cycle_seconds: durations of the cycles that created the tasks.
+        completed_by: completed tasks of the test's collections, by worker.
+        verified: records that are the same on both sides.
+        problems: one sentence for each problem.
     """
 
     exit_code: int = 0
@@ -50,10 +50,10 @@ class SelftestReport:
 
     @property
     def passed(self) -> bool:
-        """Whether everything was as it should be."""
+        """Whether there was no problem."""
         return self.exit_code == 0 and not self.problems
 
     def note(self, problem: str, exit_code: int) -> None:
-        """Something is not as it should be; the first exit code stays."""
+        """Record a problem; the first exit code stays."""
         self.problems.append(problem)
         self.exit_code = self.exit_code or exit_code

@@ -1,4 +1,4 @@
-"""Where the self-test plays: the configured servers and store, or its own while it runs."""
+"""The place of the self-test: the configured servers and store, or its own while it runs."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from chromasync.trials import PREFIX, new_trial
 USUAL_DATABASE = "default_database"
 ATTEMPTS = 3
 RETRY_SECONDS = 10.0
-"""The self-test's own requests give up sooner than the engine's."""
+"""Limit for the self-test's own requests; it is shorter than the engine's."""
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Servers and store, ready to be used.
+    """Servers and store, ready for use.
 
     Attributes:
-        own: the servers are the self-test's, and nothing else is on them.
+        own: the servers belong to the self-test and have no other content.
     """
 
     settings: Settings
@@ -48,7 +48,7 @@ class Place:
         return self.settings.store_url.partition(":")[0].partition("+")[0]
 
     def connection(self, side: Side) -> Connection:
-        """How to reach a server, with less patience than the engine has."""
+        """The connection of a server, with a shorter timeout than the engine's."""
         usual = connection_of(self.settings, side)
         return replace(usual, attempts=ATTEMPTS, retry_seconds=RETRY_SECONDS)
 
@@ -59,7 +59,7 @@ class Stage:
 
     Attributes:
         application: changes the primary, as an application would.
-        prefix: the name of this trial, which begins the names of all its collections.
+        prefix: the name of this trial, the prefix of the names of its collections.
     """
 
     place: Place
@@ -97,7 +97,7 @@ def find_place(settings: Settings, say: Say, *, sqlite: bool) -> Iterator[Place]
         sqlite: an own store shall be SQLite, even where PostgreSQL is installed.
 
     Raises:
-        SettingsError: something is configured, but not all that is needed.
+        SettingsError: some of the needed settings are missing.
         LocalServerError: no Chroma server is installed here, or it does not start.
     """
     configured = _is_configured(settings)
@@ -178,7 +178,7 @@ def _own_settings(stack: ExitStack, folder: Path, say: Say, *, sqlite: bool) -> 
 
 
 def _own_postgres(stack: ExitStack, say: Say) -> str | None:
-    """URL of a PostgreSQL of our own; None where there is none to start."""
+    """URL of our own PostgreSQL; None if it is not installed."""
     try:
         server = stack.enter_context(LocalPostgres(durable=False))
     except LocalPostgresError as error:

@@ -1,4 +1,4 @@
-"""The self-test from beginning to end: what happens, in which order, and what is said of it."""
+"""The self-test from beginning to end: its steps in order, and their output."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from chromasync.lab.selftest.watch import Watch, someone_leads
 from chromasync.ledger.scrub import reread_seconds
 
 OWN_SECONDS = 120.0
-"""Time limit where only the self-test's own processes are waited for."""
+"""Time limit with the self-test's own processes only."""
 CYCLES_WAITED_FOR = 4
-"""Intervals of a running coordinator that both acts together may take."""
+"""Time limit of both acts, in intervals of a running coordinator."""
 CHUNK_SIZE = 20
 QUICK = {
     "sync_interval": 2.0,
@@ -42,20 +42,20 @@ QUICK = {
     # it leaves no trace on the servers, and touches nothing that a mark vouches for
     "sync_mark": False,
 }
-"""What our own coordinator and its workers do otherwise than the settings say."""
+"""Settings of our own coordinator and workers that override the given ones."""
 
 
 def run_selftest(
     settings: Settings, say: Say, *, timeout_seconds: float | None = None, sqlite: bool = False
 ) -> SelftestReport:
-    """Run the self-test, say what happens, and report the figures.
+    """Run the self-test, print its progress, and report the figures.
 
-    Whatever it finds or meets is in the report; its exit code is the command's.
+    All findings and errors are in the report, which also has the command's exit code.
 
     Args:
         settings: the servers and the store, or none of them.
         say: takes one line for people.
-        timeout_seconds: limit of all waiting; one that fits when None.
+        timeout_seconds: limit of all waiting together; None chooses one.
         sqlite: an own store shall be SQLite, even where PostgreSQL is installed.
     """
     began = time.monotonic()
@@ -83,7 +83,7 @@ def _describe(place: Place, report: SelftestReport) -> None:
 
 
 def _play(stage: Stage, say: Say, report: SelftestReport, timeout_seconds: float | None) -> None:
-    """Both acts and the verdict, with processes that end and collections that go in every case."""
+    """Both acts and the verdict; at the end, processes and collections are always removed."""
     check_servers(stage)
     running = someone_leads(stage.store, stage.settings.sync_lead_seconds)
     report.coordinator = "running" if running else "started"
@@ -135,7 +135,7 @@ def _cleaned_up(stage: Stage, say: Say, report: SelftestReport) -> Iterator[None
 
 
 def _clear_leftovers(stage: Stage, say: Say, report: SelftestReport) -> None:
-    """Begin with what earlier self-tests left behind when they were killed."""
+    """Remove the collections of earlier self-tests that were killed."""
     count, problems = clear_leftovers(stage, _quiet_seconds(stage))
     for problem in problems:
         report.note(problem, NOT_SHOWN)
@@ -144,12 +144,12 @@ def _clear_leftovers(stage: Stage, say: Say, report: SelftestReport) -> None:
 
 
 def _quiet_seconds(stage: Stage) -> float:
-    """How long the end of a running cycle is waited for, before anything is removed."""
+    """Longest wait for the end of a running cycle, before anything is removed."""
     return OWN_SECONDS + stage.settings.sync_interval
 
 
 def _usual_seconds(stage: Stage, *, running: bool) -> float:
-    """A time limit that fits; a running coordinator comes by when it does."""
+    """The default time limit, which depends on the interval of a running coordinator."""
     if not running:
         return OWN_SECONDS
     settings, seen = stage.settings, stage.store.snapshot(0)

@@ -1,4 +1,4 @@
-"""The verdict: equal counts and contents, by three readings that trust no ledger."""
+"""The verdict: equal counts and contents, by three comparisons without a ledger."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOWN = 10
 def judge_sides(
     stage: Stage, subjects: Sequence[Subject], say: Say, report: SelftestReport
 ) -> bool:
-    """Compare both sides; whether all readings find them identical, and as they should be."""
+    """Compare both sides; returns whether all comparisons find the expected content on both."""
     verdicts = [
         _verify(stage, say, report),
         _read(stage, subjects, say, report),
@@ -29,7 +29,7 @@ def judge_sides(
 
 
 def _verify(stage: Stage, say: Say, report: SelftestReport) -> bool:
-    """What `chromasync verify` would say."""
+    """The result of `chromasync verify`."""
     sides = stage.primary, stage.replica
     verified = Verifier(*sides, stage.only_ours, trials={stage.prefix}).verify(Quiet())
     report.verified = sum(collection.same for collection in verified.collections)
@@ -43,7 +43,7 @@ def _verify(stage: Stage, say: Say, report: SelftestReport) -> bool:
 
 
 def _read(stage: Stage, subjects: Sequence[Subject], say: Say, report: SelftestReport) -> bool:
-    """What a plain reading of both sides says, held against what the primary was given."""
+    """The result of a plain comparison of both sides with the records written to the primary."""
     found = []
     for side in (stage.primary, stage.replica):
         for subject in subjects:

@@ -1,4 +1,4 @@
-"""Waiting for what the store says: who leads, who works, and when a cycle has done its part."""
+"""Waits for states of the store: a leader, active workers, completed cycles."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from chromasync.worker.heartbeat import process_name
 
 LOOK_SECONDS = 0.1
 PROBE_SECONDS = 5.0
-"""How long the lead would be ours if we died while asking for it."""
+"""Time for which we hold the lead after a crash while we test for a leader."""
 RECENT_SECONDS = 30.0
-"""A process without a sign of life for so long is not there any more: twice its usual pause."""
+"""A process counts as gone after this time without a heartbeat: twice the usual pause."""
 CYCLES_LOOKED_AT = 50
 HELD = (MirrorStatus.HELD, MirrorStatus.DIVERGED, MirrorStatus.DOUBTFUL)
 CLOSED = (CycleStatus.COMPLETED, CycleStatus.FAILED)
@@ -26,22 +26,22 @@ T = TypeVar("T")
 
 
 class TimedOut(ChromasyncError):
-    """What the self-test waited for did not come in time."""
+    """The state that the self-test waited for did not come in time."""
 
     retry = Retry.TRANSIENT
     exit_code = 3
 
 
 class Held(ChromasyncError):
-    """A guard holds what the self-test changed."""
+    """A guard holds changes of the self-test."""
 
 
 class Watch:
-    """Looks at the store until something is true.
+    """Polls the store until a condition is true.
 
     Args:
         store: the state store.
-        check: called at each look; raises what makes waiting pointless.
+        check: called at each poll; raises an error that makes waiting pointless.
         seconds: time limit of all waiting together.
     """
 
@@ -52,10 +52,10 @@ class Watch:
         self._deadline = monotonic() + seconds
 
     def until(self, true: Callable[[], T | None], what: str) -> T:
-        """Wait until `true` gives something, and give it back.
+        """Wait until `true` returns a result, and return it.
 
         Raises:
-            TimedOut: the time is over; `what` says what was waited for.
+            TimedOut: the time is over; `what` names the expected state.
         """
         while True:
             self._check()
@@ -67,7 +67,7 @@ class Watch:
             time.sleep(LOOK_SECONDS)
 
     def until_active(self, pids: Collection[int]) -> None:
-        """Wait until the processes with these ids have shown that they are alive."""
+        """Wait until the processes with these ids have sent a heartbeat."""
 
         def all_active() -> bool:
             return {beat.pid for beat in active_workers(self._store)} >= set(pids)
@@ -77,7 +77,7 @@ class Watch:
     def until_identical(self, collection_ids: Sequence[str], since_at: datetime) -> None:
         """Wait until cycles found these collections identical, all read after `since_at`.
 
-        The cycle that did is closed then, too: it says so of single collections a little earlier.
+        It also waits until the cycle is closed, which happens after the collections are recorded.
         """
 
         def identical() -> bool:
@@ -119,9 +119,9 @@ class Watch:
 
 
 def someone_leads(store: Store, lead_seconds: float) -> bool:
-    """Whether another process leads on the store, and lives.
+    """Whether another process leads on the store and is alive.
 
-    The lead of a process that has died is waited for: it runs out within `lead_seconds`.
+    It waits for the lead of a dead process to expire, which takes `lead_seconds` at most.
     """
     name = process_name()
     deadline = monotonic() + lead_seconds + PROBE_SECONDS
@@ -136,7 +136,7 @@ def someone_leads(store: Store, lead_seconds: float) -> bool:
 
 
 def active_workers(store: Store) -> list[WorkerBeat]:
-    """The workers that are active and have said so of late, by process id."""
+    """The active workers with a recent heartbeat, by process id."""
     earliest = store.now() - timedelta(seconds=RECENT_SECONDS)
     found = [
         beat
@@ -149,9 +149,9 @@ def active_workers(store: Store) -> list[WorkerBeat]:
 
 
 def closed_cycles(store: Store, since_at: datetime) -> list[Cycle]:
-    """The cycles that began after `since_at` and came to their end, oldest first.
+    """The cycles that began after `since_at` and ended, oldest first.
 
-    One that failed is among them: it may have, over a collection that is none of the test's.
+    Failed cycles count, too: another collection than the test's may have caused the failure.
     """
     return [
         cycle
@@ -161,7 +161,7 @@ def closed_cycles(store: Store, since_at: datetime) -> list[Cycle]:
 
 
 def seconds_of(cycle: Cycle) -> float:
-    """How long a cycle took."""
+    """The duration of a cycle."""
     if cycle.finished_at is None:
         return 0.0
     return (cycle.finished_at - cycle.started_at).total_seconds()
