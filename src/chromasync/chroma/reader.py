@@ -1,7 +1,7 @@
 """A read-only Chroma server for the engine.
 
-`ChromaReader` has no method that writes, and its client refuses writes. The engine reads the primary
-through it only.
+`ChromaReader` has no method that writes, and its client refuses writes. The engine uses
+only this class for the primary.
 """
 
 from __future__ import annotations
