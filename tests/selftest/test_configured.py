@@ -60,7 +60,7 @@ def test_foreign_collections_and_their_state_stay_as_they_are(stage: Stage, scra
     assert result.returncode == 0, spoken(result)
     assert_guide(result.stdout.splitlines())
     assert "Official client: not installed here" in result.stdout
-    assert "Nobody leads on this store" in result.stdout
+    assert "No process leads on this store" in result.stdout
     with stage.app() as app:
         assert {mirror.name: mirror for mirror in app.store.mirrors()} == before
     assert stage.on_replica("papers").count() == 10

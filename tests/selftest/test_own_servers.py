@@ -77,7 +77,7 @@ def test_a_process_alone_does_not_prove_that_several_share_the_work(scratch: Pat
     program = f"{prelude}from chromasync.cli import main\nmain()"
     result = run(scratch, "-c", program, "selftest", "--sqlite")
     assert result.returncode == 4, spoken(result)
-    assert "One process did all of it alone, so more records are added." in result.stdout
+    assert "One process did all tasks, so more records are added." in result.stdout
     assert "that several share the work was not shown." in result.stdout
     assert result.stdout.splitlines()[-1] == FAILED
     assert "are held" not in result.stdout

@@ -86,7 +86,7 @@ class Play:
         for _ in range(ROUNDS):
             if len(self._completed_by()) > 1:
                 break
-            self._say("One process did all of it alone, so more records are added.")
+            self._say("One process did all tasks, so more records are added.")
             self._add_everywhere(first_count(self._chunk_size) // 2)
             self._watch.until_identical(self._ids, store.now())
         self._tell(began_at)
@@ -215,7 +215,7 @@ class Play:
         done = self._completed_by()
         self._report.completed_by = done
         shares = ", ".join(f"{worker} did {number}" for worker, number in done.items())
-        self._say(f"Claims: {shares or 'nobody did any'}.")
+        self._say(f"Claims: {shares or 'none'}.")
         if len(done) < 2:
             self._report.note(
                 f"One process did all {counts.completed} tasks, {ROUNDS} additions of records "
@@ -269,5 +269,5 @@ def check_names(stage: Stage) -> None:
             f"SYNC_INCLUDE or SYNC_EXCLUDE leave out collections named {stage.prefix}…, and a "
             "coordinator with these settings leads already.",
             untouched="Nothing was written.",
-            hint="Let them through, or run the self-test while no coordinator runs.",
+            hint="Change them to allow these names, or run the self-test without a coordinator.",
         )

@@ -126,7 +126,7 @@ def _wait(store: Store, at_work: set[int], quiet_seconds: float) -> Term | None:
             raise StillAtWork(
                 f"A cycle that may have seen the test's collections did not end in "
                 f"{quiet_seconds:.0f} seconds.",
-                untouched="So they were left where they are; no later cycle looks at them.",
+                untouched="They stay where they are; later cycles ignore them.",
                 hint="The next self-test removes them.",
             )
         time.sleep(LOOK_SECONDS)

@@ -105,7 +105,7 @@ def find_place(settings: Settings, say: Say, *, sqlite: bool) -> Iterator[Place]
         made = tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)
         folder = Path(stack.enter_context(made))
         if configured:
-            say("The servers and the store are those of the settings.")
+            say("The test uses the servers and the store of the settings.")
             yield Place(settings, folder, own=False)
         else:
             yield Place(_own_settings(stack, folder, say, sqlite=sqlite), folder, own=True)
@@ -148,7 +148,7 @@ def _is_configured(settings: Settings) -> bool:
     raise SettingsError(
         f"{present} is set, but {missing} {verb} not.",
         untouched="Nothing was started.",
-        hint="Set both servers to test with them, or nothing to test on servers of its own.",
+        hint="Set both URLs to test these servers, or none to let the test start its own.",
     )
 
 

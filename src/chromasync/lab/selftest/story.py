@@ -91,7 +91,7 @@ def _play(stage: Stage, say: Say, report: SelftestReport, timeout_seconds: float
         check_names(stage)
         say("A coordinator leads on this store already, so two workers are started to join it.")
     else:
-        say("Nobody leads on this store, so a coordinator and two workers are started.")
+        say("No process leads on this store, so a coordinator and two workers are started.")
     settings = stage.settings if running else stage.only_ours.model_copy(update=QUICK)
     seconds = timeout_seconds or _usual_seconds(stage, running=running)
     _clear_leftovers(stage, say, report)
@@ -140,7 +140,7 @@ def _clear_leftovers(stage: Stage, say: Say, report: SelftestReport) -> None:
     for problem in problems:
         report.note(problem, NOT_SHOWN)
     if count:
-        say(f"Removed first: {count} collections that self-tests left which were killed.")
+        say(f"Removed first: {count} collections of self-tests that were killed.")
 
 
 def _quiet_seconds(stage: Stage) -> float:

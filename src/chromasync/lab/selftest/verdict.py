@@ -57,7 +57,7 @@ def _read(stage: Stage, subjects: Sequence[Subject], say: Say, report: SelftestR
         report.note(sentence, DIFFERENT)
     if not found:
         count = sum(len(subject.truth.records) for subject in subjects)
-        say(f"Contents: each side counts {count} records and holds every one as it was given.")
+        say(f"Contents: each side counts {count} records and holds each of them as given.")
     return not found
 
 

@@ -106,7 +106,7 @@ class Watch:
             if hold.collection_id == mirror.collection_id:
                 raise Held(
                     f"{hold.count:,} records of {mirror.name} are held: {hold.reason}.",
-                    hint="The test deletes a few records; SYNC_MAX_DELETE must let them through.",
+                    hint="The test deletes a few records; SYNC_MAX_DELETE must allow this.",
                 )
 
     def _timed_out(self, what: str) -> TimedOut:
