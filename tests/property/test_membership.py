@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from chromasync.cycle.append import Appender
 from chromasync.cycle.work import CollectionWork
 from chromasync.ledger.digest import at, ids_digest
-from chromasync.ledger.plan import without_rows
+from chromasync.ledger.plan import due_ids, must_read, without_rows
 from chromasync.ledger.walk import MergeWalk, SetWalk
 from chromasync.model import UNKNOWN_DIGEST, Chunk, ChunkHead, Collection, Mirror
 from chromasync.store import SqlStore, open_store
@@ -78,6 +78,7 @@ def histories(draw: st.DrawFn) -> tuple[list[Chunk], int, list[list[str]]]:
             [f"r{next(numbers)}" for _ in range(count)],
             suspect=draw(st.booleans()),
             read_at=NOON,
+            checked_at=NOON,
         )
         for count in counts
     ]
@@ -132,7 +133,11 @@ def assert_suspicion(
         came = set(chunk.ids).intersection(arrived)
         was = old.head.suspect if old else adopting
         assert chunk.head.suspect is (was or bool(came & distrusted))
-        assert (chunk.head.read_at is None) is bool(came)
+        assert chunk.head.read_at == (NOON if old else None)
+        assert must_read(chunk.head) is bool(came or chunk.head.suspect)
+        if old and not chunk.head.suspect:
+            due = due_ids(chunk.head, check_before=NOON)
+            assert due is None or due == came
 
 
 def assert_handed_out(

@@ -15,11 +15,10 @@ from chromasync.store.schema import (
     Later,
     collections,
     cycles,
-    metrics,
-    recommendations,
     tasks,
     workers,
 )
+from chromasync.store.schema_history import metrics, recommendations
 from tests.store.samples import (
     COLLECTION,
     OTHER,

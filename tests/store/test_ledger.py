@@ -170,6 +170,8 @@ def test_a_chunk_comes_back_as_it_was_saved(store: SqlStore) -> None:
         checked_cycle=5_000_000_001,
         added_cycle=5_000_000_002,
         in_hand=True,
+        recheck_ids=("zeile\numbruch", "nul\0"),
+        looked_cycle=5_000_000_003,
     )
     chunk = replace(chunk, head=head, payload_digests=digests(6, 9), replica_digests=digests(6, 11))
     (chunk_id,) = store.save_chunks([chunk])

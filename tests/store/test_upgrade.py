@@ -30,7 +30,7 @@ from chromasync.model import (
     WorkerStatus,
 )
 from chromasync.store import SqlStore, migrations, open_store
-from chromasync.store.rows import pack_ids
+from chromasync.store.idlists import pack_ids
 from chromasync.store.schema import (
     COUNT_COLUMNS,
     Later,
@@ -41,13 +41,12 @@ from chromasync.store.schema import (
     deletions,
     holds,
     leases,
-    metrics,
     quarantine,
-    recommendations,
     schema_versions,
     tasks,
     workers,
 )
+from chromasync.store.schema_history import metrics, recommendations
 from chromasync.store.schema_servers import kept, known_ids, marks, removals
 from tests.store.samples import (
     COLLECTION,

@@ -72,11 +72,14 @@ class Scene:
         records, strangers = joined(empty, *known), unknown or []
         blank = UNKNOWN_DIGEST * len(strangers)
         ids = [*records.ids, *strangers]
-        head = replace(
-            chunk_of(ids, chunk_id=7).head,
-            checked_at=EARLIER, read_at=EARLIER, read_cycle=3, checked_cycle=2, recheck=True,
-            gone_count=9, **head_values,
-        )  # fmt: skip
+        read: dict[str, Any] = {
+            "read_at": EARLIER,
+            "read_cycle": 3,
+            "checked_at": EARLIER,
+            "checked_cycle": 2,
+        }
+        values = read | {"recheck": True, "gone_count": 9} | head_values
+        head = replace(chunk_of(ids, chunk_id=7).head, **values)
         embedding, payload = embedding_digests(records) + blank, payload_digests(records) + blank
         returned = {part.ids[0]: replica_digests(part) for part in seen}
         replica = b"".join(returned.get(i, UNKNOWN_DIGEST) for i in ids)
@@ -90,13 +93,14 @@ class Scene:
         permit: LeaseLost | None = None,
         aside: Mapping[str, Quarantined] | None = None,
         deleting: Container[str] = (),
+        ids: tuple[str, ...] | None = None,
     ) -> ChunkResult:
         def may_write() -> float:
             if permit is not None:
                 raise permit
             return 60.0
 
-        task = Task(1, 1, COLLECTION, "docs", 7, check, 0, NOON, CYCLE, hold)
+        task = Task(1, 1, COLLECTION, "docs", 7, check, 0, NOON, CYCLE, hold, ids)
         pair = Pair(self.source, self.home, Space.L2)
         reconciler = ChunkReconciler(self.primary, self.replica)
         return reconciler.reconcile(

@@ -212,12 +212,13 @@ def test_suspicion_comes_with_the_records(adopting: bool, carries: bool) -> None
 
 
 def test_an_extended_chunk_keeps_what_it_had() -> None:
-    """More ids at the end change no row before them, and make the chunk due for a read."""
+    """More ids at the end change no row before them, nor when these were read."""
     before = chunk_of(["a", "b"], chunk_id=7, read_at=NOON, checked_at=NOON)
     after = extended(before, ["c"], {})
     assert after.ids == ["a", "b", "c"]
     assert rows_of(after) == {**rows_of(before), "c": (UNKNOWN_DIGEST, UNKNOWN_DIGEST)}
-    assert (after.head.id, after.head.count, after.head.read_at) == (7, 3, None)
+    assert (after.head.id, after.head.count, after.head.read_at) == (7, 3, NOON)
+    assert must_read(after.head)
     assert after.head.ids_digest == ids_digest(after.ids)
     assert after.head.checked_at == NOON
 

@@ -32,8 +32,8 @@ from chromasync.errors import DamagedChunk, RequestRefused
 from chromasync.ledger.idset import IdSet, has_more
 from chromasync.ledger.paging import pages
 from chromasync.ledger.plan import (
+    due_ids,
     is_overdue,
-    must_read,
     without_rows,
     written_rows,
 )
@@ -114,11 +114,25 @@ class Census:
             self._walk_replica(work)
 
     def due(self, work: CollectionWork, heads: Iterable[ChunkHead]) -> list[NewTask]:
-        """Tasks for all that must be read whatever the budget, and is not published."""
+        """Tasks for chunks that must be read whole whatever the budget, and are not published."""
         due = [h for h in heads if h.id not in work.published]
-        due = [head for head in due if must_read(head) or head.id in work.hints]
+        due = [head for head in due if self.due_ids(work, head) is None]
         # what is on no side yet first: a copy that is cut off again and again gets on all the same
         return self._tasks_for(work, sorted(due, key=lambda head: head.suspect))
+
+    def due_ids(self, work: CollectionWork, head: ChunkHead) -> frozenset[str] | None:
+        """The records of a chunk that must be read whatever the budget; None for all of it."""
+        hinted = work.asked.get(head.id, ())
+        return due_ids(head, hinted, check_before=self._check_before)
+
+    def due_in_part(self, work: CollectionWork, head: ChunkHead) -> NewTask | None:
+        """A task for the records that must be read of a chunk whose rest need not be, if any."""
+        ids = self.due_ids(work, head)
+        if not ids:
+            return None
+        work.planned += len(ids)
+        held = self._cycle.holds_foreign(work)
+        return new_task(work, head, hold_foreign=held, record_ids=tuple(sorted(ids)))
 
     # ---- the primary ------------------------------------------------------------------------
 
@@ -140,7 +154,7 @@ class Census:
             planned = self._append_new(work, heads, walk)
         missing = walk.missing  # named before rows go, because it counts them
         self._drop_repeats(walk.repeated)
-        work.hints = self._fresh_hints(heads, missing)
+        work.hints = self._fresh_hints(work, heads, missing)
         self._note_tail(work, heads, walk, missing)
         work.update(walked_at=work.started_at, ordered=walk.ordered, primary_count=walk.seen)
         return planned
@@ -259,18 +273,21 @@ class Census:
                 self._store.save_chunks([without_rows(chunk, set(rows))])
 
     def _fresh_hints(
-        self, heads: list[ChunkHead], missing: Mapping[int, list[str]]
+        self, work: CollectionWork, heads: list[ChunkHead], missing: Mapping[int, list[str]]
     ) -> dict[int, set[str]]:
-        """Hints that differ from what is known to be gone already (and held).
+        """Hints that differ from what is known to be gone already (and held); notes what to ask.
 
         A chunk whose missing ids are all back has an empty one.
         """
         waiting = {head.id for head in heads if head.gone_count}
+        work.asked = {}
         if not missing and not waiting:
             return {}
         known = self._known_gone(heads[0].collection_id)
         hints = {c: set(missing.get(c, ())) for c in waiting | missing.keys()}
-        return {c: ids for c, ids in hints.items() if ids != known.get(c)}
+        fresh = {c: ids for c, ids in hints.items() if ids != known.get(c)}
+        work.asked = {c: ids ^ known.get(c, set()) for c, ids in fresh.items()}
+        return fresh
 
     def _known_gone(self, collection_id: str) -> dict[int | None, set[str]]:
         """What waits to be deleted, by chunk; that of a chunk whose records all moved is let go."""
@@ -431,7 +448,7 @@ class Census:
             )
             for head in heads
         ]
-        work.planned += sum(task.end_offset - task.start_offset for task in tasks)
+        work.planned += sum(task.record_count for task in tasks)
         return tasks
 
 
@@ -441,8 +458,9 @@ def new_task(
     *,
     check_replica: bool = False,
     hold_foreign: bool = False,
+    record_ids: tuple[str, ...] | None = None,
 ) -> NewTask:
-    """The task to reconcile one chunk."""
+    """The task to reconcile one chunk, or some of its records."""
     return NewTask(
         collection_id=head.collection_id,
         collection_name=work.mirror.name,
@@ -451,6 +469,7 @@ def new_task(
         end_offset=head.start_offset + head.count,
         check_replica=check_replica,
         hold_foreign=hold_foreign,
+        record_ids=record_ids,
     )
 
 

@@ -2,8 +2,9 @@
 
 *Identical as of T* means: every record that the primary did not change since T is the same on the
 replica. T is the oldest of the instants at which the ids were walked and each chunk's content was
-read, so it moves only when a clean read has covered everything. An instant that is still to come,
-or a clock that jumped during the cycle, makes it unknown; then nothing is called identical.
+read whole, so it moves only when a clean read has covered everything. Single records that were read
+since then do not move it; while some were never read, nothing is called identical. An instant that
+is still to come, or a clock that jumped during the cycle, makes it unknown, which does the same.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from chromasync.cycle.work import REFUSALS, CollectionWork, CycleWork
+from chromasync.ledger.plan import has_unread
 from chromasync.mirrored import look_at_mirrored, report_mirror, say_what_waits
 from chromasync.model import (
     ChunkHead,
@@ -155,7 +157,7 @@ def _status(
     )
     if state := next((state for applies, state in first if applies), None):
         return state
-    if not agrees or any(head.read_at is None or head.suspect for head in heads):
+    if not agrees or any(h.read_at is None or h.suspect or has_unread(h) for h in heads):
         return MirrorStatus.SYNCING
     if quarantined or work.not_carried or any(head.reduced_count for head in heads):
         return MirrorStatus.LIMITED

@@ -54,7 +54,6 @@ from chromasync.errors import (
 )
 from chromasync.events import Event
 from chromasync.lease import Lead, monotonic
-from chromasync.ledger.plan import must_read
 from chromasync.ledger.scrub import choose_scrubs, scrub_budget_seconds
 from chromasync.marks import MarkKeeper
 from chromasync.mirrored import look_at_mirrored
@@ -175,7 +174,7 @@ class Coordinator:
         hold_older(cycle, pairings)
         probe_indexes(cycle)
         self._publish_due(cycle, census)
-        self._publish_scrubs(cycle)
+        self._publish_scrubs(cycle, census)
         faultpoints.reach(faultpoints.AFTER_PLAN)
         self._wait_for_tasks(cycle)
         self._remove(cycle, pairings)
@@ -230,7 +229,8 @@ class Coordinator:
             work.update(status=MirrorStatus.SYNCING, settled_cycle=None)
         self._store.save_mirrors([work.mirror for work in new])
 
-    def _publish_scrubs(self, cycle: CycleWork) -> None:
+    def _publish_scrubs(self, cycle: CycleWork, census: Census) -> None:
+        """Tasks for chunks within the budget, and for what is due of those beyond it."""
         works = {
             w.mirror.collection_id: w for w in cycle.collections if w.error is None and not w.older
         }
@@ -239,20 +239,25 @@ class Coordinator:
             head
             for key, work in works.items()
             for head in known[key]
-            if not _is_read_in(cycle, head) and not must_read(head) and head.id not in work.hints
+            if not _is_read_in(cycle, head) and census.due_ids(work, head) is not None
         ]
         budget = self._scrub_budget(cycle) - cycle.tiny_seconds
-        tasks = [
+        scrubs = choose_scrubs(heads, budget, cycle.check_before)
+        read_whole = {scrub.head.id for scrub in scrubs}
+        rest = [head for head in heads if head.id not in read_whole]
+        in_part = [census.due_in_part(works[head.collection_id], head) for head in rest]
+        whole = [
             new_task(
                 works[s.head.collection_id],
                 s.head,
                 check_replica=s.check_replica,
                 hold_foreign=cycle.holds_foreign(works[s.head.collection_id]),
             )
-            for s in choose_scrubs(heads, budget, cycle.check_before)
+            for s in scrubs
         ]
-        for task in tasks:
-            works[task.collection_id].planned += task.end_offset - task.start_offset
+        for task in whole:
+            works[task.collection_id].planned += task.record_count
+        tasks = [task for task in in_part if task is not None] + whole
         if tasks:
             self._publish(cycle, tasks)
 

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
+
 from chromasync.answers import why_silent
 from chromasync.cycle.work import CollectionWork, CycleWork
 from chromasync.errors import ServerFault
 from chromasync.lease import monotonic
+from chromasync.ledger.plan import written_rows
 from chromasync.ports import Reader
 
 SHARE = 0.01
@@ -125,6 +128,9 @@ def _some_ids(cycle: CycleWork, work: CollectionWork, attempt: int) -> list[str]
         return []
     heads = [head for head in heads if head.count >= SAMPLE] or heads
     chunk = cycle.store.load_chunk(chance.choice(heads).id)
+    if chunk is None:
+        return []
     aside = {record.record_id for record in cycle.store.quarantined(key)}
-    ids = [] if chunk is None else [i for i in chunk.ids if i not in aside]
+    rows = np.flatnonzero(written_rows(chunk)).tolist()
+    ids = [chunk.ids[row] for row in rows if chunk.ids[row] not in aside]
     return chance.sample(ids, min(SAMPLE, len(ids)))

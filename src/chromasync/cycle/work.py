@@ -32,6 +32,8 @@ class CollectionWork:
 
     Attributes:
         hints: ids by chunk that the walk of the primary did not see.
+        asked: ids by chunk to ask the primary for: those of `hints` that are not known to be gone,
+            and those that are but were seen.
         planned: records in the tasks that were planned.
         published: chunks whose tasks are published already.
         error: what kept a part of the work from being done; nothing is deleted then.
@@ -59,6 +61,7 @@ class CollectionWork:
     replica: Collection
     started_at: datetime
     hints: dict[int, set[str]] = field(default_factory=dict)
+    asked: dict[int, set[str]] = field(default_factory=dict)
     planned: int = 0
     published: set[int] = field(default_factory=set)
     error: ChromasyncError | None = None

@@ -101,9 +101,9 @@ class ChunkHead:
         ids_digest: digest of its ids in order.
         read_at: instant before its content was last read whole from the primary; None = never.
         checked_at: instant before the replica's side was last read whole; None = never.
-        read_seconds: how long that read of the primary took.
+        read_seconds: about how long such a read of the primary takes.
         suspect: the ledger's word about the replica is not to be trusted.
-        recheck: it changed in the last cycle, so a read may have been torn.
+        recheck: a part of it changed, so a read may have been torn, or was never read at all.
         gone_count: records that the primary no longer has and the replica still may have.
         reduced_count: records of which the replica's server cannot carry a part.
         read_cycle: the cycle that read it last; None = never. Clocks jump, cycle numbers do not.
@@ -111,6 +111,9 @@ class ChunkHead:
         added_cycle: the cycle that added its last records; None when that is not known.
         in_hand: a worker was cut off while it had the chunk, so the replica may hold more of it
             than the ledger knows.
+        recheck_ids: the records that `recheck` is about; None = all. See `ledger.plan` for when
+            they count.
+        looked_cycle: the last cycle that read it, or some of its records.
     """
 
     id: int
@@ -129,6 +132,8 @@ class ChunkHead:
     checked_cycle: int | None = None
     added_cycle: int | None = None
     in_hand: bool = False
+    recheck_ids: tuple[str, ...] | None = None
+    looked_cycle: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

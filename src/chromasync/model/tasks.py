@@ -78,6 +78,7 @@ class NewTask:
     """A chunk to reconcile, as the plan puts it in the queue.
 
     `hold_foreign`: records that others wrote on the replica are reported, not overwritten.
+    `record_ids`: the records that it concerns; None for all of the chunk.
     """
 
     collection_id: str
@@ -87,11 +88,21 @@ class NewTask:
     end_offset: int
     check_replica: bool = False
     hold_foreign: bool = False
+    record_ids: tuple[str, ...] | None = None
+
+    @property
+    def record_count(self) -> int:
+        """Records to read."""
+        whole = self.end_offset - self.start_offset
+        return whole if self.record_ids is None else len(self.record_ids)
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A claimed task; `fence` rises with each claim and guards every write about it."""
+    """A claimed task; `fence` rises with each claim and guards every write about it.
+
+    `record_ids`: the records that it concerns; None for all of the chunk.
+    """
 
     id: int
     fence: int
@@ -103,6 +114,7 @@ class Task:
     claimed_at: datetime
     cycle_id: int = 0
     hold_foreign: bool = False
+    record_ids: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +138,8 @@ class ChunkResult:
     """What came of reconciling one chunk: its new ledger entry and what else to record.
 
     `chunk` still lists the ids in `gone`; they leave it when their deletion is done. Records in
-    `foreign` were written by others on the replica, and left as they are.
+    `foreign` were written by others on the replica, and left as they are. `asked` are the records
+    that were looked at, None for all: nothing is said of the others, which stay as they were.
     """
 
     chunk: Chunk
@@ -134,6 +147,7 @@ class ChunkResult:
     quarantined: list[Quarantined]
     counts: OpCounts
     foreign: list[str] = field(default_factory=list)
+    asked: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

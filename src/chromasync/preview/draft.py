@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Collection as Container
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 import numpy as np
@@ -18,7 +18,7 @@ from chromasync.errors import DamagedChunk
 from chromasync.ledger.digest import at, embedding_digests, id_digests, payload_digests
 from chromasync.ledger.idset import IdSet
 from chromasync.ledger.paging import pages
-from chromasync.ledger.plan import is_overdue, must_read, written_rows
+from chromasync.ledger.plan import due_ids, ids_again, is_overdue, rechecked, written_rows
 from chromasync.ledger.scrub import choose_scrubs, scrub_budget_seconds
 from chromasync.ledger.walk import Disordered, MergeWalk, SetWalk, Walk
 from chromasync.model import (
@@ -55,8 +55,9 @@ class Draft:
         heads: the ledger's chunks; empty when a cycle would build them anew.
         adopting: the replica holds records that no ledger vouches for.
         moved: ids that a cycle would move to the ledger's end, with the chunk they are in.
-        hints: chunks of which the walk missed ids, or whose missing ids are back, or that new ids
-            would join.
+        hints: by chunk, ids that the walk missed, or that are back.
+        joining: by chunk, how many ids would join it.
+        due: by chunk, the records that a cycle would read whatever the budget; None for all.
         lossy: chunks that a cycle would make suspect, because the replica is not as it was left.
         seen: ids that the primary listed.
         fresh: digests of ids that the ledger does not have.
@@ -72,7 +73,9 @@ class Draft:
     heads: list[ChunkHead]
     adopting: bool
     moved: dict[str, int] = field(default_factory=dict)
-    hints: set[int] = field(default_factory=set)
+    hints: dict[int, set[str]] = field(default_factory=dict)
+    joining: dict[int, int] = field(default_factory=dict)
+    due: dict[int, frozenset[str] | None] = field(default_factory=dict)
     lossy: set[int] = field(default_factory=set)
     seen: int = 0
     fresh: bytearray = field(default_factory=bytearray)
@@ -107,9 +110,19 @@ class Draft:
         """What the walk of the primary says of its age."""
         return Seen(self.pairing.mirror, self.missing, self.ledger_count, self.tail)
 
-    def is_due(self, head: ChunkHead) -> bool:
-        """Whether a cycle would read this chunk whatever the budget."""
-        return must_read(head) or head.id in self.hints or head.id in self.lossy
+    def note_due(self, check_before: datetime) -> None:
+        """Note what a cycle would read of each chunk whatever the budget."""
+        left = Counter(self.moved.values())
+        for head in self.heads:
+            again = ids_again(head)
+            stays = replace(head, count=head.count - left[head.id])
+            stays = rechecked(stays, again.difference(self.moved)) if again else stays
+            self.due[head.id] = due_ids(
+                replace(stays, suspect=head.suspect or head.id in self.lossy),
+                self.hints.get(head.id, ()),
+                check_before=check_before,
+                joining=self.joining.get(head.id, 0),
+            )
 
     def count_same(self, count: int) -> None:
         """Count records that are the same on both sides."""
@@ -160,7 +173,9 @@ class Drafter:
 
     def read_chunks(self, drafts: list[Draft]) -> list[Draft]:
         """Read what a cycle would read, and take the other chunks at the ledger's word."""
-        quiet = [head for d in drafts for head in d.heads if not d.is_due(head)]
+        for draft in drafts:
+            draft.note_due(self._check_before)
+        quiet = [head for d in drafts for head in d.heads if d.due[head.id] is not None]
         chosen = choose_scrubs(quiet, self._budget_seconds, self._check_before)
         scrubs = {s.head.id: s.check_replica for s in chosen}
         return [self._read_chunks_of(draft, scrubs) for draft in drafts]
@@ -173,15 +188,18 @@ class Drafter:
         try:
             for head in draft.heads:
                 regained = head.reduced_count > 0 and regains
-                if draft.is_due(head):
+                ids = draft.due[head.id]
+                if ids is None:
                     suspect = head.suspect or head.id in draft.lossy
                     overdue = is_overdue(head, self._check_before)
                     self._compare_chunk(draft, head, whole=suspect or overdue or regained)
                 elif head.id in scrubs:
                     self._compare_chunk(draft, head, whole=scrubs[head.id] or regained)
                 else:
-                    draft.gone.add(waiting.get(head.id, ()))
-                    draft.count_same(head.count - head.gone_count - moved[head.id])
+                    rest = [i for i in waiting.get(head.id, ()) if i not in ids]
+                    draft.gone.add(rest)
+                    looked_at = self._compare_chunk(draft, head, ids) if ids else 0
+                    draft.count_same(head.count - len(rest) - moved[head.id] - looked_at)
         except DamagedChunk:
             return self._walked(draft.pairing, [])
         return draft
@@ -196,8 +214,11 @@ class Drafter:
         draft.seen, draft.hints = walk.seen, self._fresh_hints(draft, walk)
         draft.id_set = lambda: self._id_set(draft)
         self._note_tail(draft, walk)
-        if heads and heads[-1].count < self._chunk_size and (draft.fresh or draft.moved):
-            draft.hints.add(heads[-1].id)
+        if heads and heads[-1].count < self._chunk_size:
+            left = sum(chunk_id == heads[-1].id for chunk_id in draft.moved.values())
+            room = self._chunk_size - heads[-1].count + left
+            came = len(draft.fresh) // DIGEST_BYTES + len(draft.moved)
+            draft.joining[heads[-1].id] = min(room, came)
         if pairing.replica is not None:
             self._look_at_replica(draft, pairing.replica)
         return draft
@@ -272,12 +293,13 @@ class Drafter:
             new=len(draft.fresh) // DIGEST_BYTES,
         )
 
-    def _fresh_hints(self, draft: Draft, walk: Walk) -> set[int]:
+    def _fresh_hints(self, draft: Draft, walk: Walk) -> dict[int, set[str]]:
         missing = walk.missing
         waiting = {head.id for head in draft.heads if head.gone_count}
         known = {d.chunk_id: set(d.ids) for d in self._waiting(draft, DeletionKind.GONE)}
         asked = waiting | missing.keys()
-        return {c for c in asked if set(missing.get(c, ())) != known.get(c)}
+        fresh = {c: set(missing.get(c, ())) for c in asked}
+        return {c: i ^ known.get(c, set()) for c, i in fresh.items() if i != known.get(c)}
 
     def _waiting(self, draft: Draft, kind: DeletionKind) -> list[Deletion]:
         if not draft.heads:
@@ -356,15 +378,25 @@ class Drafter:
 
     # ---- contents ---------------------------------------------------------------------------
 
-    def _compare_chunk(self, draft: Draft, head: ChunkHead, *, whole: bool) -> None:
-        """Count what reconciling one chunk would do; `whole`: whatever the digests say."""
+    def _compare_chunk(
+        self,
+        draft: Draft,
+        head: ChunkHead,
+        ids: frozenset[str] | None = None,
+        *,
+        whole: bool = False,
+    ) -> int:
+        """Count what reconciling a chunk, or these of its records, would do; how many those are.
+
+        `whole`: whatever the digests say.
+        """
         chunk = self._store.load_chunk(head.id)
         if chunk is None:
-            return
+            return 0
         known = {
             record_id: at(chunk.embedding_digests, row) + at(chunk.payload_digests, row)
             for row, record_id in enumerate(chunk.ids)
-            if record_id not in draft.moved
+            if record_id not in draft.moved and (ids is None or record_id in ids)
         }
         suspect = head.suspect or head.id in draft.lossy
         for batch in RecordReader(self._primary).batches(draft.pairing.primary, list(known)):
@@ -376,6 +408,7 @@ class Drafter:
                 draft.count_same(len(piece) - len(changed))
             draft.gone.add(i for i in absent if suspect or known[i] != 2 * UNKNOWN_DIGEST)
             self._progress.advance(len(batch.asked))
+        return len(known)
 
     def _compare(self, draft: Draft, ids: list[str], *, absent: bool = False) -> None:
         """Count what must be written so that these records are the same on both sides."""

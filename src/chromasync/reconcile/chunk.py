@@ -9,6 +9,11 @@ What the ledger says decides what is looked at on the replica:
 * In a *suspect* chunk, when the replica's side is to be checked, or when the replica's server could
   not hold everything and can now, every record is compared.
 
+A task may concern single records (`ledger.plan.asked_of` says which, and when it is all of them
+after all). Then only these are read and only their rows move; what the ledger says of the others,
+and when they were read, stays. Where the primary cannot give one of them, the whole chunk is read:
+only among others does it show whether a record is bad or the server is.
+
 A record that the replica refuses is tried again when its content changes; one at which the server
 failed, in the next cycle.
 
@@ -27,6 +32,7 @@ from dataclasses import replace
 
 from chromasync import faultpoints
 from chromasync.ledger.digest import at, embedding_digests, ids_digest, payload_digests
+from chromasync.ledger.plan import asked_of, rechecked
 from chromasync.model import (
     DIGEST_BYTES,
     UNKNOWN_DIGEST,
@@ -113,10 +119,11 @@ class ChunkReconciler:
         applier = Applier(writer, self._replica_reader, pair.replica, Differ(pair.space))
         work = _ChunkWork(chunk, task, applier, writer.capabilities(), set_aside)
         work.deleting = deleting
-        for batch in work.timed(self._primary.batches(pair.primary, chunk.ids)):
-            faultpoints.reach(faultpoints.AFTER_READ)
-            permit()
-            work.take_in(batch)
+        for ids in work.to_read():
+            for batch in work.timed(self._primary.batches(pair.primary, ids)):
+                faultpoints.reach(faultpoints.AFTER_READ)
+                permit()
+                work.take_in(batch)
         faultpoints.reach(faultpoints.AFTER_WRITE)
         return work.result()
 
@@ -145,6 +152,9 @@ class _ChunkWork:
         self._regained = chunk.head.reduced_count > 0 and capabilities.arrays
         self._compare_all = chunk.head.suspect or task.check_replica or self._regained
         self.deleting: Container[str] = frozenset()
+        self._asked = asked_of(chunk.head, task)
+        self._put_off: set[str] = set()
+        self._again: set[str] = set()
         self._rows = {record_id: row for row, record_id in enumerate(chunk.ids)}
         self._embedding = bytearray(chunk.embedding_digests)
         self._payload = bytearray(chunk.payload_digests)
@@ -157,6 +167,17 @@ class _ChunkWork:
         self._reduced = 0
         self._repeat = False
         self._reading = Stopwatch()
+
+    def to_read(self) -> Iterator[list[str]]:
+        """The ids that are concerned, and all others where the primary cannot give one of them."""
+        first, ids = self._asked, self._chunk.ids
+        if first is None:
+            yield ids
+            return
+        yield [record_id for record_id in ids if record_id in first]
+        if self._put_off:
+            self._asked = None
+            yield [i for i in ids if i not in first or i in self._put_off]
 
     def timed(self, batches: Iterator[ReadBatch]) -> Iterator[ReadBatch]:
         """The batches, with the time that reading them takes counted."""
@@ -174,6 +195,9 @@ class _ChunkWork:
             returned.update(piece.ids)
             self._take_in_records(piece)
         self._note_gone([record_id for record_id in batch.asked if record_id not in returned])
+        if self._asked is not None:
+            self._put_off.update(batch.unreadable)
+            return
         for record_id, reason in batch.unreadable.items():
             self._note_unreadable(record_id, reason)
 
@@ -239,6 +263,7 @@ class _ChunkWork:
 
     def _count(self, done: Applied, read: int, drifted: int) -> None:
         self._repeat = self._repeat or bool(done.failed)
+        self._again |= done.written
         for record_id, reason in done.refused.items():
             self._quarantine(record_id, reason, absent=record_id in done.absent)
         self._counts += OpCounts(
@@ -301,18 +326,24 @@ class _ChunkWork:
             count=len(ids),
             ids_digest=ids_digest(ids),
             suspect=self._repeat or bool(self._foreign),
-            recheck=counts.applied > 0 or bool(self._foreign),
             gone_count=len(self._gone),
             reduced_count=self._reduced,
             in_hand=False,
         )
+        head = rechecked(head, frozenset(self._again.union(self._foreign)))
         digests = [_rows_of(d, keep) for d in (self._embedding, self._payload, self._replica)]
         entry = Chunk(head, ids, *digests)
-        return ChunkResult(entry, self._gone, self._quarantined, counts, self._foreign)
+        return ChunkResult(entry, self._gone, self._quarantined, counts, self._foreign, self._asked)
 
     def _head_of_read(self, *, all_seen: bool) -> ChunkHead:
-        """The chunk's head with when it was read, and checked if every record there was seen."""
-        head, task = self._chunk.head, self._task
+        """The chunk's head with when it was read, and checked if every record there was seen.
+
+        Of a chunk that was read in part, the rest was read and checked when it was before.
+        """
+        task = self._task
+        head = replace(self._chunk.head, looked_cycle=task.cycle_id)
+        if self._asked is not None:
+            return head
         return replace(
             head,
             read_at=task.claimed_at,

@@ -25,7 +25,8 @@ from sqlalchemy import (
 from chromasync.errors import DamagedChunk
 from chromasync.model import Chunk, ChunkHead, ChunkResult, Cycle, Deletion, DeletionKind
 from chromasync.store.core import Backend
-from chromasync.store.rows import HEAD, build_chunk, damaged, pack_ids, unpack_ids
+from chromasync.store.idlists import pack_ids, unpack_ids
+from chromasync.store.rows import HEAD, build_chunk, damaged
 from chromasync.store.schema import Instant, Now, chunk_contents, chunks, deletions, quarantine
 from chromasync.store.schema_charges import retry_charges
 
@@ -124,6 +125,9 @@ _INHERIT = _UPDATE_HEAD.values(
     }
 )
 _DELETE_OF_CHUNK = delete(deletions).where(deletions.c.chunk_id == bindparam("b_chunk_id"))
+_IDS_OF_CHUNK = select(deletions.c.kind, deletions.c.ids).where(
+    deletions.c.chunk_id == bindparam("chunk_id")
+)
 _DELETE_FOREIGN = _DELETE_OF_CHUNK.where(deletions.c.kind == DeletionKind.FOREIGN)
 _QUARANTINED_IDS = select(quarantine.c.record_id).where(
     quarantine.c.collection_id == bindparam("collection_id")
@@ -278,6 +282,9 @@ def record(tx: Connection, backend: Backend, result: ChunkResult, claimed_at: da
     A chunk that was distrusted since `claimed_at` stays suspect, whatever the result says: what it
     saw may have been overwritten. Nothing is stored about a chunk that the ledger has forgotten
     meanwhile.
+
+    Raises:
+        DamagedChunk: what waits to be deleted of a chunk that was read in part cannot be read.
     """
     chunk = result.chunk
     stored = tx.execute(_STORED, {"chunk_id": chunk.head.id}).first()
@@ -286,18 +293,40 @@ def record(tx: Connection, backend: Backend, result: ChunkResult, claimed_at: da
     distrusted_at = stored.distrusted_at
     distrusted = distrusted_at is not None and distrusted_at >= claimed_at
     same_ids = stored.ids_digest == chunk.head.ids_digest
-    former_ids = chunk.ids if same_ids else _ids_of(tx, chunk.head.id)
+    former_ids = result.asked
+    if former_ids is None:
+        former_ids = frozenset(chunk.ids if same_ids else _ids_of(tx, chunk.head.id))
+    waiting = _waiting_after(tx, result)
     if not chunk.ids:
         remove(tx, chunk.head.id)
     else:
         doubt = {"suspect": True, "in_hand": stored.in_hand} if distrusted else {}
-        _record_chunk(tx, result, doubt, same_ids=same_ids)
+        changed = {"gone_count": len(waiting[DeletionKind.GONE])} | doubt
+        _record_chunk(tx, result, changed, same_ids=same_ids, doubtful=distrusted)
     tx.execute(_DELETE_OF_CHUNK, {"b_chunk_id": chunk.head.id})
-    for kind, ids in ((DeletionKind.GONE, result.gone), (DeletionKind.FOREIGN, result.foreign)):
+    for kind, ids in waiting.items():
         if ids:
             add_deletions(tx, kind, chunk.head.collection_id, [ids], chunk.head.id)
     if stored.quarantined or result.quarantined:
         _record_quarantine(tx, backend, result, former_ids)
+
+
+def _waiting_after(tx: Connection, result: ChunkResult) -> dict[DeletionKind, list[str]]:
+    """What waits to be deleted of a chunk: what was found, and what waited and was not asked for.
+
+    Raises:
+        DamagedChunk: the ids of what waited cannot be read.
+    """
+    head, asked = result.chunk.head, result.asked
+    waiting = {DeletionKind.GONE: list(result.gone), DeletionKind.FOREIGN: list(result.foreign)}
+    if asked is None:
+        return waiting
+    for kind, blob in tx.execute(_IDS_OF_CHUNK, {"chunk_id": head.id}).all():
+        try:
+            waiting[kind] += [record_id for record_id in unpack_ids(blob) if record_id not in asked]
+        except ValueError as error:
+            raise damaged(head.collection_id, head.id, error) from error
+    return waiting
 
 
 def _ids_of(tx: Connection, chunk_id: int) -> list[str]:
@@ -306,11 +335,16 @@ def _ids_of(tx: Connection, chunk_id: int) -> list[str]:
 
 
 def _record_chunk(
-    tx: Connection, result: ChunkResult, doubt: dict[str, bool], *, same_ids: bool
+    tx: Connection,
+    result: ChunkResult,
+    changed: dict[str, Any],
+    *,
+    same_ids: bool,
+    doubtful: bool,
 ) -> None:
     chunk = result.chunk
-    head = _head_of(chunk) | {"gone_count": len(result.gone)} | doubt
-    if not doubt and not chunk.head.suspect:
+    head = _head_of(chunk) | changed
+    if not doubtful and not chunk.head.suspect:
         head |= {"distrusted_at": None, "in_hand": False}
     tx.execute(_UPDATE_HEAD, head)
     # An unchanged chunk is the usual case: comparing 32 kB is cheaper than writing them.

@@ -34,10 +34,10 @@ from chromasync.store.schema import (
     Now,
     collections,
     cycles,
-    metrics,
     tasks,
     workers,
 )
+from chromasync.store.schema_history import metrics
 
 PRUNE_BATCH = 5000
 KEPT_CYCLES = 1000

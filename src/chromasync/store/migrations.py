@@ -317,6 +317,14 @@ _FIFTH = (
         SELECT id FROM sync_cycles WHERE cycle_status IN ('completed', 'failed')))""",
 )
 
+# A program of version 5 reads the whole chunk of every task, and of every chunk to look at again.
+# What it leaves of ids is recognised by its cycles (`ledger.plan`).
+_SIXTH = (
+    "ALTER TABLE sync_chunks ADD COLUMN recheck_ids {blob}",
+    "ALTER TABLE sync_chunks ADD COLUMN looked_cycle BIGINT",
+    "ALTER TABLE sync_tasks ADD COLUMN record_ids {blob}",
+)
+
 _NAMED_SINCE = 3
 """The version from which on a store has an id of its own."""
 
@@ -326,6 +334,7 @@ STEPS: tuple[Step, ...] = (
     Step(3, _THIRD),
     Step(4, _FOURTH),
     Step(4, _FIFTH),
+    Step(4, _SIXTH),
 )
 """Step n (counted from 1) takes a store from version n - 1 to n."""
 

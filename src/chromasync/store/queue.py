@@ -105,6 +105,7 @@ _CLAIM = (
         tasks.c.started_at,
         tasks.c.cycle_id,
         tasks.c.hold_foreign,
+        tasks.c.record_ids,
     )
 )
 # Only the key and the fence, never the status: PostgreSQL would drive the statement from the small
@@ -121,6 +122,7 @@ _COMPLETE = charges.BY_ID.where(tasks.c.fence == bindparam("b_fence"), _IS_HELD)
     lease_expires_at=None,
     claim_number=None,
     error_message=None,
+    record_ids=None,  # nobody asks for them any more, and there may be a million such rows
     **{name: bindparam(f"b_{name}") for name in COUNT_COLUMNS.values()},
 )
 _RELEASE = charges.BY_ID.values(
@@ -421,6 +423,7 @@ def _new_row(cycle_id: int, task: NewTask) -> dict[str, Any]:
         "chunk_id": task.chunk_id,
         "check_replica": task.check_replica,
         "hold_foreign": task.hold_foreign,
+        "record_ids": task.record_ids,
         "task_status": TaskStatus.PENDING,
         "retry_count": 0,
         "fence": 0,

@@ -31,6 +31,7 @@ from sqlalchemy.types import TypeEngine
 
 from chromasync.errors import StoreUnusable
 from chromasync.store.core import Backend, translated
+from chromasync.store.idlists import IdsOrAll
 from chromasync.store.migrations import STEPS, upgrade, version_of
 from chromasync.store.schema import Instant, Word, metadata
 
@@ -45,6 +46,7 @@ _SAMPLES: Mapping[type[TypeEngine[Any]], Callable[[Any], object]] = {
     Integer: lambda _: -1,
     BigInteger: lambda _: -1,
     Double: lambda _: 0.1,
+    IdsOrAll: lambda _: ("one", "two"),
     LargeBinary: lambda _: b"\\\0\xff",
 }
 """What to write into a column, by its type; into any other a word that nobody else writes, with

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Generic, TypeVar
 
-import orjson
 from sqlalchemy import Column, Table
 
 from chromasync.errors import DamagedChunk
@@ -26,8 +24,7 @@ from chromasync.model import (
     WorkerBeat,
 )
 from chromasync.store import schema, schema_servers
-
-_ID_COMPRESSION = 1
+from chromasync.store.idlists import unpack_ids
 
 T = TypeVar("T")
 
@@ -92,23 +89,6 @@ WORKER = RowShape(
         "last_heartbeat_at": "last_heartbeat",
     },
 )
-
-
-def pack_ids(ids: Sequence[str]) -> bytes:
-    """An id list as it is stored: JSON, compressed (which also tells damage)."""
-    return zlib.compress(orjson.dumps(list(ids)), _ID_COMPRESSION)
-
-
-def unpack_ids(blob: bytes) -> list[str]:
-    """The id list in `blob`.
-
-    Raises:
-        ValueError: the blob is damaged.
-    """
-    try:
-        return list(orjson.loads(zlib.decompress(blob)))
-    except (zlib.error, TypeError) as error:
-        raise ValueError(str(error)) from error
 
 
 def build_chunk(head: ChunkHead, content: Sequence[bytes] | None) -> Chunk:

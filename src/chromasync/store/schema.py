@@ -55,6 +55,7 @@ from chromasync.model import (
     TaskStatus,
     WorkerStatus,
 )
+from chromasync.store.idlists import IdsOrAll
 
 MAX_ERROR_LENGTH = 4000
 
@@ -298,6 +299,9 @@ chunks = Table(
     Column("added_cycle", BigInteger),
     # a worker was cut off over it: what the replica has more than the ledger may be ours
     Column("in_hand", Boolean, nullable=False, server_default=text("FALSE")),
+    # the records that `recheck` is about, and the last cycle that read it or some of its records
+    Column("recheck_ids", IdsOrAll),
+    Column("looked_cycle", BigInteger),
     Index("sync_chunks_collection", "collection_id", "id"),
     sqlite_autoincrement=True,
 )
@@ -427,6 +431,8 @@ tasks = Table(
     Column("claim_number", BigInteger),
     # records that others wrote on the replica are reported, not overwritten
     Column("hold_foreign", Boolean, nullable=False, server_default=text("FALSE")),
+    # the records that the task concerns
+    Column("record_ids", IdsOrAll),
     _one_of("task_status", TaskStatus),
     CheckConstraint(
         "(task_status = 'processing') = (lease_expires_at IS NOT NULL)",
@@ -465,36 +471,4 @@ workers = Table(
     Column("version", Printed, nullable=False),
     Column("started_at", Instant, nullable=False),
     _one_of("worker_status", WorkerStatus),
-)
-
-metrics = Table(
-    "performance_metrics",
-    metadata,
-    key(),
-    Column("recorded_at", Instant, nullable=False),
-    Column("cycle_id", BigInteger, nullable=False),
-    Column("duration_seconds", Double, nullable=False),
-    Column("records_read", BigInteger, nullable=False),
-    Column("records_written", BigInteger, nullable=False),
-    Column("records_per_second", Double, nullable=False),
-    Column("tasks_completed", BigInteger, nullable=False),
-    Column("tasks_failed", BigInteger, nullable=False),
-    Column("primary_document_count", BigInteger, nullable=False),
-    Column("active_workers", Integer, nullable=False),
-    Column("memory_usage_mb", Double),
-    Column("cpu_percent", Double),
-    sqlite_autoincrement=True,
-)
-
-recommendations = Table(
-    "upgrade_recommendations",
-    metadata,
-    key(),
-    Column("created_at", Instant, nullable=False),
-    Column("current_phase", Text, nullable=False),
-    Column("recommended_phase", Text, nullable=False),
-    Column("reason", Printed, nullable=False),
-    Column("estimated_monthly_cost", Text),
-    Column("evidence", Text),
-    sqlite_autoincrement=True,
 )

@@ -1,0 +1,54 @@
+"""Lists of record ids as they are stored: JSON, compressed (which also tells damage)."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+import orjson
+from sqlalchemy import Dialect, LargeBinary, TypeDecorator
+
+_COMPRESSION = 1
+
+
+def pack_ids(ids: Sequence[str]) -> bytes:
+    """An id list as it is stored."""
+    return zlib.compress(orjson.dumps(list(ids)), _COMPRESSION)
+
+
+def unpack_ids(blob: bytes) -> list[str]:
+    """The id list in `blob`.
+
+    Raises:
+        ValueError: the blob is damaged.
+    """
+    try:
+        return list(orjson.loads(zlib.decompress(blob)))
+    except (zlib.error, TypeError) as error:
+        raise ValueError(str(error)) from error
+
+
+class IdsOrAll(TypeDecorator[tuple[str, ...]]):
+    """Some records of a chunk; NULL, and what is damaged, stands for all of them."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(
+        self,
+        value: tuple[str, ...] | None,
+        dialect: Dialect,  # noqa: ARG002 (SQLAlchemy gives the signature)
+    ) -> bytes | None:
+        """What the driver gets."""
+        return None if value is None else pack_ids(value)
+
+    def process_result_value(
+        self,
+        value: bytes | None,
+        dialect: Dialect,  # noqa: ARG002 (SQLAlchemy gives the signature)
+    ) -> tuple[str, ...] | None:
+        """The ids; None for all."""
+        try:
+            return None if value is None else tuple(unpack_ids(value))
+        except ValueError:
+            return None
