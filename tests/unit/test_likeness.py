@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chromasync.cycle.sampler import Sampler
 from chromasync.lab.fake import FakeServer
 from chromasync.model import Collection, Hold, HoldKind, Mirror, Side, Space
 from chromasync.plan.likeness import (
@@ -21,6 +20,7 @@ from chromasync.plan.likeness import (
 )
 from chromasync.plan.pairing import Match, Pairing
 from chromasync.plan.removals import IdSum
+from chromasync.plan.sampler import Sampler
 from chromasync.store import SqlStore
 from tests.support.ledgers import joined, names, record
 

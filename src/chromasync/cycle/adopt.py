@@ -15,12 +15,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 
-from chromasync.cycle.sampler import Sampler
 from chromasync.cycle.work import REFUSALS, CycleWork
 from chromasync.model import Collection, Hold, HoldKind, Mirror, MirrorStatus
-from chromasync.plan.heirs import with_heirs
+from chromasync.plan.heirs import in_place_words, with_heirs
 from chromasync.plan.likeness import Likeness, hold_adoption, is_decided
 from chromasync.plan.pairing import Match, Pairing, Pairings, why_incompatible
+from chromasync.plan.sampler import Sampler
 
 
 def choose_heirs(cycle: CycleWork, pairings: Pairings, mirrors: Iterable[Mirror]) -> Pairings:
@@ -48,11 +48,6 @@ def choose_heirs(cycle: CycleWork, pairings: Pairings, mirrors: Iterable[Mirror]
     cycle.warnings += [in_place_words(p) for p in chosen.pairings if p.former is not None]
     left = [p for p in chosen.pairings if p.primary.id not in refused]
     return replace(chosen, pairings=left)
-
-
-def in_place_words(pairing: Pairing) -> str:
-    """What people are told of an heir."""
-    return f"{pairing.mirror.name}: it was re-created with mostly the same records; comparing them."
 
 
 def hold_unlike(cycle: CycleWork, pairings: Pairings) -> Pairings:

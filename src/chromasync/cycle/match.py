@@ -6,18 +6,15 @@ from dataclasses import replace
 from functools import partial
 
 from chromasync.cycle.adopt import choose_heirs
-from chromasync.cycle.divergence import DivergenceLook, hold_diverged
+from chromasync.cycle.divergence import hold_diverged
 from chromasync.cycle.keep import set_kept_apart
 from chromasync.cycle.marks import CycleMarks
 from chromasync.cycle.work import CycleWork
-from chromasync.ledger.ids import lists_of
-from chromasync.ledger.idset import has_more
-from chromasync.ledger.paging import pages
 from chromasync.model import HoldKind, MirrorStatus
+from chromasync.plan.foreign import DivergenceLook
 from chromasync.plan.identity import PRIMARY_KEY
-from chromasync.plan.match import Matched, Sides, list_sides, pair_sides
-from chromasync.plan.pairing import Pairing, Pairings, rebuilt
-from chromasync.ports import Reader, Store
+from chromasync.plan.match import Matched, Sides, lacks_ledger_ids, list_sides, pair_sides
+from chromasync.plan.pairing import Pairings, rebuilt
 
 SPARE_DISTANCES = 1000
 """So many distances of collections that are not listed are kept at least: they may come back."""
@@ -54,12 +51,6 @@ def match_collections(cycle: CycleWork, marks: CycleMarks) -> Pairings | None:
     lacks_some = partial(lacks_ledger_ids, cycle.store, cycle.primary)
     holds = cycle.store.holds()
     return rebuilt(pairings, cycle.rebuild, cycle.replica_listing, holds, lacks_some)
-
-
-def lacks_ledger_ids(store: Store, primary: Reader, pairing: Pairing) -> bool:
-    """Whether the primary lacks a record that the ledger has of a collection."""
-    known = lists_of(store, pairing.ledger_id)
-    return has_more(known, pages(primary, pairing.primary, primary.count(pairing.primary)))
 
 
 def _note_distances(cycle: CycleWork, sides: Sides) -> None:
@@ -129,7 +120,7 @@ def _look_for_divergence(cycle: CycleWork, matched: Matched, pairings: Pairings)
         cycle.replica_listing,
         why=cycle.why_away,
         met=matched.met,
-        counts=cycle.counts,
+        count=cycle.counts.of,
         check_stop=cycle.check_stop,
     )
     found = look.find(pairings)

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from chromasync.cycle.divergence import take_out
 from chromasync.cycle.work import CollectionWork, CycleWork
 from chromasync.ledger.ids import ids_of
 from chromasync.model import HoldKind, Mirror, MirrorStatus
 from chromasync.plan.older import Ages, Seen, judge_ages, unseen_of, vanished_to_judge
-from chromasync.plan.pairing import Pairings
+from chromasync.plan.pairing import Pairings, take_out
 
 
 def hold_older(cycle: CycleWork, pairings: Pairings) -> None:

@@ -32,6 +32,7 @@ from chromasync.plan.listing import Place, place_of
 from chromasync.plan.match import mirrors_told_of
 from chromasync.plan.pairing import Pairings, final_name
 from chromasync.plan.removals import (
+    FROZEN,
     Candidate,
     IdSum,
     Key,
@@ -55,8 +56,6 @@ JUDGED = frozenset(
     }
 )
 """Holds that this room makes and clears."""
-
-FROZEN = "what the replica holds is not decided; see what is diverged or in doubt"
 
 
 class Removals:

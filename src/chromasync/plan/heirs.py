@@ -56,6 +56,11 @@ def with_heirs(
     return replace(pairings, pairings=paired, vanished=gone)
 
 
+def in_place_words(pairing: Pairing) -> str:
+    """What people are told of an heir."""
+    return f"{pairing.mirror.name}: it was re-created with mostly the same records; comparing them."
+
+
 def _find(
     pairing: Pairing,
     gone: Iterable[Mirror],

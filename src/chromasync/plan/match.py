@@ -9,12 +9,16 @@ from functools import partial
 
 from chromasync.config import Settings
 from chromasync.guard import refuse_same_server
+from chromasync.ledger.ids import lists_of
+from chromasync.ledger.idset import has_more
+from chromasync.ledger.paging import pages
 from chromasync.model import Deployment, Hold, HoldKind, Mirror, Side
 from chromasync.plan.distance import Distances
 from chromasync.plan.divergence import why_away
 from chromasync.plan.identity import PRIMARY_KEY, judge_primary, refuse_wrong_sides
 from chromasync.plan.listing import Listing, list_primary, list_replica, warn_of_leftovers
 from chromasync.plan.pairing import (
+    Pairing,
     Pairings,
     is_superseded,
     pair_collections,
@@ -119,6 +123,12 @@ def pair_sides(sides: Sides, replica: Reader, store: Store, settings: Settings) 
         warn_of_filters(ours, settings) + warn_of_leftovers(ours, sides.replica),
         [m for m in mirrors if not ours.tells_of(m) and settings.wants_collection(m.name)],
     )
+
+
+def lacks_ledger_ids(store: Store, primary: Reader, pairing: Pairing) -> bool:
+    """Whether the primary lacks a record that the ledger has of a collection."""
+    known = lists_of(store, pairing.ledger_id)
+    return has_more(known, pages(primary, pairing.primary, primary.count(pairing.primary)))
 
 
 def _covered(store: Store, settings: Settings) -> list[Mirror]:

@@ -196,6 +196,18 @@ def pair_collections(
     return Pairings(pairings, vanished, sorted(free.values(), key=place_of), excluded)
 
 
+def take_out(pairings: Pairings, keys: Container[str]) -> None:
+    """Leave collections out of what is paired, by the primary's id or their own."""
+    pairings.pairings[:] = [
+        p
+        for p in pairings.pairings
+        if p.mirror.collection_id not in keys
+        and (p.former is None or p.former.collection_id not in keys)
+    ]
+    pairings.vanished[:] = [m for m in pairings.vanished if m.collection_id not in keys]
+    pairings.surplus[:] = [c for c in pairings.surplus if c.id not in keys]
+
+
 REBUILT = "It is built anew, as was asked."
 
 

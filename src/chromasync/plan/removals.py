@@ -51,6 +51,7 @@ UNCONFIRMED = {
 
 
 PRIMARY_EMPTY = "the primary has no records left in any collection"
+FROZEN = "what the replica holds is not decided; see what is diverged or in doubt"
 
 
 @dataclass(frozen=True, slots=True)

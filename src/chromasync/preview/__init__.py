@@ -12,18 +12,21 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from chromasync.config import Settings
-from chromasync.cycle.adopt import in_place_words
-from chromasync.cycle.divergence import Diverged, DivergenceLook, take_out
-from chromasync.cycle.match import lacks_ledger_ids
-from chromasync.cycle.removals import FROZEN
-from chromasync.cycle.sampler import Sampler
 from chromasync.ledger.ids import id_set_of, ids_of
 from chromasync.marks import Knowledge, Marks, Spot, look_at_replica, refuse_if_marked, say_refused
 from chromasync.model import Collection, Hold, HoldKind, Mirror
-from chromasync.plan.heirs import with_heirs
+from chromasync.plan.foreign import Diverged, DivergenceLook
+from chromasync.plan.heirs import in_place_words, with_heirs
 from chromasync.plan.listing import Place, place_of
 from chromasync.plan.mark import MarkState
-from chromasync.plan.match import Matched, Sides, list_sides, mirrors_told_of, pair_sides
+from chromasync.plan.match import (
+    Matched,
+    Sides,
+    lacks_ledger_ids,
+    list_sides,
+    mirrors_told_of,
+    pair_sides,
+)
 from chromasync.plan.older import Ages, Seen, judge_ages, unseen_of, vanished_to_judge
 from chromasync.plan.pairing import (
     Pairing,
@@ -31,9 +34,11 @@ from chromasync.plan.pairing import (
     rebuilt,
     successor_of,
     superseded,
+    take_out,
     why_incompatible,
 )
 from chromasync.plan.removals import (
+    FROZEN,
     Candidate,
     Key,
     Surroundings,
@@ -41,6 +46,7 @@ from chromasync.plan.removals import (
     deletes_candidate,
     judge_removals,
 )
+from chromasync.plan.sampler import Sampler
 from chromasync.plan.whole import Newcomer, WholeRemoval, WholeRemovals
 from chromasync.ports import Progress, Reader, Store
 from chromasync.preview.draft import Draft, Drafter

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from chromasync.cycle.sampler import Sampler
 from chromasync.model import Hold
 from chromasync.plan.likeness import hold_adoption, is_decided
 from chromasync.plan.listing import place_of
 from chromasync.plan.pairing import Match, Pairing, Pairings
+from chromasync.plan.sampler import Sampler
 from chromasync.reports import PlannedAction, PlannedCollection
 
 

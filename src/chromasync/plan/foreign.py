@@ -1,0 +1,369 @@
+"""The look at the replica before anything is written, after an outage of the primary.
+
+Of each mirrored collection the ids are compared with the ledger, whole, and the contents with what
+the replica returned when it was written, up to `CONTENT_RECORDS` records in all collections
+together. Beyond that bound each task compares before it writes (`NewTask.hold_foreign`), so a
+record that others changed is never overwritten, only found later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chromasync.ledger.digest import at, replica_digests
+from chromasync.ledger.idset import IdSet
+from chromasync.ledger.paging import pages
+from chromasync.ledger.plan import written_rows
+from chromasync.model import (
+    UNKNOWN_DIGEST,
+    Chunk,
+    ChunkHead,
+    Collection,
+    DeletionKind,
+    Hold,
+    HoldKind,
+    Mirror,
+    MirrorStatus,
+    Records,
+    Side,
+    Space,
+)
+from chromasync.plan.divergence import Foreign, definition_digest, diverged_hold
+from chromasync.plan.listing import Listing, place_of
+from chromasync.plan.pairing import Match, Pairing, Pairings, is_superseded
+from chromasync.plan.removals import find_hold, is_approved
+from chromasync.ports import Reader, Store
+from chromasync.reconcile.diff import Differ
+from chromasync.reconcile.read import RecordReader
+
+LEFT_AS_COUNTED = (MirrorStatus.IDENTICAL, MirrorStatus.LIMITED, MirrorStatus.HELD)
+"""States in which the replica's count was as expected when the last cycle closed."""
+
+EARLIER = "in an earlier cycle"
+
+CONTENT_RECORDS = 100_000
+"""Records whose content is compared before the first write of a cycle."""
+
+BATCH_IDS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Diverged:
+    """One collection that others wrote to.
+
+    Attributes:
+        hold: what is held of it.
+        foreign: what others did.
+        mirror: None for a collection that only the replica has.
+        replica: None where others dropped it.
+        approved: someone decided for the primary's side.
+    """
+
+    hold: Hold
+    foreign: Foreign
+    mirror: Mirror | None
+    replica: Collection | None
+    approved: bool
+
+
+class DivergenceLook:
+    """Finds the collections that diverged; writes nothing.
+
+    Args:
+        listing: the replica's collections.
+        why: why the primary may have been away; empty when it was there all the time.
+        met: which side listed each collection first, before this cycle.
+        count: of one of the replica's collections; it is asked when None.
+        check_stop: raises Stopped when the process shall end.
+
+    Attributes:
+        looked_at: what was looked at by `find`, by the key of its hold.
+    """
+
+    def __init__(
+        self,
+        primary: Reader,
+        replica: Reader,
+        store: Store,
+        listing: Listing,
+        *,
+        why: str,
+        met: Mapping[str, Side],
+        count: Callable[[Collection], int] | None = None,
+        check_stop: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._primary = primary
+        self._replica = replica
+        self._store = store
+        self._listed = listing.collections
+        self._why = why
+        self._met = met
+        self._count = count or replica.count
+        self._check_stop = check_stop
+        self._holds = store.holds()
+        self._left = CONTENT_RECORDS
+        self.looked_at: set[str] = set()
+
+    def find(self, pairings: Pairings) -> list[Diverged]:
+        """What diverged, approved or not."""
+        former = {m.collection_id: m for m in self._store.mirrors()}
+        any_kept = any(m.replica_id in self._listed for m in former.values())
+        found = [
+            self._look_at_pairing(pairing, mirror, any_kept=any_kept)
+            for pairing in pairings.pairings
+            for mirror in [pairing.former or former.get(pairing.mirror.collection_id)]
+            if mirror is not None and mirror.replica_id is not None
+        ]
+        found += [
+            self._judged(mirror, replica, self._look(mirror, None, replica))
+            for mirror in pairings.vanished
+            for replica in [self._listed.get(mirror.replica_id or "")]
+            if replica is not None and not is_superseded(mirror)
+        ]
+        found += [self._look_at_new(collection) for collection in pairings.surplus]
+        return [diverged for diverged in found if diverged is not None]
+
+    # ---- one collection ---------------------------------------------------------------------
+
+    def _look_at_pairing(
+        self, pairing: Pairing, mirror: Mirror, *, any_kept: bool
+    ) -> Diverged | None:
+        self.looked_at.add(mirror.collection_id)
+        if pairing.replica is not None and pairing.match is Match.KEEP:
+            foreign = self._look(mirror, pairing.primary, pairing.replica)
+            return self._judged(mirror, pairing.replica, foreign)
+        dropped = pairing.superseded is None and any_kept and mirror.replica_count > 0
+        if not dropped or not (self._why or mirror.status is MirrorStatus.DIVERGED):
+            return None
+        foreign = Foreign(definition="the collection was dropped on the replica")
+        foreign.primary_only.unlisted = mirror.replica_count
+        return self._judged(mirror, None, foreign)
+
+    def _look_at_new(self, collection: Collection) -> Diverged | None:
+        """A collection that only the replica has: one that came while the primary was away."""
+        self.looked_at.add(collection.id)
+        hold = find_hold(self._holds, collection.id, HoldKind.DIVERGED)
+        if hold is None and (not self._why or collection.id in self._met):
+            return None
+        foreign = Foreign(definition="the collection was created on the replica")
+        for page in pages(self._replica, collection, self._replica.count(collection)):
+            foreign.gained.add(page)
+        new = diverged_hold(
+            collection.id, place_of(collection), collection.id, foreign, self._why or EARLIER
+        )
+        return Diverged(new, foreign, None, collection, is_approved(hold, new.set_digest))
+
+    def _judged(
+        self, mirror: Mirror, replica: Collection | None, foreign: Foreign
+    ) -> Diverged | None:
+        if not foreign:
+            return None
+        key, why = mirror.collection_id, self._why or EARLIER
+        new = diverged_hold(key, place_of(mirror), mirror.replica_id or "", foreign, why)
+        hold = find_hold(self._holds, key, HoldKind.DIVERGED)
+        return Diverged(new, foreign, mirror, replica, is_approved(hold, new.set_digest))
+
+    # ---- what is there ----------------------------------------------------------------------
+
+    def _look(self, mirror: Mirror, primary: Collection | None, replica: Collection) -> Foreign:
+        """Everything foreign in a collection; nothing when nothing asks for a look."""
+        self.looked_at.add(mirror.collection_id)
+        if not self._why and not self._is_doubly_odd(mirror, primary, replica):
+            return Foreign()
+        look = _Look(
+            self._primary,
+            self._replica,
+            self._store,
+            mirror=mirror,
+            primary=primary,
+            replica=replica,
+        )
+        foreign = look.ids()
+        self._left = look.contents(foreign, self._left, self._check_stop)
+        known = mirror.definition_digest
+        if known is not None and known != definition_digest(replica):
+            foreign.definition = "the collection was renamed or redefined on the replica"
+        if foreign:
+            look.note_primary_only(foreign)
+        return foreign
+
+    def _is_doubly_odd(
+        self, mirror: Mirror, primary: Collection | None, replica: Collection
+    ) -> bool:
+        """Whether the replica has another count than we left, and the primary fewer records."""
+        held = find_hold(self._holds, mirror.collection_id, HoldKind.DIVERGED) is not None
+        if held or mirror.status is MirrorStatus.DIVERGED:
+            return True
+        if mirror.status not in LEFT_AS_COUNTED:
+            return False
+        if self._count(replica) == mirror.replica_count:
+            return False
+        return primary is None or self._primary.count(primary) < mirror.primary_count
+
+
+class _Look:
+    """One collection of the replica, held against the ledger."""
+
+    def __init__(
+        self,
+        primary_server: Reader,
+        replica_server: Reader,
+        store: Store,
+        *,
+        mirror: Mirror,
+        primary: Collection | None,
+        replica: Collection,
+    ) -> None:
+        self._primary_server = primary_server
+        self._replica_server = replica_server
+        self._store = store
+        self._mirror = mirror
+        self._primary = primary
+        self._replica = replace(replica, dimension=replica.dimension or mirror.dimension)
+        self._heads = store.chunk_heads(mirror.collection_id)
+        self._differ = Differ(mirror.space or Space.L2)
+        self._found: NDArray[np.bool_] = np.zeros(0, bool)
+
+    def _chunks(self) -> Iterator[tuple[ChunkHead, Chunk]]:
+        for head in self._heads:
+            chunk = self._store.load_chunk(head.id)
+            if chunk is not None and len(chunk.ids) == head.count:
+                yield head, chunk
+
+    def ids(self) -> Foreign:
+        """Records that the replica gained or lost."""
+        foreign = Foreign()
+        ledger, ours, written = self._ledger()
+        deletions = self._store.deletions(self._mirror.collection_id)
+        surplus = {i for d in deletions if d.kind is DeletionKind.SURPLUS for i in d.ids}
+        found = np.zeros(len(ledger), bool)
+        new, old = [], []
+        for page in pages(self._replica_server, self._replica, self._mirror.replica_count):
+            rows = ledger.find(page)
+            known = rows >= 0
+            found[rows[known]] = True
+            odd = ~known
+            odd[known] = ~ours[rows[known]]
+            strange = [page[row] for row in np.flatnonzero(odd)]
+            new += [i for i in strange if i not in surplus]
+            old += [i for i in strange if i in surplus]
+        self._found = found
+        foreign.gained.add(self._unlike_primary(new))
+        missing = np.flatnonzero(written & ~found)
+        foreign.lost.add(self._still_on_primary(self._ids_at(missing)))
+        if foreign:
+            foreign.gained.add(old)
+        return foreign
+
+    def _ledger(self) -> tuple[IdSet, NDArray[np.bool_], NDArray[np.bool_]]:
+        """The ledger's ids; which of them may be on the replica, and which must be."""
+        aside = self._store.quarantined(self._mirror.collection_id)
+        deletions = self._store.deletions(self._mirror.collection_id)
+        excused = {q.record_id for q in aside if q.absent}
+        excused |= {i for d in deletions if d.kind is DeletionKind.GONE for i in d.ids}
+        lists, ours, written = [], [np.zeros(0, bool)], [np.zeros(0, bool)]
+        for head, chunk in self._chunks():
+            rows = written_rows(chunk)
+            lists.append(chunk.ids)
+            ours.append(rows | head.in_hand)
+            sure = np.fromiter((i not in excused for i in chunk.ids), bool, len(chunk.ids))
+            written.append(rows & sure & (not head.in_hand))
+        return IdSet.of(lists), np.concatenate(ours), np.concatenate(written)
+
+    def _ids_at(self, rows: NDArray[np.int64]) -> list[str]:
+        """The ledger's ids at these places."""
+        wanted, start, found = set(rows.tolist()), 0, []
+        for _, chunk in self._chunks():
+            span = range(start, start + len(chunk.ids))
+            found += [chunk.ids[row - start] for row in span if row in wanted]
+            start = span.stop
+        return found
+
+    def contents(self, foreign: Foreign, left: int, check_stop: Callable[[], None]) -> int:
+        """Add the records that were changed; how many more may be compared in this cycle.
+
+        Those that tasks met in an earlier cycle are asked for in any case.
+        """
+        deletions = self._store.deletions(self._mirror.collection_id)
+        told = {i for d in deletions if d.kind is DeletionKind.FOREIGN for i in d.ids}
+        start = 0
+        for head, chunk in self._chunks():
+            found = self._found[start : start + len(chunk.ids)]
+            start += len(chunk.ids)
+            rows = [
+                row
+                for row in np.flatnonzero(found).tolist()
+                if at(chunk.replica_digests, row) != UNKNOWN_DIGEST
+            ]
+            if head.in_hand or not rows or left < len(rows):
+                continue
+            check_stop()
+            left -= len(rows)
+            changed = self._changed(chunk, rows)
+            told.difference_update(changed)
+            foreign.changed.add(self._unlike_primary(changed))
+        foreign.changed.add(self._unlike_primary(sorted(told)))
+        return left
+
+    def _changed(self, chunk: Chunk, rows: list[int]) -> list[str]:
+        known = {chunk.ids[row]: at(chunk.replica_digests, row) for row in rows}
+        reader = RecordReader(self._replica_server)
+        changed = []
+        for batch in reader.batches(self._replica, list(known)):
+            for piece in batch.pieces:
+                digests = replica_digests(piece)
+                changed += [i for row, i in enumerate(piece.ids) if at(digests, row) != known[i]]
+        return changed
+
+    def _unlike_primary(self, ids: list[str]) -> list[str]:
+        """Those of the replica's records that are not the same on the primary by now."""
+        if self._primary is None:
+            return ids
+        unlike = []
+        for start in range(0, len(ids), BATCH_IDS):
+            asked = ids[start : start + BATCH_IDS]
+            mine = _by_id(RecordReader(self._primary_server), self._primary, asked)
+            theirs = _by_id(RecordReader(self._replica_server), self._replica, asked)
+            unlike += [
+                i
+                for i in asked
+                if i in theirs
+                and (i not in mine or self._differ.difference(*mine[i], *theirs[i]) is not None)
+            ]
+        return unlike
+
+    def _still_on_primary(self, ids: list[str]) -> list[str]:
+        """Those of the ids that the primary has: what both sides lack is no difference."""
+        if self._primary is None:
+            return ids
+        there: list[str] = []
+        for start in range(0, len(ids), BATCH_IDS):
+            asked = ids[start : start + BATCH_IDS]
+            batch = RecordReader(self._primary_server).read(self._primary, asked, embeddings=False)
+            alive = {i for piece in batch.pieces for i in piece.ids} | batch.unreadable.keys()
+            there += [i for i in asked if i in alive]
+        return there
+
+    def note_primary_only(self, foreign: Foreign) -> None:
+        """Add what only the primary has, so that both sides are told."""
+        if self._primary is None:
+            return
+        listed = pages(self._replica_server, self._replica, self._mirror.replica_count)
+        there = IdSet.of(listed)
+        count = self._primary_server.count(self._primary)
+        for page in pages(self._primary_server, self._primary, count):
+            foreign.primary_only.add(page[row] for row in np.flatnonzero(there.find(page) < 0))
+
+
+def _by_id(
+    reader: RecordReader, collection: Collection, ids: list[str]
+) -> dict[str, tuple[Records, int]]:
+    found: dict[str, tuple[Records, int]] = {}
+    for batch in reader.batches(collection, ids):
+        for piece in batch.pieces:
+            found.update((i, (piece, row)) for row, i in enumerate(piece.ids))
+    return found
