@@ -14,12 +14,12 @@ import structlog
 from chromasync.chroma import ChromaReader, ChromaWriter, Connection
 from chromasync.config import Role, Settings
 from chromasync.doctor import examine
+from chromasync.dryrun import DryRun
 from chromasync.errors import ChromasyncError, SettingsError, Stopped
 from chromasync.events import Event
 from chromasync.guard import choose_holds, refuse_equal_urls, refuse_unseen
 from chromasync.model import Hold, Side
 from chromasync.ports import Progress, Store
-from chromasync.preview import Preview
 from chromasync.quiet import Quiet
 from chromasync.reports import (
     CycleReport,
@@ -117,8 +117,8 @@ class Application:
     def plan(self, progress: Progress, *, rebuild: Sequence[str] = ()) -> PlanReport:
         """What a cycle would do; writes nothing, neither to a server nor to the store."""
         primary, replica = self.servers
-        preview = Preview(primary, replica, self._store_to_look_at(), self.settings, rebuild)
-        return preview.make(progress)
+        dry = DryRun(primary, replica, self._store_to_look_at(), self.settings, rebuild)
+        return dry.plan(progress)
 
     def verify(
         self,

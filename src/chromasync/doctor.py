@@ -8,6 +8,7 @@ from collections.abc import Callable
 from chromasync import __version__
 from chromasync.chroma import ChromaReader, Connection
 from chromasync.config import Settings
+from chromasync.dryrun import DryRun
 from chromasync.errors import ChromasyncError, SettingsError
 from chromasync.guard import refuse_equal_urls, refuse_same_server
 from chromasync.marks import Knowledge, Marks, look_at_replica, refuse_if_marked, say_refused
@@ -15,7 +16,6 @@ from chromasync.model import Capabilities, Side
 from chromasync.plan.listing import Listing, list_primary, list_replica, warn_of_leftovers
 from chromasync.plan.pairing import what_is_unmatched
 from chromasync.ports import Reader, Store
-from chromasync.preview import Preview
 from chromasync.quiet import Quiet
 from chromasync.reports import DECIDE, Check, DoctorReport, ExaminedServer
 from chromasync.store import Rehearsed, rehearse_store
@@ -132,7 +132,7 @@ def _examine_guards(
 ) -> list[Check]:
     """Check the identity of both servers, and list the holds that need a decision."""
     try:
-        undecided = Preview(primary, replica, store, settings).undecided(Quiet())
+        undecided = DryRun(primary, replica, store, settings).undecided(Quiet())
     except ChromasyncError as error:
         return [Check("guards", str(error), error.exit_code)]
     if not undecided:

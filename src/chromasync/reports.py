@@ -204,6 +204,7 @@ class PlannedAction(StrEnum):
 class PlannedCollection:
     """The plan for one collection; counts are records, `bytes` are sent to the replica.
 
+    `held_count`: how many of the records to delete would be held instead.
     `undecided`: nothing would be written until someone decides which side is right.
     """
 
@@ -219,6 +220,7 @@ class PlannedCollection:
     held: bool = False
     reason: str = ""
     undecided: bool = False
+    held_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)

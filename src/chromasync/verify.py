@@ -20,7 +20,7 @@ import numpy as np
 
 from chromasync.answers import AnswerCheck
 from chromasync.config import Settings
-from chromasync.definition import configuration_change, creatable, effective, not_held
+from chromasync.definition import creatable, effective, not_held
 from chromasync.errors import RequestRefused, ServerFault
 from chromasync.guard import refuse_same_server
 from chromasync.ledger.digest import embedding_digests, id_digests, payload_digests
@@ -30,8 +30,9 @@ from chromasync.model import DIGEST_BYTES, Capabilities, Collection, Records
 from chromasync.plan.distance import Distances
 from chromasync.plan.listing import list_primary, list_replica, place_of, warn_of_leftovers
 from chromasync.plan.pairing import warn_of_filters, why_incompatible
+from chromasync.plan.redefinition import redefinition
 from chromasync.ports import Progress, Reader
-from chromasync.reconcile.diff import Differ, Whole, carried, describe, metadata_delta
+from chromasync.reconcile.diff import Differ, Whole, carried, describe
 from chromasync.reconcile.read import ReadBatch, RecordReader
 from chromasync.reports import Finding, Sigil, VerifiedCollection, VerifyReport
 
@@ -194,12 +195,12 @@ class Verifier:
 
     def _compare_definitions(self, tally: _Tally, right: Collection) -> None:
         left, server = tally.collection, self._replica.capabilities()
-        wanted, not_carried = creatable(left, server)
+        _, not_carried = creatable(left, server)
+        change = redefinition(left, right, server)
         lost = not_held(left, right, server)
         found = [why_incompatible(left, right, server), *not_carried, *lost]
-        if metadata_delta(dict(wanted.metadata), dict(right.metadata)) is not None:
-            found.append("The metadata differs.")
-        found += [f"{name} differs." for name in configuration_change(left, right, server)]
+        found += ["The metadata differs."] if change.metadata is not None else []
+        found += [f"{name} differs." for name in change.configuration]
         for what in filter(None, found):
             tally.definition_differs = True
             tally.find(Sigil.CHANGED, None, what)

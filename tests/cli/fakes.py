@@ -99,7 +99,14 @@ def plan_report() -> PlanReport:
     default = ("default_tenant", "default_database")
     new = PlannedCollection(*default, "docs", PlannedAction.CREATE, create=2000, bytes=3_500_000)
     held = PlannedCollection(
-        *default, "old", PlannedAction.HOLD, delete=500, same=100, held=True, reason="Too many."
+        *default,
+        "old",
+        PlannedAction.HOLD,
+        delete=500,
+        same=100,
+        held=True,
+        held_count=500,
+        reason="Too many.",
     )
     return PlanReport((new, held), expected_seconds=75, bytes=3_500_000)
 

@@ -26,7 +26,7 @@ def test_a_rebuild_replaces_the_old_collection(
     stage.create("other", count=2)
     stage.sync()
     # as if they went right after it was looked whether any is missing
-    for module in ("cycle.match", "preview"):
+    for module in ("cycle.match", "dryrun"):
         monkeypatch.setattr(f"chromasync.{module}.lacks_ledger_ids", lambda *_: False)
     less = stage.primary.get_collection("less", embedding_function=None)
     less.delete(ids=["r3", "r4"])

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chromasync.cycle.append import Appender
 from chromasync.cycle.work import CollectionWork
 from chromasync.ledger.digest import at, ids_digest
 from chromasync.ledger.plan import due_ids, must_read, without_rows
 from chromasync.ledger.walk import MergeWalk, SetWalk
 from chromasync.model import UNKNOWN_DIGEST, Chunk, ChunkHead, Collection, Mirror
+from chromasync.plan.append import Appender
 from chromasync.store import SqlStore, open_store
 from tests.support.ledgers import COLLECTION, chunk_of, cuts, mark_of, paged
 from tests.support.properties import examples
@@ -102,7 +102,7 @@ def test_each_id_is_in_one_chunk_after_any_appends(
     home = {i: chunk.head.id for chunk in before for i in chunk.ids}
     known = set(home)
     distrusted = {i for chunk in before if chunk.head.suspect for i in chunk.ids}
-    appender = Appender(store, work_of(adopting=adopting), heads(before), size)
+    appender = Appender(store, work_of(adopting=adopting).mirror, heads(before), size)
     full: list[ChunkHead] = []
     for ids in appends:
         full += appender.append(ids, home)
@@ -178,7 +178,7 @@ def test_the_ledger_follows_any_history(
         before = store.chunk_heads(COLLECTION)
         kind = SetWalk if by_set else MergeWalk
         walk = kind(paged(listing, at_), before, lambda n: load_ids(store, n))
-        appender = Appender(store, work_of(), before, size)
+        appender = Appender(store, work_of().mirror, before, size)
         for ids in walk.new_ids():
             appender.append(list(dict.fromkeys(ids)), walk.moved)
         for chunk_id, missing in walk.missing.items():
@@ -209,7 +209,7 @@ def test_an_id_that_was_seen_twice_has_one_place_in_the_end(
     for stream in (listings[0], raced):
         before = store.chunk_heads(COLLECTION)
         walk = MergeWalk(paged(stream, at_), before, lambda n: load_ids(store, n))
-        appender = Appender(store, work_of(), before, size)
+        appender = Appender(store, work_of().mirror, before, size)
         for ids in walk.new_ids():
             appender.append(list(dict.fromkeys(ids)), walk.moved)
         for chunk_id, missing in walk.missing.items():
@@ -229,7 +229,7 @@ def test_an_id_that_was_seen_twice_has_one_place_in_the_end(
 def test_a_head_that_was_handed_out_can_be_loaded(store: SqlStore) -> None:
     """What is handed out to be planned is the stored chunk itself, with its id."""
     store.forget_chunks(COLLECTION)
-    appender = Appender(store, work_of(), [], 2)
+    appender = Appender(store, work_of().mirror, [], 2)
     handed = appender.append(["a", "b", "c", "d", "e"], {})
     assert [load_ids(store, head.id) for head in handed] == [["a", "b"], ["c", "d"]]
     (rest,) = appender.append(["f"], {})

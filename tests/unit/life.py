@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from chromasync.dryrun import DryRun
 from chromasync.errors import ServerUnreachable
 from chromasync.lab.fake import Call, FakeServer
 from chromasync.model import Collection, HoldKind, Records, Side
-from chromasync.preview import Preview
 from chromasync.quiet import Quiet
 from tests.support.house import House
 from tests.support.ledgers import record
@@ -57,7 +57,7 @@ def approve(house: House) -> None:
 
 def plan(house: House) -> dict[str, bool]:
     """Which collections `plan` would hold, by name."""
-    report = Preview(house.primary, house.replica, house.store, house.settings).make(Quiet())
+    report = DryRun(house.primary, house.replica, house.store, house.settings).plan(Quiet())
     return {c.name: c.held for c in report.collections}
 
 

@@ -11,10 +11,10 @@ from sqlalchemy import update
 from chromasync.cycle import clock as cycle_clock
 from chromasync.cycle.clock import FUTURE, MEANWHILE, CycleClock
 from chromasync.cycle.coordinator import Coordinator
+from chromasync.dryrun import DryRun
 from chromasync.lab.fake import Call
 from chromasync.lease import monotonic
 from chromasync.model import MirrorStatus
-from chromasync.preview import Preview
 from chromasync.quiet import Quiet
 from chromasync.reports import CycleReport, Outcome
 from chromasync.status import take_snapshot
@@ -117,10 +117,10 @@ def test_a_plan_knows_of_the_jump(house: House) -> None:
     """It reads what a cycle would read, and finds what that would find."""
     change_in_place(house)
     parts = (house.primary, house.replica, house.store, house.settings)
-    (before,) = Preview(*parts).make(Quiet()).collections
+    (before,) = DryRun(*parts).plan(Quiet()).collections
     assert before.update == 0
     move_instants(house.store, DAY)
-    (planned,) = Preview(*parts).make(Quiet()).collections
+    (planned,) = DryRun(*parts).plan(Quiet()).collections
     assert (planned.create, planned.update, planned.delete) == (0, 3, 0)
     assert house.sync().counts.updated == 3
 

@@ -27,6 +27,7 @@ from chromasync.model import (
     Quarantined,
     Side,
 )
+from chromasync.plan.membership import Membership
 from chromasync.quiet import Quiet
 from chromasync.reports import CycleReport, Outcome
 from chromasync.store import SqlStore
@@ -226,7 +227,7 @@ def test_held_records_make_it_held(room: Room) -> None:
 
 def hinted(room: Room, hints: dict[int, set[str]]) -> bool:
     """Whether the collection counts as ordered after these hints."""
-    room.work.hints = hints
+    room.work.membership = Membership(hints=hints)
     return room.settle().ordered
 
 

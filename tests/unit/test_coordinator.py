@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 import pytest
 from sqlalchemy import func, select, update
 
-from chromasync.cycle import census
 from chromasync.cycle import coordinator as coordinating
+from chromasync.cycle import membership
 from chromasync.cycle.removals import Removals
 from chromasync.errors import DamagedChunk, ServerUnreachable, Stopped, StoreUnavailable
 from chromasync.lab.fake import Call
@@ -43,7 +43,7 @@ FOUND = {"save_chunks": 0, "choose_scrubs": PAGE / CHUNK}
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages of a walk and batches of deletes that a few records fill."""
     monkeypatch.setattr(paging, "PAGE_IDS", PAGE)
-    monkeypatch.setattr(census, "SURPLUS_BATCH", CHUNK)
+    monkeypatch.setattr(membership, "SURPLUS_BATCH", CHUNK)
 
 
 @pytest.fixture

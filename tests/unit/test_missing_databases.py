@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from chromasync.dryrun import DryRun
 from chromasync.model import Collection, CycleStatus, HoldKind, Mirror, MirrorStatus
-from chromasync.preview import Preview
 from chromasync.quiet import Quiet
 from chromasync.reports import CycleReport, Outcome, PlanReport
 from chromasync.status import take_snapshot
@@ -37,7 +37,7 @@ def put(house: House, collection: Collection, count: int) -> None:
 
 
 def plan(house: House) -> PlanReport:
-    return Preview(house.primary, house.replica, house.store, house.settings).make(Quiet())
+    return DryRun(house.primary, house.replica, house.store, house.settings).plan(Quiet())
 
 
 def of(house: House, name: str) -> Mirror:

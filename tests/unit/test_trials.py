@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from chromasync.dryrun import DryRun
 from chromasync.lab.fake import FakeServer
 from chromasync.model import Collection, Hold, HoldKind, MirrorStatus
 from chromasync.plan.listing import list_primary
-from chromasync.preview import Preview
 from chromasync.quiet import Quiet
 from chromasync.reports import Outcome
 from chromasync.status import take_snapshot
@@ -55,7 +55,7 @@ def assert_left_alone(house: House, before: list[Collection]) -> None:
         assert (report.counts.applied, report.warnings) == (0, (WARNING,))
         assert [c.name for c in report.collections] == ["things"]
     assert house.replica.list_collections("default_tenant", "default_database") == before
-    planned = Preview(house.primary, house.replica, house.store, house.settings).make(Quiet())
+    planned = DryRun(house.primary, house.replica, house.store, house.settings).plan(Quiet())
     assert (planned.exit_code, planned.warnings) == (0, (WARNING,))
     verified = Verifier(house.primary, house.replica, house.settings).verify(Quiet())
     assert (verified.exit_code, verified.warnings) == (0, (WARNING,))

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chromasync.dryrun import DryRun
 from chromasync.errors import ServerUnreachable
 from chromasync.lab.fake import Call, FakeServer
 from chromasync.model import Collection, MirrorStatus, Side
-from chromasync.preview import Preview
 from chromasync.quiet import Quiet
 from chromasync.reports import Outcome
 from chromasync.store import SqlStore, open_store
@@ -129,7 +129,7 @@ def test_a_plan_takes_the_same_decision(house: House) -> None:
     """It compares what a cycle would compare."""
     restore_in_the_middle(house, writes=3)
     parts = (house.primary, house.replica, house.store, house.settings)
-    (planned,) = Preview(*parts).make(Quiet()).collections
+    (planned,) = DryRun(*parts).plan(Quiet()).collections
     counts = house.sync().counts
     assert (planned.create, planned.update) == (counts.inserted, counts.updated)
     assert counts.updated == 20

@@ -357,8 +357,8 @@ def _plan_sentence(report: PlanReport) -> str:
         return "A cycle would change nothing."
     create = sum(c.create for c in report.collections)
     update = sum(c.update for c in report.collections)
-    delete = sum(c.delete for c in report.collections if not c.held)
-    held = sum(c.delete for c in report.collections if c.held)
+    held = sum(c.held_count for c in report.collections)
+    delete = sum(c.delete for c in report.collections) - held
     return (
         f"A cycle would create {number(create)}, update {number(update)} and delete "
         f"{plural(delete, 'record')}: {size(report.bytes)}, about "

@@ -13,20 +13,19 @@ from chromasync import faultpoints
 from chromasync.cycle.names import settle_names
 from chromasync.cycle.work import REFUSALS, CollectionWork, CycleWork
 from chromasync.definition import (
-    configuration_change,
     creatable,
     effective,
     not_held,
 )
 from chromasync.errors import ChromasyncError
-from chromasync.model import Collection, Definition, Mirror, MirrorStatus, Side
+from chromasync.model import Collection, Definition, Mirror, Side
 from chromasync.plan.distance import promise
-from chromasync.plan.pairing import Match, Pairing, Pairings, final_name, superseded
-from chromasync.reconcile.diff import metadata_delta
+from chromasync.plan.pairing import Match, Pairing, Pairings, begun, final_name, superseded
+from chromasync.plan.redefinition import redefinition
 
 
 def settle_collections(cycle: CycleWork, pairings: Pairings) -> None:
-    """Create, adopt, redefine and rename, so that `cycle.collections` is ready for the census."""
+    """Create, adopt, redefine and rename, so that `cycle.collections` is ready for the walks."""
     for tenant, database in cycle.primary_listing.databases:
         if (tenant, database) not in cycle.replica_listing.databases:
             cycle.replica.ensure_database(tenant, database)
@@ -55,7 +54,7 @@ def _settle_one(cycle: CycleWork, pairing: Pairing) -> None:
             first_cycle=mirror.first_cycle or cycle.cycle.id,
         )
         _remember(cycle, pairing, work)
-        _redefine(cycle, work, definition)
+        _redefine(cycle, work)
     except REFUSALS as error:
         cycle.refuse(mirror, error)
         return
@@ -113,15 +112,7 @@ def _remember(cycle: CycleWork, pairing: Pairing, work: CollectionWork) -> None:
     if pairing.former is not None:
         _take_over(cycle, pairing.former, work)
     if pairing.match is not Match.KEEP:
-        adopted = pairing.match is Match.ADOPT
-        work.update(
-            status=MirrorStatus.NEW,
-            identical_as_of=None,
-            replica_walked_at=None if adopted else work.started_at,
-            replica_count=0,
-            settled_cycle=None,
-            adopting=adopted,
-        )
+        work.mirror = begun(work.mirror, pairing.match, work.started_at)
         cycle.store.save_mirror(work.mirror)
 
 
@@ -132,17 +123,16 @@ def _take_over(cycle: CycleWork, former: Mirror, work: CollectionWork) -> None:
     cycle.store.move_ledger(former.collection_id, work.mirror.collection_id)
 
 
-def _redefine(cycle: CycleWork, work: CollectionWork, wanted: Definition) -> None:
+def _redefine(cycle: CycleWork, work: CollectionWork) -> None:
     """Bring metadata and changeable configuration in line."""
-    delta = metadata_delta(dict(wanted.metadata), dict(work.replica.metadata))
-    configuration = configuration_change(work.primary, work.replica, cycle.replica.capabilities())
-    if delta is not None or configuration:
+    change = redefinition(work.primary, work.replica, cycle.replica.capabilities())
+    if change:
         cycle.redefined = True
         cycle.forget_definition(work)
         cycle.replica.modify_collection(
             work.replica,
-            metadata=None if delta is None else wanted.metadata,
-            configuration=configuration or None,
+            metadata=change.metadata,
+            configuration=change.configuration or None,
         )
 
 

@@ -1,7 +1,7 @@
 """The coordinator: one cycle from listing to close.
 
-    list both sides → guards → collections → census (walks, tasks) → scrub → wait → prune → drops
-    → close
+    list both sides → guards → collections → membership (walks, tasks) → scrub → wait → prune
+    → drops → close
 
 Workers, of this process and of others, take tasks as soon as they are published. An error that
 concerns one collection is noted there, stops deletes in it, and the cycle goes on; an error that
@@ -25,13 +25,13 @@ from chromasync import faultpoints
 from chromasync.config import Settings
 from chromasync.cycle.adopt import clear_decided, hold_unlike
 from chromasync.cycle.ahead import FirstPages
-from chromasync.cycle.census import Census, new_task
 from chromasync.cycle.clock import MEANWHILE, CycleClock
 from chromasync.cycle.close import report_cycle, settle_mirrors
 from chromasync.cycle.collections import settle_collections
 from chromasync.cycle.keep import drop_overdue, finish_keeping
 from chromasync.cycle.marks import CycleMarks
 from chromasync.cycle.match import match_collections
+from chromasync.cycle.membership import MembershipUpdate, new_task
 from chromasync.cycle.notes import (
     note_absence,
     note_clean,
@@ -67,6 +67,7 @@ from chromasync.model import (
     TaskCounts,
 )
 from chromasync.plan.pairing import Pairings
+from chromasync.plan.reading import quiet_chunks
 from chromasync.ports import Progress, Reader, Store, Writer
 from chromasync.reports import CycleReport
 from chromasync.worker.pool import WorkerPool
@@ -170,11 +171,11 @@ class Coordinator:
         finish_keeping(cycle)
         settle_collections(cycle, pairings)
         clear_decided(cycle)
-        census = self._take_census(cycle)
+        membership = self._update_membership(cycle)
         hold_older(cycle, pairings)
         probe_indexes(cycle)
-        self._publish_due(cycle, census)
-        self._publish_scrubs(cycle, census)
+        self._publish_due(cycle, membership)
+        self._publish_scrubs(cycle, membership)
         faultpoints.reach(faultpoints.AFTER_PLAN)
         self._wait_for_tasks(cycle)
         self._remove(cycle, pairings)
@@ -182,29 +183,31 @@ class Coordinator:
 
     # ---- tasks ------------------------------------------------------------------------------
 
-    def _take_census(self, cycle: CycleWork) -> Census:
+    def _update_membership(self, cycle: CycleWork) -> MembershipUpdate:
         cycle.progress.start("walking", None)
         heads = self._store.heads_of([work.mirror.collection_id for work in cycle.collections])
         tiny = TinyScrubs(cycle, heads, self._scrub_budget(cycle))
         with FirstPages(self._primary, cycle.collections, tiny.chosen.keys()) as first:
-            census = Census(cycle, partial(self._publish, cycle), heads, first)
+            membership = MembershipUpdate(cycle, partial(self._publish, cycle), heads, first)
             for work in cycle.collections:
                 self._check_stop()
-                self._note_error(work, partial(census.take, work))
+                self._note_error(work, partial(membership.take, work))
         tiny.note(first.contents)
-        return census
+        return membership
 
     def _scrub_budget(self, cycle: CycleWork) -> float:
         if cycle.full:
             return inf
         return scrub_budget_seconds(self._settings, self._store.active_workers())
 
-    def _publish_due(self, cycle: CycleWork, census: Census) -> None:
+    def _publish_due(self, cycle: CycleWork, membership: MembershipUpdate) -> None:
         """Tasks for what must be read again, once it is known which collections are in doubt."""
         works = [work for work in cycle.collections if work.error is None and not work.older]
         heads = self._store.heads_of([work.mirror.collection_id for work in works])
         tasks = [
-            task for work in works for task in census.due(work, heads[work.mirror.collection_id])
+            task
+            for work in works
+            for task in membership.due(work, heads[work.mirror.collection_id])
         ]
         if tasks:
             self._publish(cycle, tasks)
@@ -229,7 +232,7 @@ class Coordinator:
             work.update(status=MirrorStatus.SYNCING, settled_cycle=None)
         self._store.save_mirrors([work.mirror for work in new])
 
-    def _publish_scrubs(self, cycle: CycleWork, census: Census) -> None:
+    def _publish_scrubs(self, cycle: CycleWork, membership: MembershipUpdate) -> None:
         """Tasks for chunks within the budget, and for what is due of those beyond it."""
         works = {
             w.mirror.collection_id: w for w in cycle.collections if w.error is None and not w.older
@@ -238,14 +241,14 @@ class Coordinator:
         heads = [
             head
             for key, work in works.items()
-            for head in known[key]
-            if not _is_read_in(cycle, head) and census.due_ids(work, head) is not None
+            for head in quiet_chunks(known[key], work.membership.asked, cycle.check_before)
+            if not _is_read_in(cycle, head)
         ]
         budget = self._scrub_budget(cycle) - cycle.tiny_seconds
         scrubs = choose_scrubs(heads, budget, cycle.check_before)
         read_whole = {scrub.head.id for scrub in scrubs}
         rest = [head for head in heads if head.id not in read_whole]
-        in_part = [census.due_in_part(works[head.collection_id], head) for head in rest]
+        in_part = [membership.due_in_part(works[head.collection_id], head) for head in rest]
         whole = [
             new_task(
                 works[s.head.collection_id],

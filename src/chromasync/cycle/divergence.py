@@ -38,14 +38,12 @@ def hold_diverged(
 
 def _take_side(cycle: CycleWork, pairings: Pairings, diverged: Diverged) -> None:
     """The primary's side: everything is compared anew, and what only the replica has goes."""
-    key, foreign, replica = diverged.hold.collection_id, diverged.foreign, diverged.replica
+    key = diverged.hold.collection_id
     cycle.taken.append((key, HoldKind.DIVERGED))
+    cycle.approved_sets |= diverged.approved_sets
     if diverged.mirror is None:
-        cycle.approved_sets.add(foreign.gained.sum.digest(HoldKind.SURPLUS_COLLECTION, key))
         return
     cycle.store.distrust(key)
-    if replica is not None:
-        cycle.approved_sets.add(foreign.gained.sum.digest(HoldKind.SURPLUS, replica.id))
     for row, pairing in enumerate(pairings.pairings):
         if pairing.mirror.collection_id == key:
             walked = replace(pairing.mirror, replica_walked_at=None)

@@ -35,8 +35,9 @@ def hold_older(cycle: CycleWork, pairings: Pairings) -> None:
 
 
 def _seen(work: CollectionWork) -> Seen:
-    tail = work.tail if work.error is None else None
-    return Seen(work.mirror, work.missing, work.ledger_count, tail)
+    found = work.membership
+    tail = found.tail if work.error is None else None
+    return Seen(work.mirror, found.missing, found.ledger_count, tail)
 
 
 def _hold(cycle: CycleWork, ages: Ages, vanished: dict[str, Mirror]) -> None:

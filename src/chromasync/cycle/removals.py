@@ -322,5 +322,5 @@ def _without_news(work: CollectionWork, deletion: Deletion) -> Deletion:
     """Without those records that the walk of this cycle saw on the primary."""
     if deletion.kind is not DeletionKind.GONE or deletion.chunk_id is None:
         return deletion
-    unseen = work.unseen.get(deletion.chunk_id, set())
+    unseen = work.membership.unseen.get(deletion.chunk_id, set())
     return replace(deletion, ids=[i for i in deletion.ids if i in unseen])

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from chromasync.config import Drift, Settings
+from chromasync.config import Settings
 from chromasync.cycle.counts import Counts
 from chromasync.errors import ChromasyncError, Conflict, NotFound, RequestRefused, ServerFault
 from chromasync.lease import monotonic
 from chromasync.model import Collection, Cycle, Hold, HoldKind, Mirror, MirrorStatus, Space
+from chromasync.plan.foreign import holds_foreign
 from chromasync.plan.listing import Listing
-from chromasync.plan.older import Tail
-from chromasync.plan.removals import IdSum
+from chromasync.plan.membership import Membership
 from chromasync.ports import Progress, Reader, Store, Writer
 
 REFUSALS = (RequestRefused, ServerFault, NotFound, Conflict)
@@ -31,9 +31,7 @@ class CollectionWork:
     """One collection in one cycle.
 
     Attributes:
-        hints: ids by chunk that the walk of the primary did not see.
-        asked: ids by chunk to ask the primary for: those of `hints` that are not known to be gone,
-            and those that are but were seen.
+        membership: what the walk of the primary told.
         planned: records in the tasks that were planned.
         published: chunks whose tasks are published already.
         error: what kept a part of the work from being done; nothing is deleted then.
@@ -45,11 +43,6 @@ class CollectionWork:
         announced: the store has the mirror as the workers of this cycle's tasks must know it.
         diverged: tasks met records on the replica that others wrote, and left them as they are.
         older: the primary may have gone back in time: nothing is updated or deleted.
-        tail: the newest part of its ledger, after the walk of the primary.
-        missing: all ledger ids that the walk did not see.
-        ledger_count: records that the ledger had before the walk.
-        unseen: ledger ids that the walk did not see, by chunk.
-        fresh_count: ids that the walk met and the ledger did not have.
         counted: the replica's count was held against what was left there.
         doubtful: everything that was ever written to the replica is compared in this cycle.
         outgrown: it is being adopted, and the replica has records that the primary lacks: someone
@@ -60,8 +53,7 @@ class CollectionWork:
     primary: Collection
     replica: Collection
     started_at: datetime
-    hints: dict[int, set[str]] = field(default_factory=dict)
-    asked: dict[int, set[str]] = field(default_factory=dict)
+    membership: Membership = field(default_factory=Membership)
     planned: int = 0
     published: set[int] = field(default_factory=set)
     error: ChromasyncError | None = None
@@ -73,16 +65,16 @@ class CollectionWork:
     announced: bool = False
     diverged: bool = False
     older: bool = False
-    tail: Tail | None = None
-    missing: IdSum = field(default_factory=IdSum)
-    ledger_count: int = 0
-    unseen: dict[int, set[str]] = field(default_factory=dict)
-    fresh_count: int = 0
     counted: bool = False
     count_is_early: bool = False
     silent: str = ""
     doubtful: bool = False
     outgrown: bool = False
+
+    @property
+    def hints(self) -> Mapping[int, set[str]]:
+        """Ids by chunk that the walk of the primary did not see, and nobody has looked into."""
+        return self.membership.hints
 
     def update(self, **fields: Any) -> None:
         """Replace fields of the mirror."""
@@ -214,11 +206,13 @@ class CycleWork:
     def holds_foreign(self, work: CollectionWork) -> bool:
         """Whether tasks of a collection leave alone what others wrote on the replica."""
         key = work.mirror.collection_id
-        if (key, HoldKind.DIVERGED) in self.taken:
-            return False
-        if work.mirror.adopting:
-            return work.outgrown and not self.adopt and key not in self.accepted
-        return bool(self.why_away) or self.settings.sync_drift is Drift.HOLD
+        return holds_foreign(
+            self.settings,
+            self.why_away,
+            work.mirror,
+            is_taken=(key, HoldKind.DIVERGED) in self.taken,
+            is_outgrown=work.outgrown and not self.adopt and key not in self.accepted,
+        )
 
     def refresh_replicas(self) -> None:
         """Take the replica's collections from the listing again, after renames."""

@@ -191,6 +191,18 @@ class FakeServer:
         for record_id in ids:
             del self._records(collection)[record_id]
 
+    def change(self, collection: Collection, **fields: Any) -> None:
+        """Give a collection another name or metadata, without a request."""
+        self._shared.collections[collection.id] = replace(self._collection(collection), **fields)
+
+    def become(self, capabilities: Capabilities) -> None:
+        """Be another version of the server; what it holds stays."""
+        self._capabilities = capabilities
+
+    def ensure(self, tenant: str, database: str) -> None:
+        """Have a database, without a request."""
+        self._shared.databases.setdefault(tenant, set()).add(database)
+
     def unmake(self, collection: Collection) -> None:
         """Take a collection away, without a request."""
         del self._shared.collections[collection.id]

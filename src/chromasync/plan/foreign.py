@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from chromasync.config import Drift, Settings
 from chromasync.ledger.digest import at, replica_digests
 from chromasync.ledger.idset import IdSet
 from chromasync.ledger.paging import pages
@@ -68,6 +69,30 @@ class Diverged:
     mirror: Mirror | None
     replica: Collection | None
     approved: bool
+
+    @property
+    def approved_sets(self) -> set[str]:
+        """Digests of what goes unasked where someone decided for the primary's side."""
+        gained = self.foreign.gained.sum
+        if self.mirror is None:
+            return {gained.digest(HoldKind.SURPLUS_COLLECTION, self.hold.collection_id)}
+        return set() if self.replica is None else {gained.digest(HoldKind.SURPLUS, self.replica.id)}
+
+
+def holds_foreign(
+    settings: Settings, why_away: str, mirror: Mirror, *, is_taken: bool, is_outgrown: bool
+) -> bool:
+    """Whether records that others wrote on the replica are left as they are.
+
+    Args:
+        is_taken: someone decided for the primary's side.
+        is_outgrown: the replica has records that the primary lacks, and nobody decided to adopt it.
+    """
+    if is_taken:
+        return False
+    if mirror.adopting:
+        return is_outgrown
+    return bool(why_away) or settings.sync_drift is Drift.HOLD
 
 
 class DivergenceLook:

@@ -17,12 +17,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Collection as Container
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 
 from chromasync.config import Settings
 from chromasync.definition import immutable_differences
 from chromasync.errors import SettingsError
-from chromasync.model import Capabilities, Collection, Hold, Mirror
+from chromasync.model import Capabilities, Collection, Hold, Mirror, MirrorStatus
 from chromasync.plan.listing import Listing, place_of
 
 MAX_NAME = 512
@@ -206,6 +207,22 @@ def take_out(pairings: Pairings, keys: Container[str]) -> None:
     ]
     pairings.vanished[:] = [m for m in pairings.vanished if m.collection_id not in keys]
     pairings.surplus[:] = [c for c in pairings.surplus if c.id not in keys]
+
+
+def begun(mirror: Mirror, match: Match, now: datetime) -> Mirror:
+    """The mirror as a cycle begins with it: nothing is known of a replica that is new to it."""
+    if match is Match.KEEP:
+        return mirror
+    adopted = match is Match.ADOPT
+    return replace(
+        mirror,
+        status=MirrorStatus.NEW,
+        identical_as_of=None,
+        replica_walked_at=None if adopted else now,
+        replica_count=0,
+        settled_cycle=None,
+        adopting=adopted,
+    )
 
 
 REBUILT = "It is built anew, as was asked."

@@ -12,6 +12,7 @@ nobody has written there since. These are the reads that are made anyway; none i
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -110,28 +111,25 @@ class Look:
         return found(records.take([row]))
 
 
-class Applier:
-    """Makes records of one replica collection equal to the wanted ones.
+class Comparer(ABC):
+    """Compares the wanted records with what one replica collection holds.
 
     Args:
-        writer: the replica, bound to the permit of the task.
-        reader: reads the same replica.
+        reader: reads the replica.
         collection: the replica's collection.
         differ: how two records compare.
     """
 
-    def __init__(
-        self, writer: Writer, reader: RecordReader, collection: Collection, differ: Differ
-    ) -> None:
-        self._writer = writer
+    def __init__(self, reader: RecordReader, collection: Collection, differ: Differ) -> None:
         self._reader = reader
         self._collection = collection
         self._differ = differ
 
+    @abstractmethod
     def apply(
         self, wanted: Records, known_absent: set[str], may_write: MayWrite | None = None
     ) -> Applied:
-        """Make the replica's records equal to `wanted`; those in `known_absent` are not there.
+        """Make the replica's records equal to `wanted`, or say how; `known_absent` are not there.
 
         `may_write` is asked about each record that differs, before the first write.
 
@@ -139,18 +137,6 @@ class Applier:
             LeaseLost: this process may no longer write.
             ServerError: the replica failed for a reason other than single records.
         """
-        done = Applied()
-        rows = list(range(len(wanted)))
-        differences = self._compare(wanted, rows, known_absent, done, may_write)
-        for _ in range(ROUNDS - 1):
-            if not differences:
-                return done
-            self._send(wanted, differences, done)
-            done.forget(wanted.ids[row] for row in differences)
-            rows = [row for row in differences if wanted.ids[row] not in done.refused]
-            differences = self._compare(wanted, rows, set(), done)
-        self._refuse_leftovers(wanted, differences, done)
-        return done
 
     def look(self, ids: Sequence[str]) -> Look:
         """What the replica holds of these records now."""
@@ -193,6 +179,40 @@ class Applier:
             return Whole.INSERT
         records, other = look.present[record_id]
         return self._differ.difference(wanted, row, records, other)
+
+
+class Applier(Comparer):
+    """Makes records of one replica collection equal to the wanted ones.
+
+    Args:
+        writer: the replica, bound to the permit of the task.
+        reader: reads the same replica.
+        collection: the replica's collection.
+        differ: how two records compare.
+    """
+
+    def __init__(
+        self, writer: Writer, reader: RecordReader, collection: Collection, differ: Differ
+    ) -> None:
+        super().__init__(reader, collection, differ)
+        self._writer = writer
+
+    def apply(
+        self, wanted: Records, known_absent: set[str], may_write: MayWrite | None = None
+    ) -> Applied:
+        """See `Comparer`."""
+        done = Applied()
+        rows = list(range(len(wanted)))
+        differences = self._compare(wanted, rows, known_absent, done, may_write)
+        for _ in range(ROUNDS - 1):
+            if not differences:
+                return done
+            self._send(wanted, differences, done)
+            done.forget(wanted.ids[row] for row in differences)
+            rows = [row for row in differences if wanted.ids[row] not in done.refused]
+            differences = self._compare(wanted, rows, set(), done)
+        self._refuse_leftovers(wanted, differences, done)
+        return done
 
     def _send(self, wanted: Records, differences: dict[int, Difference], done: Applied) -> None:
         inserts = [row for row, d in differences.items() if d is Whole.INSERT]

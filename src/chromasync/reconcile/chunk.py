@@ -27,6 +27,7 @@ its row in the ledger; its chunk stays suspect, so that the next reconcile meets
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -49,7 +50,7 @@ from chromasync.model import (
     Task,
 )
 from chromasync.ports import Permit, Reader, Writer
-from chromasync.reconcile.apply import Applied, Applier
+from chromasync.reconcile.apply import Applied, Applier, Comparer
 from chromasync.reconcile.diff import Differ, carried
 from chromasync.reconcile.origin import Held, Known, is_ours
 from chromasync.reconcile.read import ReadBatch, RecordReader
@@ -73,12 +74,12 @@ def pair_of(mirror: Mirror) -> Pair | None:
     return Pair(primary, replace(primary, id=mirror.replica_id), mirror.space)
 
 
-class ChunkReconciler:
-    """Reconciles chunks of any collection; shared by the worker threads of a process."""
+class AnyReconciler(ABC):
+    """Reconciles chunks of any collection; what becomes of the differences is its comparer's."""
 
-    def __init__(self, primary: Reader, replica: Writer) -> None:
+    def __init__(self, primary: Reader, replica: Reader) -> None:
         self._primary = RecordReader(primary)
-        self._replica = replica
+        self._server = replica
         self._replica_reader = RecordReader(replica)
 
     def reconcile(
@@ -115,9 +116,8 @@ class ChunkReconciler:
             note_write()
             return (write_permit or permit)()
 
-        writer = self._replica.permitted_by(permit_write)
-        applier = Applier(writer, self._replica_reader, pair.replica, Differ(pair.space))
-        work = _ChunkWork(chunk, task, applier, writer.capabilities(), set_aside)
+        applier = self._comparer_of(pair, permit_write)
+        work = _ChunkWork(chunk, task, applier, self._server.capabilities(), set_aside)
         work.deleting = deleting
         for ids in work.to_read():
             for batch in work.timed(self._primary.batches(pair.primary, ids)):
@@ -126,6 +126,22 @@ class ChunkReconciler:
                 work.take_in(batch)
         faultpoints.reach(faultpoints.AFTER_WRITE)
         return work.result()
+
+    @abstractmethod
+    def _comparer_of(self, pair: Pair, permit: Permit) -> Comparer:
+        """What makes the replica's records equal, or only says how; `permit` is for each write."""
+
+
+class ChunkReconciler(AnyReconciler):
+    """Makes the replica equal; shared by the worker threads of a process."""
+
+    def __init__(self, primary: Reader, replica: Writer) -> None:
+        super().__init__(primary, replica)
+        self._replica = replica
+
+    def _comparer_of(self, pair: Pair, permit: Permit) -> Comparer:
+        writer = self._replica.permitted_by(permit)
+        return Applier(writer, self._replica_reader, pair.replica, Differ(pair.space))
 
 
 class _ChunkWork:
@@ -139,7 +155,7 @@ class _ChunkWork:
         self,
         chunk: Chunk,
         task: Task,
-        applier: Applier,
+        applier: Comparer,
         capabilities: Capabilities,
         set_aside: Mapping[str, Quarantined],
     ) -> None:

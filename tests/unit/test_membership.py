@@ -1,4 +1,4 @@
-"""Details of the census; `tests/property/test_membership.py` has what holds for any history."""
+"""Details of the membership; `tests/property/test_membership.py` has what holds for any history."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 import pytest
 
 from chromasync.config import Settings
-from chromasync.cycle.append import Appender
-from chromasync.cycle.census import Census, new_task
+from chromasync.cycle.membership import MembershipUpdate, new_task
 from chromasync.cycle.work import CollectionWork, CycleWork
 from chromasync.lab.fake import FakeServer
 from chromasync.ledger import paging
 from chromasync.ledger.paging import pages
 from chromasync.ledger.plan import new_chunk
 from chromasync.model import Collection, Mirror, NewTask, Side
+from chromasync.plan.append import Appender
 from chromasync.quiet import Quiet
 from chromasync.store import SqlStore
 from tests.support.ledgers import COLLECTION, chunk_of, joined, names, record
@@ -38,7 +38,7 @@ def test_a_chunk_that_was_forgotten_meanwhile_has_nothing_to_give(
     store: SqlStore, work: CollectionWork
 ) -> None:
     """An id said to leave a chunk that is not there any more arrives unknown, and alone."""
-    appender = Appender(store, work, [], 3)
+    appender = Appender(store, work.mirror, [], 3)
     appender.append(["a", "b"], {"a": 999})
     assert ids_by_chunk(store) == [["a", "b"]]
 
@@ -48,7 +48,7 @@ def test_an_open_chunk_that_was_forgotten_meanwhile_is_not_filled(
 ) -> None:
     """New ids go to a new chunk then, and are not lost."""
     store.save_chunks([chunk_of(["a"])])
-    appender = Appender(store, work, store.chunk_heads(COLLECTION), 3)
+    appender = Appender(store, work.mirror, store.chunk_heads(COLLECTION), 3)
     store.forget_chunks(COLLECTION)
     appender.append(["b"], {})
     appender.append(["c"], {})
@@ -60,7 +60,7 @@ def test_an_open_chunk_whose_ids_come_back_is_filled_again(
 ) -> None:
     """All ids of the last chunk moved to the end: it is the same chunk, in the new order."""
     (chunk_id,) = store.save_chunks([chunk_of(["a", "b"])])
-    appender = Appender(store, work, store.chunk_heads(COLLECTION), 3)
+    appender = Appender(store, work.mirror, store.chunk_heads(COLLECTION), 3)
     assert appender.append(["b", "a", "x", "y"], {"a": chunk_id, "b": chunk_id}) == []
     assert ids_by_chunk(store) == [["b", "a", "x"], ["y"]]
 
@@ -77,9 +77,9 @@ def test_missing_ids_are_named_though_repeats_of_their_chunk_go(
     work.update(ordered=False)
     cycle = CycleWork(store.open_cycle(), settings, primary, replica, store, Quiet())
     heads = store.heads_of([COLLECTION])
-    Census(cycle, lambda tasks: None, heads).take(work)
+    MembershipUpdate(cycle, lambda tasks: None, heads).take(work)
     assert ids_by_chunk(store) == [["a", "b", "c"], ["d", "e", "f"]]
-    assert work.hints == {first: {"a"}, second: {"f"}}
+    assert work.membership.hints == {first: {"a"}, second: {"f"}}
 
 
 LISTED = {
@@ -113,7 +113,7 @@ def test_workers_may_change_chunks_during_the_walk_of_the_replica(
     cycle = CycleWork(
         store.open_cycle(), settings, FakeServer(Side.PRIMARY), replica, store, Quiet()
     )
-    Census(cycle, lambda tasks: None, {})._walk_replica(work)
+    MembershipUpdate(cycle, lambda tasks: None, {})._walk_replica(work)
     assert [head.suspect for head in store.chunk_heads(COLLECTION)] == LISTED[listed]
 
 
@@ -137,8 +137,8 @@ def test_an_unfinished_collection_is_compared_unless_it_is_vouched_for(
     primary = FakeServer(Side.PRIMARY)
     cycle = CycleWork(store.open_cycle(), settings, primary, replica, store, Quiet())
     cycle.vouched = {("t", "d")} if vouched else set()
-    census = Census(cycle, lambda tasks: None, {})
-    census._look_at_replica_count(work, store.chunk_heads(COLLECTION))
+    update = MembershipUpdate(cycle, lambda tasks: None, {})
+    update._look_at_replica_count(work, store.chunk_heads(COLLECTION))
     doubtful = LEFT[count] or not vouched
     suspect = [head.suspect for head in store.chunk_heads(COLLECTION)]
     assert suspect[:2] == [doubtful, doubtful]

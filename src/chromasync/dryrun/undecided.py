@@ -17,6 +17,7 @@ class Undecided:
 
     Attributes:
         planned: what a plan says of them.
+        accepted: those of which someone decided that they are adopted all the same.
         records: how many the primary has in them.
     """
 
@@ -24,6 +25,7 @@ class Undecided:
         self._sampler = sampler
         self._holds = holds
         self.planned: list[PlannedCollection] = []
+        self.accepted: set[str] = set()
         self.records = 0
 
     def set_apart(self, pairings: Pairings) -> Pairings:
@@ -40,7 +42,10 @@ class Undecided:
             return False
         likeness = self._sampler.of_replica(pairing.primary, pairing.replica)
         hold = hold_adoption(pairing, likeness, self._sampler.ids)
-        if hold is None or is_decided(hold, self._holds):
+        if hold is None:
+            return False
+        if is_decided(hold, self._holds):
+            self.accepted.add(hold.collection_id)
             return False
         self.records += likeness.primary_count
         self.planned.append(

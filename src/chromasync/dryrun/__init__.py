@@ -1,8 +1,8 @@
-"""The plan: what a cycle would do, told without writing to a server or to the store.
+"""A dry run: what a cycle would do, told without writing to a server or to the store.
 
-It takes the decisions of `plan/`, as a cycle does, and stops before each write. Records of chunks
-that a cycle would compare on both sides are compared here too; chunks that it would not read are
-taken at the ledger's word.
+It takes the decisions of `plan/`, as a cycle does, and stops before each write. What the walks of
+both sides change is changed in a ledger that nobody stores, and the chunks that a cycle would read
+are reconciled up to the first write. The other chunks are taken at the ledger's word.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from chromasync.config import Settings
+from chromasync.dryrun.draft import Draft, Drafter
+from chromasync.dryrun.undecided import Undecided
 from chromasync.ledger.ids import id_set_of, ids_of
 from chromasync.marks import Knowledge, Marks, Spot, look_at_replica, refuse_if_marked, say_refused
 from chromasync.model import Collection, Hold, HoldKind, Mirror
@@ -29,6 +31,7 @@ from chromasync.plan.match import (
 )
 from chromasync.plan.older import Ages, Seen, judge_ages, unseen_of, vanished_to_judge
 from chromasync.plan.pairing import (
+    Match,
     Pairing,
     Pairings,
     rebuilt,
@@ -37,6 +40,7 @@ from chromasync.plan.pairing import (
     take_out,
     why_incompatible,
 )
+from chromasync.plan.redefinition import redefinition
 from chromasync.plan.removals import (
     FROZEN,
     Candidate,
@@ -49,11 +53,9 @@ from chromasync.plan.removals import (
 from chromasync.plan.sampler import Sampler
 from chromasync.plan.whole import Newcomer, WholeRemoval, WholeRemovals
 from chromasync.ports import Progress, Reader, Store
-from chromasync.preview.draft import Draft, Drafter
-from chromasync.preview.undecided import Undecided
 from chromasync.reports import PlannedAction, PlannedCollection, PlanReport
 
-__all__ = ["Preview"]
+__all__ = ["DryRun"]
 
 KEPT = "what leaves the replica stays there for a while, under another name"
 ASSUMED_WRITES_PER_SECOND = 900.0
@@ -68,8 +70,9 @@ class _Found:
         pairings: what is left to be planned.
         undecided: what someone must decide first.
         drafter: None when nothing is to be planned at all.
+        approved_sets: digests of removals that someone approved by way of another hold.
         frozen: no collection may go as a whole meanwhile.
-        records: how many the primary has in collections that wait.
+        records: how many the primary has, in all that was looked at.
     """
 
     matched: Matched
@@ -78,6 +81,7 @@ class _Found:
     drafter: Drafter | None = None
     drafts: list[Draft] = field(default_factory=list)
     ages: Ages = field(default_factory=Ages)
+    approved_sets: set[str] = field(default_factory=set)
     frozen: bool = False
     records: int = 0
 
@@ -87,7 +91,7 @@ class _Found:
         return {(p.tenant, p.database, p.name) for p in self.undecided}
 
 
-class Preview:
+class DryRun:
     """Makes plans; reads servers and store, writes nothing."""
 
     def __init__(
@@ -109,7 +113,7 @@ class Preview:
         self._vouched: set[Spot] = set()
         self._warnings: tuple[str, ...] = ()
 
-    def make(self, progress: Progress) -> PlanReport:
+    def plan(self, progress: Progress) -> PlanReport:
         """What a cycle would create, update and delete.
 
         Raises:
@@ -139,7 +143,7 @@ class Preview:
         if matched.other is not None and not matched.approved:
             return _Found(matched, Pairings([], [], []), [self._undecided(matched.other)])
         pairings = self._with_heirs(matched)
-        diverged = self._find_diverged(matched, pairings)
+        diverged, taken = self._find_diverged(matched, pairings)
         pairings = rebuilt(
             pairings,
             self._rebuild,
@@ -150,38 +154,42 @@ class Preview:
         unlike = Undecided(self._sampler, self._holds)
         pairings = unlike.set_apart(pairings)
         progress.start("planning", None)
-        drafter = self._drafter(progress)
-        drafts = [drafter.draft(pairing) for pairing in pairings.pairings]
-        ages = self._judge_ages(matched, pairings, drafts)
-        older = list(ages.held.values())
-        take_out(pairings, ages.held.keys())
-        outgrown = [self._outgrown(draft) for draft in drafts if draft.outgrown]
-        drafts = [draft for draft in drafts if not draft.outgrown]
-        undecided = [self._undecided(hold) for hold in [*(d.hold for d in diverged), *older]]
-        return _Found(
-            matched,
-            pairings,
-            [*undecided, *unlike.planned, *outgrown],
-            drafter,
-            [d for d in drafts if d.pairing.mirror.collection_id not in ages.held],
-            ages,
-            frozen=bool(diverged),
-            records=unlike.records,
-        )
-
-    def _drafter(self, progress: Progress) -> Drafter:
-        return Drafter(
+        drafter = Drafter(
             self._primary,
             self._replica,
             self._store,
             self._settings,
             progress,
+            why_away=matched.why_away,
             doubtful=self._doubtful,
             vouched=self._vouched,
+            taken={one.hold.collection_id for one in taken},
+            accepted=unlike.accepted,
+        )
+        drafts = [drafter.draft(pairing) for pairing in pairings.pairings]
+        ages = self._judge_ages(matched, pairings, drafts)
+        take_out(pairings, ages.held.keys())
+        undecided = [*(one.hold for one in diverged), *ages.held.values()]
+        outgrown = [self._outgrown(d) for d in drafts if d.mirror.adopting and d.foreign]
+        return _Found(
+            matched,
+            pairings,
+            [*map(self._undecided, undecided), *unlike.planned, *outgrown],
+            drafter,
+            [
+                draft
+                for draft in drafts
+                if draft.mirror.collection_id not in ages.held
+                and not (draft.mirror.adopting and draft.foreign)
+            ],
+            ages,
+            {digest for one in taken for digest in one.approved_sets},
+            frozen=bool(diverged),
+            records=unlike.records + sum(draft.membership.seen for draft in drafts),
         )
 
     def _report(self, planned: Sequence[PlannedCollection], matched: Matched) -> PlanReport:
-        writes = sum(p.create + p.update + p.delete for p in planned if not p.held)
+        writes = sum(p.create + p.update + p.delete - p.held_count for p in planned)
         rates = self._store.records_per_second() or {}
         rate = rates.get("write") or ASSUMED_WRITES_PER_SECOND
         return PlanReport(
@@ -233,8 +241,10 @@ class Preview:
         likeness = self._sampler.of_ledger(former.collection_id, pairing.primary, held)
         return likeness.is_mostly_same
 
-    def _find_diverged(self, matched: Matched, pairings: Pairings) -> list[Diverged]:
-        """What diverged and is not approved; it is taken out of the pairings."""
+    def _find_diverged(
+        self, matched: Matched, pairings: Pairings
+    ) -> tuple[list[Diverged], list[Diverged]]:
+        """What diverged and is taken out of the pairings, and that of which someone decided."""
         look = DivergenceLook(
             self._primary,
             self._replica,
@@ -243,9 +253,10 @@ class Preview:
             why=matched.why_away,
             met=matched.met,
         )
-        found = [d for d in look.find(pairings) if not d.approved]
-        take_out(pairings, {d.hold.collection_id for d in found})
-        return found
+        found = look.find(pairings)
+        diverged = [one for one in found if not one.approved]
+        take_out(pairings, {one.hold.collection_id for one in diverged})
+        return diverged, [one for one in found if one.approved]
 
     @staticmethod
     def _undecided(hold: Hold) -> PlannedCollection:
@@ -259,9 +270,12 @@ class Preview:
             reason=hold.reason,
         )
 
-    @staticmethod
-    def _outgrown(draft: Draft) -> PlannedCollection:
-        return replace(draft.planned, update=0, held=True, undecided=True, reason=draft.outgrown)
+    def _outgrown(self, draft: Draft) -> PlannedCollection:
+        reason = (
+            f"the replica has {draft.surplus.count:,} records that the primary lacks, and "
+            f"{len(draft.foreign):,} differ: no ledger knows which side is newer"
+        )
+        return replace(self._counted(draft), held=True, undecided=True, reason=reason)
 
     # ---- what may go ------------------------------------------------------------------------
 
@@ -291,11 +305,10 @@ class Preview:
 
     def _deletes(self, draft: Draft) -> Iterator[Candidate]:
         replica = draft.pairing.replica
-        mirror = replace(draft.pairing.mirror, adopting=draft.adopting)
         for kind, ids in ((HoldKind.DELETES, draft.gone), (HoldKind.SURPLUS, draft.surplus)):
             if ids.count and replica is not None:
                 yield deletes_candidate(
-                    mirror,
+                    draft.mirror,
                     replica.id,
                     kind,
                     ids,
@@ -320,7 +333,8 @@ class Preview:
                 draft.pairing.mirror.collection_id,
                 place_of(draft.pairing.primary),
                 None if draft.pairing.replica is None else draft.pairing.replica.id,
-                draft.id_set,
+                draft.copied_set,
+                draft.absent,
             )
             for draft in drafts
         ]
@@ -330,7 +344,7 @@ class Preview:
     def _surroundings(self, found: _Found, drafts: Sequence[Draft]) -> Surroundings:
         settings = self._settings
         mirrors = mirrors_told_of(self._store, settings, found.matched.primary)
-        new = [d.pairing.mirror for d in drafts]
+        new = [draft.mirror for draft in drafts]
         totals = {m.collection_id: m.replica_count for m in [*new, *mirrors]}
         return Surroundings(
             settings.sync_max_delete,
@@ -338,30 +352,68 @@ class Preview:
             len({place_of(m) for m in [*new, *mirrors]}),
             removed=self._store.removals_of_day(),
             holds=self._holds,
-            approved_sets=frozenset(found.ages.approved.values()),
-            primary_empty=not (found.records or any(draft.seen for draft in drafts)),
+            approved_sets=frozenset(found.approved_sets.union(found.ages.approved.values())),
+            primary_empty=not found.records,
             frozen=FROZEN if found.frozen else "",
             undecided=found.ages.doubt,
         )
 
     # ---- for people -------------------------------------------------------------------------
 
+    def _counted(self, draft: Draft) -> PlannedCollection:
+        """What becomes of one collection's records, and of itself."""
+        counts = draft.counts
+        written = counts.inserted + draft.updated + len(draft.foreign)
+        return PlannedCollection(
+            *place_of(draft.pairing.primary),
+            self._action(draft.pairing),
+            create=counts.inserted,
+            update=draft.updated,
+            same=draft.same + counts.read - written,
+            bytes=draft.bytes,
+            reason=draft.pairing.lost,
+        )
+
+    def _action(self, pairing: Pairing) -> PlannedAction:
+        if pairing.match is Match.CREATE:
+            beside = pairing.create_name != pairing.primary.name
+            return PlannedAction.REPLACE if beside else PlannedAction.CREATE
+        if pairing.match is Match.ADOPT or pairing.former is not None:
+            return PlannedAction.ADOPT
+        replica = pairing.replica
+        if replica is None or replica.name != pairing.primary.name:
+            return PlannedAction.RENAME
+        change = redefinition(pairing.primary, replica, self._replica.capabilities())
+        return PlannedAction.MODIFY if change else PlannedAction.NONE
+
     def _planned(
         self, draft: Draft, candidates: Sequence[Candidate], verdicts: dict[Key, Verdict]
     ) -> PlannedCollection:
         """The plan of one collection with what would go of it, and what would be held."""
-        key = draft.pairing.mirror.collection_id
+        key = draft.mirror.collection_id
         mine = [c for c in candidates if c.collection_id == key and c.kind is not HoldKind.DROP]
-        held = [verdicts[c.key].reason for c in mine if verdicts[c.key].held]
+        held = [c for c in mine if verdicts[c.key].held]
         swap = next((c for c in mine if c.kind is HoldKind.REPLACE), None)
+        counted = self._counted(draft)
+        foreign = self._foreign(draft)
+        reasons = [counted.reason, *(verdicts[c.key].reason for c in held), foreign]
         planned = replace(
-            draft.planned,
-            action=draft.planned.action if swap is None else PlannedAction.REPLACE,
+            counted,
+            action=counted.action if swap is None else PlannedAction.REPLACE,
             delete=sum(c.count for c in mine),
-            held=bool(held),
-            reason="; ".join(filter(None, [draft.planned.reason, *held])),
+            held=bool(held or foreign),
+            held_count=sum(c.count for c in held),
+            undecided=bool(foreign),
+            reason="; ".join(filter(None, reasons)),
         )
         return planned if swap is None else self._as_kept(planned, swap.count)
+
+    @staticmethod
+    def _foreign(draft: Draft) -> str:
+        """Why others' records would be left as they are; empty when there are none."""
+        if not draft.foreign:
+            return ""
+        return f"others changed {len(draft.foreign):,} of its records on the replica"
 
     def _planned_whole(self, removal: WholeRemoval, verdict: Verdict) -> PlannedCollection:
         candidate = removal.candidate
@@ -372,6 +424,7 @@ class Preview:
             PlannedAction.HOLD if verdict.held else PlannedAction.DROP,
             delete=candidate.count,
             held=verdict.held,
+            held_count=candidate.count if verdict.held else 0,
             reason=verdict.reason or "it vanished from the primary",
         )
         return self._as_kept(planned, candidate.count)

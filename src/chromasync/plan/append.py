@@ -9,10 +9,9 @@ from collections.abc import Callable, Mapping
 from collections.abc import Collection as Container
 from dataclasses import replace
 
-from chromasync.cycle.work import CollectionWork
 from chromasync.ledger.plan import Carried, carry_from, extended, new_chunk, without_ids
-from chromasync.model import Chunk, ChunkHead
-from chromasync.ports import Store
+from chromasync.model import Chunk, ChunkHead, Mirror
+from chromasync.ports import Chunks
 
 
 class Appender:
@@ -24,8 +23,8 @@ class Appender:
 
     def __init__(
         self,
-        store: Store,
-        work: CollectionWork,
+        store: Chunks,
+        mirror: Mirror,
         heads: list[ChunkHead],
         chunk_size: int,
         cycle_id: int | None = None,
@@ -35,8 +34,8 @@ class Appender:
         self._store = store
         self._is_deleted = is_deleted
         self._cycle_id = cycle_id
-        self._collection_id = work.mirror.collection_id
-        self._suspect = work.mirror.adopting
+        self._collection_id = mirror.collection_id
+        self._suspect = mirror.adopting
         self._size = chunk_size
         self._former = {head.id for head in heads}
         self._offset = sum(head.count for head in heads)
