@@ -18,9 +18,9 @@ from functools import partial
 from chromasync.cycle.work import REFUSALS, CycleWork
 from chromasync.model import Collection, Hold, HoldKind, Mirror, MirrorStatus
 from chromasync.plan.heirs import in_place_words, with_heirs
-from chromasync.plan.likeness import Likeness, hold_adoption, is_decided
-from chromasync.plan.pairing import Match, Pairing, Pairings, why_incompatible
-from chromasync.plan.sampler import Sampler
+from chromasync.plan.likeness import Likeness
+from chromasync.plan.pairing import Pairing, Pairings, why_incompatible
+from chromasync.plan.sampler import Sampler, judge_adoption
 
 
 def choose_heirs(cycle: CycleWork, pairings: Pairings, mirrors: Iterable[Mirror]) -> Pairings:
@@ -67,17 +67,14 @@ def hold_unlike(cycle: CycleWork, pairings: Pairings) -> Pairings:
 
 
 def _is_held(cycle: CycleWork, sampler: Sampler, pairing: Pairing, holds: list[Hold]) -> bool:
-    if pairing.match is not Match.ADOPT or pairing.replica is None or cycle.adopt:
+    verdict = None if cycle.adopt else judge_adoption(sampler, pairing, holds)
+    if verdict is None or verdict.hold is None:
         return False
-    likeness = sampler.of_replica(pairing.primary, pairing.replica)
-    hold = hold_adoption(pairing, likeness, sampler.ids)
-    if hold is None:
+    if verdict.is_decided:
+        cycle.accepted.add(verdict.hold.collection_id)
         return False
-    if is_decided(hold, holds):
-        cycle.accepted.add(hold.collection_id)
-        return False
-    cycle.store.save_hold(hold)
-    _remember_held(cycle, pairing, likeness)
+    cycle.store.save_hold(verdict.hold)
+    _remember_held(cycle, pairing, verdict.likeness)
     return True
 
 

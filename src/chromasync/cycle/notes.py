@@ -7,7 +7,7 @@ from dataclasses import replace
 from chromasync.cycle.work import CycleWork
 from chromasync.errors import ChromasyncError, ServerError
 from chromasync.model import DeletionKind, Side
-from chromasync.plan.divergence import Foreign, definition_digest, diverged_hold
+from chromasync.plan.divergence import definition_digest, hold_of_changed
 from chromasync.plan.listing import list_replica, place_of
 
 SHORT_OUTAGE = "the primary was away for a while in this cycle, so the next one deletes"
@@ -26,13 +26,11 @@ def note_foreign(cycle: CycleWork) -> None:
         if work.mirror.collection_id not in noted:
             continue
         waiting = cycle.store.deletions(work.mirror.collection_id)
-        foreign = Foreign()
-        foreign.changed.add(i for d in waiting if d.kind is DeletionKind.FOREIGN for i in d.ids)
-        if not foreign:
-            continue
-        why = cycle.why_away or "SYNC_DRIFT=hold"
+        met = (i for d in waiting if d.kind is DeletionKind.FOREIGN for i in d.ids)
         key, place = work.mirror.collection_id, place_of(work.mirror)
-        hold = diverged_hold(key, place, work.replica.id, foreign, why)
+        hold = hold_of_changed(key, place, work.replica.id, met, cycle.why_away)
+        if hold is None:
+            continue
         cycle.store.save_hold(hold)
         cycle.undecided.append(hold)
         work.diverged = True

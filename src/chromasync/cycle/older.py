@@ -7,24 +7,21 @@ after the walk is judged by the next one, and not deleted before (`removals`).
 
 from __future__ import annotations
 
-from functools import partial
-
 from chromasync.cycle.work import CollectionWork, CycleWork
-from chromasync.ledger.ids import ids_of
 from chromasync.model import HoldKind, Mirror, MirrorStatus
-from chromasync.plan.older import Ages, Seen, judge_ages, unseen_of, vanished_to_judge
+from chromasync.plan.older import Ages, Seen, look_at_ages
 from chromasync.plan.pairing import Pairings, take_out
 
 
 def hold_older(cycle: CycleWork, pairings: Pairings) -> None:
     """Hold the collections that look like those of a primary restored from an older copy."""
-    holds = cycle.store.holds()
-    gone = vanished_to_judge(pairings.vanished, holds, away=bool(cycle.why_away))
-    seen = [_seen(work) for work in cycle.collections]
-    seen += [Seen.gone(m, partial(ids_of, cycle.store, m.collection_id)) for m in gone]
-    seen += unseen_of(seen, holds, cycle.store.mirrors(), cycle.settings)
-    clean_cycle = cycle.store.deployment().clean_cycle
-    ages = judge_ages(seen, holds, clean_cycle=clean_cycle, away=bool(cycle.why_away))
+    ages, gone = look_at_ages(
+        cycle.store,
+        cycle.settings,
+        map(_seen, cycle.collections),
+        pairings.vanished,
+        away=bool(cycle.why_away),
+    )
     cycle.doubt = ages.doubt
     for key in ages.ended:
         cycle.store.clear_hold(key, HoldKind.OLDER_PRIMARY)

@@ -14,9 +14,10 @@ from functools import partial
 from chromasync.config import Settings
 from chromasync.dryrun.draft import Draft, Drafter
 from chromasync.dryrun.undecided import Undecided
-from chromasync.ledger.ids import id_set_of, ids_of
+from chromasync.ledger.ids import id_set_of
 from chromasync.marks import Knowledge, Marks, Spot, look_at_replica, refuse_if_marked, say_refused
 from chromasync.model import Collection, Hold, HoldKind, Mirror
+from chromasync.plan.divergence import hold_of_changed
 from chromasync.plan.foreign import Diverged, DivergenceLook
 from chromasync.plan.heirs import in_place_words, with_heirs
 from chromasync.plan.listing import Place, place_of
@@ -29,7 +30,7 @@ from chromasync.plan.match import (
     mirrors_told_of,
     pair_sides,
 )
-from chromasync.plan.older import Ages, Seen, judge_ages, unseen_of, vanished_to_judge
+from chromasync.plan.older import Ages, look_at_ages
 from chromasync.plan.pairing import (
     Match,
     Pairing,
@@ -112,6 +113,7 @@ class DryRun:
         self._doubtful: set[Spot] = set()
         self._vouched: set[Spot] = set()
         self._warnings: tuple[str, ...] = ()
+        self._why_away = ""
 
     def plan(self, progress: Progress) -> PlanReport:
         """What a cycle would create, update and delete.
@@ -140,6 +142,7 @@ class DryRun:
         sides.replica.hide(one.replica_id for one in self._store.kept())
         self._look_at_marks(sides)
         matched = pair_sides(sides, self._replica, self._store, self._settings)
+        self._why_away = matched.why_away
         if matched.other is not None and not matched.approved:
             return _Found(matched, Pairings([], [], []), [self._undecided(matched.other)])
         pairings = self._with_heirs(matched)
@@ -167,7 +170,13 @@ class DryRun:
             accepted=unlike.accepted,
         )
         drafts = [drafter.draft(pairing) for pairing in pairings.pairings]
-        ages = self._judge_ages(matched, pairings, drafts)
+        ages, _ = look_at_ages(
+            self._store,
+            self._settings,
+            [draft.as_seen for draft in drafts],
+            pairings.vanished,
+            away=bool(matched.why_away),
+        )
         take_out(pairings, ages.held.keys())
         undecided = [*(one.hold for one in diverged), *ages.held.values()]
         outgrown = [self._outgrown(d) for d in drafts if d.mirror.adopting and d.foreign]
@@ -293,16 +302,6 @@ class DryRun:
             if removal.candidate.kind is not HoldKind.REPLACE:
                 yield self._planned_whole(removal, verdicts[removal.candidate.key])
 
-    def _judge_ages(self, matched: Matched, pairings: Pairings, drafts: Sequence[Draft]) -> Ages:
-        """Which collections look like those of a primary restored from an older copy."""
-        away = bool(matched.why_away)
-        gone = vanished_to_judge(pairings.vanished, self._holds, away=away)
-        seen = [draft.as_seen for draft in drafts]
-        seen += [Seen.gone(m, partial(ids_of, self._store, m.collection_id)) for m in gone]
-        seen += unseen_of(seen, self._holds, self._store.mirrors(), self._settings)
-        clean_cycle = self._store.deployment().clean_cycle
-        return judge_ages(seen, self._holds, clean_cycle=clean_cycle, away=away)
-
     def _deletes(self, draft: Draft) -> Iterator[Candidate]:
         replica = draft.pairing.replica
         for kind, ids in ((HoldKind.DELETES, draft.gone), (HoldKind.SURPLUS, draft.surplus)):
@@ -408,12 +407,12 @@ class DryRun:
         )
         return planned if swap is None else self._as_kept(planned, swap.count)
 
-    @staticmethod
-    def _foreign(draft: Draft) -> str:
+    def _foreign(self, draft: Draft) -> str:
         """Why others' records would be left as they are; empty when there are none."""
-        if not draft.foreign:
-            return ""
-        return f"others changed {len(draft.foreign):,} of its records on the replica"
+        key, replica_id = draft.mirror.collection_id, draft.mirror.replica_id or ""
+        place = place_of(draft.pairing.primary)
+        hold = hold_of_changed(key, place, replica_id, draft.foreign, self._why_away)
+        return "" if hold is None else hold.reason
 
     def _planned_whole(self, removal: WholeRemoval, verdict: Verdict) -> PlannedCollection:
         candidate = removal.candidate

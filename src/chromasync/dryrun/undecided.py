@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from chromasync.model import Hold
-from chromasync.plan.likeness import hold_adoption, is_decided
 from chromasync.plan.listing import place_of
-from chromasync.plan.pairing import Match, Pairing, Pairings
-from chromasync.plan.sampler import Sampler
+from chromasync.plan.pairing import Pairing, Pairings
+from chromasync.plan.sampler import Sampler, judge_adoption
 from chromasync.reports import PlannedAction, PlannedCollection
 
 
@@ -38,22 +37,19 @@ class Undecided:
         return replace(pairings, pairings=left)
 
     def _takes(self, pairing: Pairing) -> bool:
-        if pairing.match is not Match.ADOPT or pairing.replica is None:
+        verdict = judge_adoption(self._sampler, pairing, self._holds)
+        if verdict is None or verdict.hold is None:
             return False
-        likeness = self._sampler.of_replica(pairing.primary, pairing.replica)
-        hold = hold_adoption(pairing, likeness, self._sampler.ids)
-        if hold is None:
+        if verdict.is_decided:
+            self.accepted.add(verdict.hold.collection_id)
             return False
-        if is_decided(hold, self._holds):
-            self.accepted.add(hold.collection_id)
-            return False
-        self.records += likeness.primary_count
+        self.records += verdict.likeness.primary_count
         self.planned.append(
             PlannedCollection(
                 *place_of(pairing.primary),
                 PlannedAction.HOLD,
                 held=True,
-                reason=hold.reason,
+                reason=verdict.hold.reason,
                 undecided=True,
             )
         )

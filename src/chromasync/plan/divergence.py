@@ -140,6 +140,17 @@ class Foreign:
             yield f"the primary has {self.primary_only.words()} records that the replica lacks"
 
 
+def hold_of_changed(
+    key: str, place: tuple[str, str, str], replica_id: str, ids: Iterable[str], why_away: str
+) -> Hold | None:
+    """The hold of records that tasks met as others had written them; None when there are none."""
+    foreign = Foreign()
+    foreign.changed.add(ids)
+    if not foreign:
+        return None
+    return diverged_hold(key, place, replica_id, foreign, why_away or "SYNC_DRIFT=hold")
+
+
 def diverged_hold(
     key: str, place: tuple[str, str, str], replica_id: str, foreign: Foreign, why: str
 ) -> Hold:

@@ -29,11 +29,14 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import partial
 
 from chromasync.config import Settings
+from chromasync.ledger.ids import ids_of
 from chromasync.model import Hold, HoldKind, Mirror
 from chromasync.plan.pairing import is_superseded
 from chromasync.plan.removals import IdSum, find_hold, is_approved
+from chromasync.ports import Store
 
 OLDER = "the primary may have gone back in time, so nothing is deleted until that is decided"
 
@@ -219,6 +222,29 @@ class Ages:
     def doubt(self) -> str:
         """Why nothing may be deleted anywhere; empty when it may."""
         return OLDER if self.held or self.unseen else ""
+
+
+def look_at_ages(
+    store: Store,
+    settings: Settings,
+    walked: Iterable[Seen],
+    vanished: Iterable[Mirror],
+    *,
+    away: bool,
+) -> tuple[Ages, list[Mirror]]:
+    """The ages of all that is mirrored, and which of the vanished collections were looked at.
+
+    Args:
+        walked: collections whose ids the primary listed, or could not.
+        vanished: those that it lists no more.
+        away: see `judge_ages`.
+    """
+    holds = store.holds()
+    gone = vanished_to_judge(vanished, holds, away=away)
+    seen = [*walked, *(Seen.gone(m, partial(ids_of, store, m.collection_id)) for m in gone)]
+    seen += unseen_of(seen, holds, store.mirrors(), settings)
+    clean_cycle = store.deployment().clean_cycle
+    return judge_ages(seen, holds, clean_cycle=clean_cycle, away=away), gone
 
 
 def judge_ages(

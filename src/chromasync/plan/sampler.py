@@ -7,13 +7,15 @@ id on both sides and compared with the differ's tolerances, embeddings included.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from chromasync.definition import effective
 from chromasync.errors import DamagedChunk
 from chromasync.ledger.paging import pages
 from chromasync.ledger.plan import written_rows
-from chromasync.model import Collection, Records
-from chromasync.plan.likeness import Likeness, spread_runs
+from chromasync.model import Collection, Hold, Records
+from chromasync.plan.likeness import Likeness, hold_adoption, is_decided, spread_runs
+from chromasync.plan.pairing import Match, Pairing
 from chromasync.plan.removals import IdSum
 from chromasync.ports import Reader, Store
 from chromasync.reconcile.diff import Differ, carried
@@ -102,3 +104,30 @@ class Sampler:
     ) -> dict[str, tuple[Records, int]]:
         batch = RecordReader(self._replica).read(replica, ids)
         return {i: (piece, row) for piece in batch.pieces for row, i in enumerate(piece.ids)}
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptionVerdict:
+    """Whether a replica collection that no ledger knows is taken over.
+
+    Attributes:
+        hold: what is held of it, or was; None when it is mostly the same.
+        is_decided: someone decided that it is taken over all the same.
+    """
+
+    likeness: Likeness
+    hold: Hold | None
+    is_decided: bool = False
+
+
+def judge_adoption(sampler: Sampler, pairing: Pairing, holds: list[Hold]) -> AdoptionVerdict | None:
+    """What is to be done before a replica collection is adopted; None where none would be.
+
+    Raises:
+        ServerError: one side could not be read.
+    """
+    if pairing.match is not Match.ADOPT or pairing.replica is None:
+        return None
+    likeness = sampler.of_replica(pairing.primary, pairing.replica)
+    hold = hold_adoption(pairing, likeness, sampler.ids)
+    return AdoptionVerdict(likeness, hold, hold is not None and is_decided(hold, holds))
