@@ -14,7 +14,7 @@ import numpy as np
 
 from chromasync.answers import why_silent
 from chromasync.cycle.work import CollectionWork, CycleWork
-from chromasync.errors import ServerFault
+from chromasync.errors import DamagedChunk, ServerFault
 from chromasync.lease import monotonic
 from chromasync.ledger.plan import written_rows
 from chromasync.ports import Reader
@@ -127,10 +127,21 @@ def _some_ids(cycle: CycleWork, work: CollectionWork, attempt: int) -> list[str]
     if not heads:
         return []
     heads = [head for head in heads if head.count >= SAMPLE] or heads
-    chunk = cycle.store.load_chunk(chance.choice(heads).id)
+    written = _written_ids(cycle, chance.choice(heads).id)
+    aside = {record.record_id for record in cycle.store.quarantined(key)}
+    ids = [record_id for record_id in written if record_id not in aside]
+    return chance.sample(ids, min(SAMPLE, len(ids)))
+
+
+def _written_ids(cycle: CycleWork, chunk_id: int) -> list[str]:
+    """The records of a chunk that were written to the replica; none where it is gone or damaged.
+
+    The task that reads a damaged chunk next reports it, and the ledger is built anew.
+    """
+    try:
+        chunk = cycle.store.load_chunk(chunk_id)
+    except DamagedChunk:
+        return []
     if chunk is None:
         return []
-    aside = {record.record_id for record in cycle.store.quarantined(key)}
-    rows = np.flatnonzero(written_rows(chunk)).tolist()
-    ids = [chunk.ids[row] for row in rows if chunk.ids[row] not in aside]
-    return chance.sample(ids, min(SAMPLE, len(ids)))
+    return [chunk.ids[row] for row in np.flatnonzero(written_rows(chunk)).tolist()]
