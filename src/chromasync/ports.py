@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from chromasync.model import (
-    Brief,
     Capabilities,
     Change,
     Chunk,
@@ -44,6 +43,7 @@ from chromasync.model import (
     Suspicion,
     Task,
     TaskCounts,
+    TaskInput,
     Term,
     WorkerBeat,
 )
@@ -131,7 +131,7 @@ class Ledger(Chunks, Protocol):
     def heads_of(self, collection_ids: Container[str]) -> dict[str, list[ChunkHead]]: ...
     def load_chunks(self, chunk_ids: Sequence[int]) -> list[Chunk]: ...
     def note_read(self, cycle: Cycle, heads: Sequence[ChunkHead]) -> None: ...
-    def brief(self, task: Task) -> Brief: ...
+    def task_input(self, task: Task) -> TaskInput: ...
     def distrust(
         self,
         collection_id: str,

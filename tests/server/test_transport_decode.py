@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chromasync.chroma import decode, encode
-from chromasync.chroma.failures import Damaged, Malformed, Unexpected, place, retry_after
+from chromasync.chroma.http_errors import Damaged, Malformed, Unexpected, place, retry_after
 from chromasync.model import Capabilities, Records, Side
 
 SERVER = Capabilities(

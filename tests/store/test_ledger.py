@@ -12,7 +12,6 @@ from sqlalchemy import delete, update
 from chromasync.errors import DamagedChunk, StoreUnusable
 from chromasync.ledger.digest import ids_digest
 from chromasync.model import (
-    Brief,
     ChunkResult,
     DeletionKind,
     Hold,
@@ -22,6 +21,7 @@ from chromasync.model import (
     OpCounts,
     Quarantined,
     Space,
+    TaskInput,
 )
 from chromasync.store import SqlStore
 from chromasync.store.schema import Later, chunk_contents, deletions, quarantine
@@ -94,13 +94,13 @@ def test_a_brief_is_what_a_worker_must_know(store: SqlStore) -> None:
     task = claim_one(store)
     aside = [Quarantined(COLLECTION, "0-a", "why", True)]
     chunk = loaded(store, task.chunk_id)
-    assert store.brief(task) == Brief(chunk, mirror, [])
+    assert store.task_input(task) == TaskInput(chunk, mirror, [])
     store.complete_task(task, ChunkResult(chunk, [], aside, OpCounts()))
-    brief = store.brief(task)
-    assert (brief.chunk, brief.mirror) == (store.load_chunk(task.chunk_id), mirror)
-    assert [q.record_id for q in brief.quarantined] == ["0-a"]
+    given = store.task_input(task)
+    assert (given.chunk, given.mirror) == (store.load_chunk(task.chunk_id), mirror)
+    assert [q.record_id for q in given.quarantined] == ["0-a"]
     store.forget_mirror(COLLECTION)
-    assert store.brief(task) == Brief(None, None, [])
+    assert store.task_input(task) == TaskInput(None, None, [])
 
 
 def test_tasks_are_counted_by_who_did_them(store: SqlStore) -> None:

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 from sqlalchemy import delete, select
 
 from chromasync.model import CycleStatus, DeletionKind, OpCounts, Task, WorkerStatus
-from chromasync.store import SqlStore, charges
+from chromasync.store import SqlStore, retry_charges
 from chromasync.store.schema import chunk_contents, chunks, deletions, tasks, workers
 from tests.store.samples import (
     COLLECTION,
@@ -312,8 +312,8 @@ def test_the_queue_keeps_its_word_whatever_happens(
     store: SqlStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No interleaving of attempts lets a former holder write, or loses or doubles a task."""
-    monkeypatch.setattr(charges, "MAX_RETRIES", MAX_RETRIES)
-    monkeypatch.setattr(charges, "CHARGED_CYCLES", 100)
+    monkeypatch.setattr(retry_charges, "MAX_RETRIES", MAX_RETRIES)
+    monkeypatch.setattr(retry_charges, "CHARGED_CYCLES", 100)
     machine = type("Machine", (QueueMachine,), {"store": store})
     run_state_machine_as_test(
         machine,

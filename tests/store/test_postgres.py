@@ -87,7 +87,7 @@ def test_a_write_in_progress_keeps_the_lead_from_passing_on(
 ) -> None:
     """Even an expired lead does not pass on while a write that checked it is not finished."""
     view = pg_store.led_by(pg_store.take_lead("one", 60) or Term("", 0))
-    other = SqlStore(PostgresBackend(database, Limits(lock=1, patience=0)))
+    other = SqlStore(PostgresBackend(database, Limits(lock=1, retry=0)))
     with view._leading():
         with psycopg.connect(database, autocommit=True) as judge:
             judge.execute("UPDATE sync_leases SET expires_at = clock_timestamp()")
@@ -237,7 +237,7 @@ def test_a_server_without_a_connection_left_says_how_many_are_needed(
 ) -> None:
     """A refused connection is an outage that may pass, and it is explained."""
     with role(databases, database, 1) as url, psycopg.connect(url):
-        backend = PostgresBackend(url, Limits(patience=0))
+        backend = PostgresBackend(url, Limits(retry=0))
         with pytest.raises(StoreUnavailable, match="No connection is left") as caught:
             SqlStore(backend).now()
         assert "2 connections for each of its processes" in str(caught.value)
@@ -255,7 +255,7 @@ def test_calls_outlast_a_restart_of_the_server(
     """Threads go on as if nothing had been, and nothing is done twice."""
     open_store(database).close()
     # as long as a busy machine may take for it
-    store = SqlStore(PostgresBackend(database, Limits(patience=90)))
+    store = SqlStore(PostgresBackend(database, Limits(retry=90)))
     cycle = planned(store, 300)
     half_done = threading.Event()
 
@@ -305,7 +305,7 @@ def test_planning_outlasts_a_restart_of_the_server(
 ) -> None:
     """Chunks that were being added when the server went down are added once, in order."""
     open_store(database).close()
-    store = SqlStore(PostgresBackend(database, Limits(patience=90)))
+    store = SqlStore(PostgresBackend(database, Limits(retry=90)))
     planned(store, 1)
     whole, calls = chunkrows.add, iter((1, 2))
 
@@ -324,7 +324,7 @@ def test_planning_outlasts_a_restart_of_the_server(
 def test_a_commit_that_is_still_under_way_is_waited_for(pg_store: SqlStore, database: str) -> None:
     """A connection was cut, and the server has not heard of it: the repeat adds nothing twice."""
     planned(pg_store, 0)
-    lost = SqlStore(PostgresBackend(database, Limits(patience=0)))
+    lost = SqlStore(PostgresBackend(database, Limits(retry=0)))
     chunk, newest = chunk_of(["a"]), pg_store._newest_chunk()
     content = chunkrows.content_of(chunk)
     waits = (

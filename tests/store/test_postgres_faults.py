@@ -22,9 +22,9 @@ from chromasync.lab.chroma_server import free_port
 from chromasync.lab.postgres_server import LocalPostgres
 from chromasync.model import Mirror, NewTask, Quarantined, TaskCounts
 from chromasync.store import SqlStore, chunkrows, open_store, store_exists
-from chromasync.store.complaints import complaint
-from chromasync.store.patience import outlast
 from chromasync.store.postgres import Limits, PostgresBackend
+from chromasync.store.postgres_errors import complaint
+from chromasync.store.retry import retry_while_away
 from tests.store.samples import (
     COLLECTION,
     chunk_of,
@@ -56,7 +56,7 @@ def changed(url: str, **parts: object) -> str:
 
 def impatient(url: str, **limits: int) -> PostgresBackend:
     """A backend that reports at once what fails."""
-    return PostgresBackend(url, Limits(patience=0, **limits))
+    return PostgresBackend(url, Limits(retry=0, **limits))
 
 
 # ---- where the database may be ----------------------------------------------------------------
@@ -230,7 +230,7 @@ def test_a_deadlock_is_undone_and_repeated(pg_store: SqlStore, database: str) ->
         with pytest.raises(StoreUnavailable, match="in favour of another") as caught:
             cross(other)
         assert backend.passes(caught.value.__cause__)
-        outlast(backend, freed)
+        retry_while_away(backend, freed)
     assert tries >= 2, "the other session may take a moment to end"
     assert loaded(pg_store, two).head.recheck
 

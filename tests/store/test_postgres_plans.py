@@ -12,7 +12,15 @@ import pytest
 from sqlalchemy import Connection, Executable, event, func, select, text
 
 from chromasync.model import CycleStatus
-from chromasync.store import SqlStore, charges, chunkrows, floor, history, open_store, queue
+from chromasync.store import (
+    SqlStore,
+    chunkrows,
+    claim_floor,
+    history,
+    open_store,
+    queue,
+    retry_charges,
+)
 from chromasync.store.schema import COUNT_COLUMNS, metadata, tasks
 from tests.store.samples import (
     COLLECTION,
@@ -157,7 +165,7 @@ def test_planning_looks_at_no_former_task(long_history: SqlStore, analyzed: bool
     """What a chunk is charged with is asked for in every step of planning."""
     set_statistics(long_history, analyzed=analyzed)
     with long_history._writing() as tx:
-        plan = explained(tx, charges._CHARGED, oldest=-8)
+        plan = explained(tx, retry_charges._CHARGED, oldest=-8)
     relations = {node["Relation Name"] for node in nodes_of(plan) if "Relation Name" in node}
     assert relations == {"sync_retry_charges"}, plan
     assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] <= FEW_BUFFERS, plan
@@ -198,7 +206,7 @@ def test_a_held_snapshot_does_not_slow_the_queue_down(
     The cost is counted in blocks rather than seconds, which would be those of a noisy machine; for
     the same reason the look at everything, every few seconds, is left out.
     """
-    monkeypatch.setattr(floor, "WHOLE_SECONDS", 3600.0)
+    monkeypatch.setattr(claim_floor, "WHOLE_SECONDS", 3600.0)
     cycle = unvacuumed.open_cycle()
     chunk_ids = plan_into(unvacuumed, cycle, TASKS)
     while claimed := claim(unvacuumed, 20):

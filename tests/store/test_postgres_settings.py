@@ -21,7 +21,7 @@ from chromasync.errors import (
 from chromasync.lab.postgres_server import LocalPostgres
 from chromasync.model import Mirror, MirrorStatus, Quarantined
 from chromasync.store import SqlStore, open_store, rehearse_store
-from chromasync.store.complaints import complaint
+from chromasync.store.postgres_errors import complaint
 from chromasync.store.schema import PROCESSING, tasks
 from tests.store.samples import (
     COLLECTION,

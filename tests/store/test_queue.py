@@ -17,7 +17,7 @@ from chromasync.model import (
     TaskCounts,
     WorkerStatus,
 )
-from chromasync.store import SqlStore, charges, floor
+from chromasync.store import SqlStore, claim_floor, retry_charges
 from chromasync.store.schema import Later, tasks, workers
 from tests.store.conftest import Opener
 from tests.store.samples import (
@@ -102,7 +102,7 @@ def test_a_task_that_another_process_gave_back_is_found(opener: Opener) -> None:
 
 def test_idle_claims_begin_where_new_tasks_would_be() -> None:
     """What was looked at in vain is not looked at again for a while, unless a task returns."""
-    where = floor.Floor()
+    where = claim_floor.ClaimFloor()
     assert list(where.tries()) == [0]
     where.found(7)
     assert list(where.tries()) == [7, 0]
@@ -306,7 +306,7 @@ def test_no_failure_waits_longer_than_five_minutes(
     arrange(store, update(tasks).values(retry_count=2000))
     task = claim_one(store)
     before = store.now()
-    monkeypatch.setattr(charges, "MAX_RETRIES", 9999)
+    monkeypatch.setattr(retry_charges, "MAX_RETRIES", 9999)
     store.fail_task(task, "again")
     (available_at,) = row_of(store, task, "available_at")
     assert available_at - before < timedelta(seconds=301)  # type: ignore[operator]

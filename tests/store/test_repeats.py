@@ -32,7 +32,7 @@ from chromasync.model import (
     Term,
     WorkerStatus,
 )
-from chromasync.store import SqlStore, charges, open_store, queue
+from chromasync.store import SqlStore, open_store, queue, retry_charges
 from chromasync.store.schema import Instant, metadata
 from chromasync.trials import new_trial
 from tests.store.conftest import Opener
@@ -156,7 +156,7 @@ UNEQUAL = {"claim_number", "duration_seconds", "records_per_second", "store_id"}
 """Columns that differ from one time to the next."""
 
 READING = {
-    *("mirrors", "mirror", "brief", "chunk_heads", "load_chunk", "deletions", "quarantined"),
+    *("mirrors", "mirror", "task_input", "chunk_heads", "load_chunk", "deletions", "quarantined"),
     *("heads_of", "load_chunks", "waiting_deletions"),
     *("task_counts", "failed_tasks", "tasks_by_worker", "workers", "now", "cycles", "cycle_counts"),
     *("active_workers", "snapshot"),
@@ -263,7 +263,7 @@ def test_a_task_that_fails_when_it_is_planned_is_not_planned_again(
     two_scenes: tuple[Scene, Scene], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The repeat finds no live task, and all the same begins nothing afresh."""
-    monkeypatch.setattr(charges, "MAX_RETRIES", 0)
+    monkeypatch.setattr(retry_charges, "MAX_RETRIES", 0)
     once, twice = two_scenes
     for scene in two_scenes:
         scene.store.beat(beat_of(status=WorkerStatus.DEAD))
@@ -284,7 +284,7 @@ def test_adding_chunks_is_not_doubled(pg_store: SqlStore) -> None:
     assert len(pg_store.chunk_heads(COLLECTION)) == 3
 
 
-def test_nothing_is_repeated_where_patience_is_none(opener: Opener, pg_store: SqlStore) -> None:
+def test_nothing_is_repeated_without_retry_seconds(opener: Opener, pg_store: SqlStore) -> None:
     """SQLite has waited already, and what is urgent must fail soon."""
     for store in (opener(), pg_store):
         urgent = store.urgent()

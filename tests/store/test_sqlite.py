@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import select, text
 
 from chromasync.model import Term
-from chromasync.store import SqlStore, charges, open_store, queue
+from chromasync.store import SqlStore, open_store, queue, retry_charges
 from chromasync.store.schema import chunks
 from tests.store import children
 from tests.store.samples import (
@@ -84,7 +84,7 @@ def test_claims_and_rescues_do_not_read_finished_tasks(file_store: SqlStore) -> 
         assert "USING INDEX sync_tasks_claim (claim_number=?)" in claim_plan
         assert "SCAN" not in claim_plan
         assert "sync_tasks_lease" in plan_of(file_store, queue._OVERDUE)
-        assert "sync_tasks" not in plan_of(file_store, charges._CHARGED, oldest=1)
+        assert "sync_tasks" not in plan_of(file_store, retry_charges._CHARGED, oldest=1)
         assert "PRIMARY KEY" in plan_of(file_store, queue._HELD, task_id=1, fence=1)
 
 

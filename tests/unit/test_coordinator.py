@@ -73,13 +73,13 @@ def other_worker(house: House) -> Callable[[], None]:
             return
         house.primary.on_request(None)
         for task in claim(house.store, 1, "other"):
-            brief = house.store.brief(task)
-            assert brief.chunk is not None
-            assert brief.mirror is not None
-            pair = pair_of(brief.mirror)
+            given = house.store.task_input(task)
+            assert given.chunk is not None
+            assert given.mirror is not None
+            pair = pair_of(given.mirror)
             assert pair is not None
             reconciler = ChunkReconciler(house.primary, house.replica)
-            done.append((task, reconciler.reconcile(pair, brief.chunk, task, lambda: 60.0, {})))
+            done.append((task, reconciler.reconcile(pair, given.chunk, task, lambda: 60.0, {})))
 
     def finish() -> None:
         while done:

@@ -10,7 +10,7 @@ from typing import Any
 
 from chromasync.chroma import decode
 from chromasync.chroma.client import Client
-from chromasync.chroma.failures import Unexpected
+from chromasync.chroma.http_errors import Unexpected
 from chromasync.errors import AccessRefused, NotChroma, NotFound, RequestRefused, ServerError
 from chromasync.model import Capabilities
 

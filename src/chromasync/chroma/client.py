@@ -23,7 +23,7 @@ import httpx2
 import stamina
 
 from chromasync import __version__, faultpoints
-from chromasync.chroma import age, decode, failures, proxies
+from chromasync.chroma import age, decode, http_errors, proxies
 from chromasync.errors import (
     AccessRefused,
     Conflict,
@@ -112,7 +112,7 @@ class Connection:
     @property
     def place(self) -> str:
         """The name of this server in messages: side and address."""
-        return str(failures.place(self.side, self.url))
+        return str(http_errors.place(self.side, self.url))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ class Client:
         _check_url(connection)
         self.proxy = proxies.proxy_for(connection.url)
         self._broken = _transport_errors(self.proxy)
-        self._where = failures.place(self.side, connection.url, self.proxy)
+        self._where = http_errors.place(self.side, connection.url, self.proxy)
         self._base = httpx2.URL(connection.url.rstrip("/"))
         self._prefix = self._base.raw_path.rstrip(b"/")
         self._headers = _headers(connection).raw
@@ -212,7 +212,7 @@ class Client:
                 allowed = self._ask_permit(permit)
                 try:
                     return self._counted(ask, parse, allowed)
-                except failures.ConnectionLost as error:
+                except http_errors.ConnectionLost as error:
                     state.check_size(error)
                     raise
         raise AssertionError("a retry loop ends by returning or raising")
@@ -256,16 +256,16 @@ class Client:
             status, headers, content = self._exchange(ask, allowed_seconds)
         except httpx2.LocalProtocolError as error:
             # its text may quote a header, so it must not become a printed cause
-            raise failures.from_exception(error, where) from None
+            raise http_errors.from_exception(error, where) from None
         except self._broken as error:
-            raise failures.from_exception(error, where) from error
+            raise http_errors.from_exception(error, where) from error
         if not 200 <= status < 300:
-            failure = failures.from_answer(status, headers, content, where, ask.path)
+            failure = http_errors.from_answer(status, headers, content, where, ask.path)
             raise self._too_old(ask, failure) or failure
         try:
             return parse(content)
-        except (failures.Malformed, failures.Unexpected, failures.Damaged) as error:
-            raise failures.from_content(error, content, where) from error
+        except (http_errors.Malformed, http_errors.Unexpected, http_errors.Damaged) as error:
+            raise http_errors.from_content(error, content, where) from error
 
     def _too_old(self, ask: _Ask, failure: ServerError) -> ServerTooOld | None:
         """The error of a server that is too old to know this path or method, if it is."""

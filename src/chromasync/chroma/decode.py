@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import orjson
 
-from chromasync.chroma.failures import Damaged, Malformed, Unexpected
+from chromasync.chroma.http_errors import Damaged, Malformed, Unexpected
 from chromasync.model import Collection, Floats, Metadata, Neighbours, Records
 
 simdjson: Any

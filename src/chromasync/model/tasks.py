@@ -118,7 +118,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Brief:
+class TaskInput:
     """What the ledger tells the worker of a task, all as of one instant.
 
     Attributes:

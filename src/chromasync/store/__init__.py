@@ -21,10 +21,10 @@ from chromasync.store.instants import InstantPart
 from chromasync.store.leads import LeadPart
 from chromasync.store.ledger import LedgerPart
 from chromasync.store.migrations import migrate
-from chromasync.store.patience import outlast, patient
 from chromasync.store.postgres import PostgresBackend
 from chromasync.store.queue import QueuePart
 from chromasync.store.rehearsal import Rehearsed, rehearse
+from chromasync.store.retry import retried, retry_while_away
 from chromasync.store.schema import schema_versions
 from chromasync.store.snapshot import SnapshotPart
 from chromasync.store.sqlite import SqliteBackend, beside
@@ -65,13 +65,13 @@ class SqlStore(
         backend = self._backend.urgent()
         return self if backend is self._backend else SqlStore(backend, self._term, self._floor)
 
-    @patient
+    @retried
     def schema_version(self) -> int:
         """The number of the newest migration that was applied."""
         with self._reading() as tx:
             return int(tx.execute(select(func.max(schema_versions.c.version))).scalar_one())
 
-    @patient
+    @retried
     def connections(self) -> str | None:
         """How many database connections we need, may have and are in use; None on SQLite."""
         return self._backend.connections()
@@ -96,7 +96,7 @@ def open_store(place: str | PathLike[str]) -> SqlStore:
     """
     backend = _backend(str(place))
     try:
-        outlast(backend, lambda: migrate(backend))
+        retry_while_away(backend, lambda: migrate(backend))
     except BaseException:
         backend.close()
         raise
@@ -134,7 +134,7 @@ def rehearse_store(place: str | PathLike[str]) -> Rehearsed:
 
 def _rehearsed(backend: Backend) -> Rehearsed:
     try:
-        return outlast(backend, lambda: rehearse(backend))
+        return retry_while_away(backend, lambda: rehearse(backend))
     finally:
         backend.close()
 
@@ -144,7 +144,7 @@ def _backend(place: str) -> Backend:
         return SqliteBackend(_sqlite_path(place))
     backend = PostgresBackend(place)
     try:
-        outlast(backend, backend.prepare)
+        retry_while_away(backend, backend.prepare)
     except BaseException:
         backend.close()
         raise

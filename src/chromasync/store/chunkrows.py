@@ -28,7 +28,7 @@ from chromasync.store.core import Backend
 from chromasync.store.idlists import pack_ids, unpack_ids
 from chromasync.store.rows import HEAD, build_chunk, damaged
 from chromasync.store.schema import Instant, Now, chunk_contents, chunks, deletions, quarantine
-from chromasync.store.schema_charges import retry_charges
+from chromasync.store.schema_retry_charges import retry_charges
 
 _MOST_PARAMETERS = 500
 

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from chromasync import faultpoints
 from chromasync.errors import LeaseLost, StoreError
 from chromasync.model import Term
-from chromasync.store.floor import Floor
+from chromasync.store.claim_floor import ClaimFloor
 from chromasync.store.schema import RUNNING, Later, Now, cycles, leases
 
 COORDINATOR = "coordinator"
@@ -43,7 +43,7 @@ class Backend(Protocol):
         types: column types by placeholder, for the migrations.
         driver_error: what the driver raises outside SQLAlchemy's hands.
         asks_first: whether looking for work should not wait for a turn to write.
-        patience_seconds: for how long to repeat what an outage made fail; 0 means not at all.
+        retry_seconds: for how long to repeat what an outage made fail; 0 means not at all.
     """
 
     engine: Engine
@@ -51,7 +51,7 @@ class Backend(Protocol):
     types: Mapping[str, str]
     driver_error: type[Exception]
     asks_first: bool
-    patience_seconds: float
+    retry_seconds: float
 
     def turn(self) -> AbstractContextManager[None]:
         """Wait for this process's turn to write; raises StoreUnavailable when it never comes."""
@@ -112,12 +112,12 @@ class Core:
     """
 
     def __init__(
-        self, backend: Backend, term: Term | None = None, floor: Floor | None = None
+        self, backend: Backend, term: Term | None = None, floor: ClaimFloor | None = None
     ) -> None:
         self._backend = backend
         self._term = term
         self._is_view = floor is not None
-        self._floor = floor or Floor()
+        self._floor = floor or ClaimFloor()
         self._writer = backend.engine.execution_options(**{WRITES: True})
         self._long_writer = backend.engine.execution_options(**{WRITES: True, LONG: True})
 

@@ -14,7 +14,7 @@ from sqlalchemy import bindparam, delete, func, select, update
 from chromasync.model import Deployment, Kept, KnownDistance, MarkRow, Removal, Side
 from chromasync.store.chunkrows import in_parts
 from chromasync.store.core import PLANNING, Core
-from chromasync.store.patience import patient
+from chromasync.store.retry import retried
 from chromasync.store.rows import DEPLOYMENT, DISTANCE, KEPT, MARK, REMOVAL
 from chromasync.store.schema import Later, Now
 from chromasync.store.schema_servers import (
@@ -43,13 +43,13 @@ _KEPT = select(*KEPT.columns).order_by(kept.c.kept_at, kept.c.replica_id)
 class DeploymentPart(Core):
     """The two servers as this store knows them."""
 
-    @patient
+    @retried
     def deployment(self) -> Deployment:
         """The store's id and what it knows of the primary."""
         with self._reading() as tx:
             return DEPLOYMENT.build(tx.execute(_DEPLOYMENT).one())
 
-    @patient
+    @retried
     def save_deployment(self, changed: Deployment) -> None:
         """Replace what is known of the primary; the store's id stays."""
         values = DEPLOYMENT.values(changed)
@@ -57,7 +57,7 @@ class DeploymentPart(Core):
         with self._leading() as tx:
             tx.execute(update(deployment).values(values))
 
-    @patient
+    @retried
     def note_away(self) -> None:
         """Remember that the primary could not be reached; any worker may say so."""
         there = deployment.c.away_since.is_(None)
@@ -66,7 +66,7 @@ class DeploymentPart(Core):
 
     # ---- collection ids ---------------------------------------------------------------------
 
-    @patient
+    @retried
     def sides_of(self, collection_ids: Collection[str]) -> dict[str, Side]:
         """Which side listed each of these collections first; those never met are left out."""
         found: dict[str, Side] = {}
@@ -77,7 +77,7 @@ class DeploymentPart(Core):
                 found.update((row[0], row[1]) for row in rows)
         return found
 
-    @patient
+    @retried
     def remember_ids(self, cycle_id: int, met: dict[str, Side]) -> None:
         """Remember collections that were never met before; the oldest beyond a bound go."""
         rows = [
@@ -97,7 +97,7 @@ class DeploymentPart(Core):
 
     # ---- the budget of a day ----------------------------------------------------------------
 
-    @patient
+    @retried
     def removals_of_day(self) -> list[Removal]:
         """What left the replica unasked within the last day."""
         with self._reading() as tx:
@@ -108,12 +108,12 @@ class DeploymentPart(Core):
         values = REMOVAL.values(removal) | {"cycle_id": cycle_id, "removed_at": Now()}
         self._note_removal_after(self._newest_removal(), values)
 
-    @patient
+    @retried
     def _newest_removal(self) -> int:
         with self._reading() as tx:
             return int(tx.execute(_NEWEST_REMOVAL).scalar_one())
 
-    @patient
+    @retried
     def _note_removal_after(self, newest_id: int, values: dict[str, Any]) -> None:
         with self._leading() as tx:
             tx.execute(PLANNING).all()
@@ -123,27 +123,27 @@ class DeploymentPart(Core):
 
     # ---- kept collections -------------------------------------------------------------------
 
-    @patient
+    @retried
     def kept(self) -> list[Kept]:
         """Collections that stay on the replica under another name, oldest first."""
         with self._reading() as tx:
             return [KEPT.build(row) for row in tx.execute(_KEPT)]
 
-    @patient
+    @retried
     def save_kept(self, one: Kept) -> None:
         """Remember a collection that is kept from now on."""
         new = self._backend.insert(kept).values(KEPT.values(one) | {"kept_at": Now()})
         with self._leading() as tx:
             tx.execute(new.on_conflict_do_nothing())
 
-    @patient
+    @retried
     def overdue_kept(self, keep_seconds: float) -> list[Kept]:
         """Collections that were kept for longer than this."""
         old = kept.c.kept_at < Later(-keep_seconds)
         with self._reading() as tx:
             return [KEPT.build(row) for row in tx.execute(_KEPT.where(old))]
 
-    @patient
+    @retried
     def forget_kept(self, replica_id: str) -> None:
         """Forget a kept collection, because it is gone."""
         with self._leading() as tx:
@@ -151,13 +151,13 @@ class DeploymentPart(Core):
 
     # ---- distances --------------------------------------------------------------------------
 
-    @patient
+    @retried
     def distances(self) -> list[KnownDistance]:
         """What is known of the distances of collections, on either side."""
         with self._reading() as tx:
             return [DISTANCE.build(row) for row in tx.execute(select(*DISTANCE.columns))]
 
-    @patient
+    @retried
     def save_distances(self, learned: Sequence[KnownDistance]) -> None:
         """Remember distances; those known before of the same collections go."""
         if not learned:
@@ -168,7 +168,7 @@ class DeploymentPart(Core):
         with self._leading() as tx:
             tx.execute(put, [DISTANCE.values(one) for one in learned])
 
-    @patient
+    @retried
     def forget_distances(self, but_for: Container[str]) -> None:
         """Forget what is known of all other collections."""
         with self._leading() as tx:
@@ -178,13 +178,13 @@ class DeploymentPart(Core):
 
     # ---- marks ------------------------------------------------------------------------------
 
-    @patient
+    @retried
     def marks(self) -> dict[str, MarkRow]:
         """The marks by place."""
         with self._reading() as tx:
             return {row[0]: MARK.build(row) for row in tx.execute(select(*MARK.columns))}
 
-    @patient
+    @retried
     def save_mark(self, mark: MarkRow) -> None:
         """Replace what is known of the mark in one place."""
         values = MARK.values(mark)
@@ -193,7 +193,7 @@ class DeploymentPart(Core):
         with self._leading() as tx:
             tx.execute(new.on_conflict_do_update(index_elements=["place"], set_=others))
 
-    @patient
+    @retried
     def note_mark_written(self, place: str, nonce: str) -> None:
         """Remember that the prepared mark is on the replica; any worker may say so."""
         written = update(marks).where(marks.c.place == place, marks.c.nonce == nonce)

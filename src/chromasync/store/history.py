@@ -22,10 +22,10 @@ from sqlalchemy import (
 
 from chromasync.errors import StoreUnusable
 from chromasync.model import Cycle, CycleStatus, OpCounts, TaskStatus, WorkerStatus
-from chromasync.store import charges, instants
+from chromasync.store import instants, retry_charges
 from chromasync.store.core import Core
-from chromasync.store.patience import patient
 from chromasync.store.queue import cancel_live
+from chromasync.store.retry import retried
 from chromasync.store.schema import (
     COUNT_COLUMNS,
     FINISHED,
@@ -90,12 +90,12 @@ class HistoryPart(Core):
         """
         return self._open_cycle_after(self._newest_cycle(), lease_seconds)
 
-    @patient
+    @retried
     def _newest_cycle(self) -> int:
         with self._reading() as tx:
             return int(tx.execute(_NEWEST).scalar_one())
 
-    @patient
+    @retried
     def _open_cycle_after(self, newest_id: int, lease_seconds: float | None) -> Cycle:
         no_counts = dict.fromkeys(COUNT_COLUMNS.values(), 0)
         new = insert(cycles).values(cycle_status=CycleStatus.RUNNING, started_at=Now(), **no_counts)
@@ -108,7 +108,7 @@ class HistoryPart(Core):
                 opened = tx.execute(new.returning(cycles.c.id)).scalar_one()
             return _cycle(tx, opened)
 
-    @patient
+    @retried
     def close_cycle(
         self,
         cycle_id: int,
@@ -141,23 +141,23 @@ class HistoryPart(Core):
             closed_now = tx.execute(closing.values(values)).rowcount
             cycle = _cycle(tx, cycle_id)
             if closed_now:
-                charges.end_cycle(tx, cycle_id)
+                retry_charges.end_cycle(tx, cycle_id)
                 tx.execute(insert(metrics), _measured(tx, cycle))
         return cycle
 
-    @patient
+    @retried
     def cycles(self, limit: int) -> list[Cycle]:
         """The latest cycles, newest first."""
         with self._reading() as tx:
             return cycles_in(tx, limit)
 
-    @patient
+    @retried
     def cycle_counts(self, cycle_id: int) -> dict[str, OpCounts]:
         """What the tasks of a cycle did so far, by collection id."""
         with self._reading() as tx:
             return cycle_counts_in(tx, cycle_id)
 
-    @patient
+    @retried
     def records_per_second(self) -> dict[str, float] | None:
         """Rates of the latest cycles: `read` without and `write` with much writing.
 
@@ -178,7 +178,7 @@ class HistoryPart(Core):
             return None
         return {"read": _rate(reading or writing), "write": _rate(writing or reading)}
 
-    @patient
+    @retried
     def prune_history(self, *, keep_seconds: float, keep_tasks: int) -> int:
         """Delete old history and say how many rows went.
 
@@ -201,7 +201,7 @@ class HistoryPart(Core):
         ended = workers.c.worker_status.in_([WorkerStatus.STOPPED, WorkerStatus.DEAD])
         return removed + self._prune(workers, ended & (workers.c.last_heartbeat < old))
 
-    @patient
+    @retried
     def _now(self) -> datetime:
         with self._reading() as tx:
             return tx.execute(select(Now())).scalar_one()

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, and_, case, delete, or_, selec
 
 from chromasync.model import Hold, HoldKind
 from chromasync.store.core import CLOCK_SLACK_SECONDS, Core
-from chromasync.store.patience import patient
+from chromasync.store.retry import retried
 from chromasync.store.rows import HOLD
 from chromasync.store.schema import Later, Now, holds
 
@@ -35,13 +35,13 @@ _NOT_APPROVED = {"approved_count": None, "approved_digest": None, "approved_at":
 class HoldPart(Core):
     """Holds and their approvals."""
 
-    @patient
+    @retried
     def holds(self) -> list[Hold]:
         """Everything that is held back, oldest first."""
         with self._reading() as tx:
             return holds_in(tx)
 
-    @patient
+    @retried
     def save_hold(self, hold: Hold) -> None:
         """Hold something back, or bring a hold up to date.
 
@@ -59,13 +59,13 @@ class HoldPart(Core):
                 new.on_conflict_do_update(index_elements=["collection_id", "kind"], set_=update_to)
             )
 
-    @patient
+    @retried
     def clear_hold(self, collection_id: str, kind: HoldKind) -> None:
         """Forget a hold and its approval."""
         with self._leading() as tx:
             tx.execute(delete(holds).where(*_one(collection_id, kind)))
 
-    @patient
+    @retried
     def note_shown(self, shown: Sequence[Hold]) -> None:
         """Remember how much a person was told to be held, as far as that is still so."""
         in_order = sorted(shown, key=lambda hold: (hold.collection_id, hold.kind))
@@ -75,7 +75,7 @@ class HoldPart(Core):
                 showing = update(holds).where(*_one(hold.collection_id, hold.kind), same)
                 tx.execute(showing.values(shown_count=holds.c.record_count))
 
-    @patient
+    @retried
     def approve(self, hold: Hold) -> bool:
         """Approve exactly what this hold names; False when something else is held by now."""
         same = holds.c.set_digest == hold.set_digest
@@ -88,7 +88,7 @@ class HoldPart(Core):
         with self._writing() as tx:
             return tx.execute(approval.values(given)).rowcount > 0
 
-    @patient
+    @retried
     def end_approvals(self, left_out: Container[str]) -> None:
         """End approvals that are old, and those of collections that the settings leave out."""
         ended = update(holds).values(_NOT_APPROVED)

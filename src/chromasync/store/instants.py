@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, case, func, or_, select, updat
 from chromasync.model import Suspicion
 from chromasync.plan.clock import BEFORE_NUMBERS
 from chromasync.store.core import CLOCK_SLACK_SECONDS, Core
-from chromasync.store.patience import patient
+from chromasync.store.retry import retried
 from chromasync.store.schema import (
     Later,
     Now,
@@ -94,7 +94,7 @@ _SUSPECT = (
 class InstantPart(Core):
     """What is known of instants, and until when something waits (a part of `ports.Control`)."""
 
-    @patient
+    @retried
     def newest_instant(self) -> datetime | None:
         """The latest instant at which anything was read, walked, seen or closed; None at first."""
         with self._reading() as tx:
@@ -102,14 +102,14 @@ class InstantPart(Core):
         found = [instant for row in rows if row is not None for instant in row if instant]
         return max(found, default=None)
 
-    @patient
+    @retried
     def forget_instants(self) -> None:
         """Make every instant unknown at which something was read, walked, or seen to be well."""
         with self._leading() as tx:
             for forget in _FORGET:
                 tx.execute(forget)
 
-    @patient
+    @retried
     def suspicions(self) -> dict[str, Suspicion]:
         """By collection, its suspect chunks, and until when someone may still write to them."""
         with self._reading() as tx:

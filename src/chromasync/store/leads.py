@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, select, update
 
 from chromasync.model import Term, WorkerStatus
 from chromasync.store.core import COORDINATOR, LEASE_EXPIRED, Core
-from chromasync.store.patience import patient
+from chromasync.store.retry import retried
 from chromasync.store.schema import Later, Now, leases, workers
 
 _LEASE = select(leases.c.holder, leases.c.token, LEASE_EXPIRED.label("expired")).where(
@@ -43,13 +43,13 @@ _NOBODY = {"name": COORDINATOR, "holder": "", "token": 0, "ttl_seconds": 0.0, "e
 class LeadPart(Core):
     """Who leads (a part of `ports.Control`)."""
 
-    @patient
+    @retried
     def now(self) -> datetime:
         """The database's own time, which all instants of the store are in."""
         with self._reading() as tx:
             return tx.execute(select(Now())).scalar_one()
 
-    @patient
+    @retried
     def take_lead(self, holder: str, ttl_seconds: float) -> Term | None:
         """Become or stay the leader for `ttl_seconds`; None while someone else leads.
 
@@ -83,7 +83,7 @@ class LeadPart(Core):
     def _is_free(self, lease: Any) -> bool:
         return bool(lease.expired) or self._backend.is_gone(lease.holder)
 
-    @patient
+    @retried
     def give_up_lead(self, term: Term) -> None:
         """Let go of the lead, if `term` still has it; the next term gets the next number."""
         mine = (

@@ -10,7 +10,6 @@ from sqlalchemy import Connection, Table, bindparam, delete, func, select, updat
 
 from chromasync.ledger.plan import without_ids
 from chromasync.model import (
-    Brief,
     Chunk,
     ChunkHead,
     Cycle,
@@ -20,11 +19,12 @@ from chromasync.model import (
     Mirror,
     Quarantined,
     Task,
+    TaskInput,
     mark_place,
 )
 from chromasync.store import chunkrows
 from chromasync.store.core import PLANNING, Core
-from chromasync.store.patience import patient
+from chromasync.store.retry import retried
 from chromasync.store.rows import HEAD, MARK, MIRROR, QUARANTINED
 from chromasync.store.schema import (
     LIVE,
@@ -36,7 +36,7 @@ from chromasync.store.schema import (
     quarantine,
     tasks,
 )
-from chromasync.store.schema_charges import retry_charges
+from chromasync.store.schema_retry_charges import retry_charges
 from chromasync.store.schema_servers import marks
 
 _HEADS = select(*HEAD.columns).where(chunks.c.collection_id == bindparam("collection_id"))
@@ -78,19 +78,19 @@ _QUARANTINED_OF_ONE = _QUARANTINED.where(quarantine.c.collection_id == bindparam
 class LedgerPart(Core):
     """`ports.Ledger` on tables; all its writes are refused once a led view's term has ended."""
 
-    @patient
+    @retried
     def mirrors(self) -> list[Mirror]:
         """All mirrors, by tenant, database and name."""
         with self._reading() as tx:
             return mirrors_in(tx)
 
-    @patient
+    @retried
     def mirror(self, collection_id: str) -> Mirror | None:
         """The mirror of a collection, or None."""
         with self._reading() as tx:
             return _mirror(tx, collection_id)
 
-    @patient
+    @retried
     def save_mirror(self, mirror: Mirror) -> None:
         """Insert the mirror, or replace the one of the same collection id."""
         values = MIRROR.values(mirror)
@@ -99,7 +99,7 @@ class LedgerPart(Core):
         with self._leading() as tx:
             tx.execute(new.on_conflict_do_update(index_elements=["collection_id"], set_=others))
 
-    @patient
+    @retried
     def save_mirrors(self, mirrors: Sequence[Mirror]) -> None:
         """The same for several, all or none."""
         if not mirrors:
@@ -111,7 +111,7 @@ class LedgerPart(Core):
         with self._leading() as tx:
             tx.execute(put, [MIRROR.values(mirror) for mirror in mirrors])
 
-    @patient
+    @retried
     def forget_mirror(self, collection_id: str) -> None:
         """Remove a mirror with everything that hangs on it; finished tasks stay as history."""
         with self._leading() as tx:
@@ -119,7 +119,7 @@ class LedgerPart(Core):
             for table in (holds, collections):
                 _delete_of(tx, table, collection_id)
 
-    @patient
+    @retried
     def forget_chunks(self, collection_id: str) -> None:
         """Remove what the ledger holds of a collection, so that it is adopted again.
 
@@ -128,7 +128,7 @@ class LedgerPart(Core):
         with self._leading() as tx:
             _forget_chunks(tx, collection_id)
 
-    @patient
+    @retried
     def move_ledger(self, old_id: str, new_id: str) -> None:
         """Let another primary collection have what the ledger holds of one: it has its records.
 
@@ -153,13 +153,13 @@ class LedgerPart(Core):
             for table in (holds, collections):
                 _delete_of(tx, table, old_id)
 
-    @patient
+    @retried
     def chunk_heads(self, collection_id: str) -> list[ChunkHead]:
         """The heads of a collection's chunks in the ledger's order."""
         with self._reading() as tx:
             return [HEAD.build(row) for row in tx.execute(_HEADS, {"collection_id": collection_id})]
 
-    @patient
+    @retried
     def heads_of(self, collection_ids: Collection[str]) -> dict[str, list[ChunkHead]]:
         """The heads of several collections' chunks; one without chunks has an empty list."""
         found: dict[str, list[ChunkHead]] = {key: [] for key in collection_ids}
@@ -170,7 +170,7 @@ class LedgerPart(Core):
                     found[head.collection_id].append(head)
         return found
 
-    @patient
+    @retried
     def load_chunk(self, chunk_id: int) -> Chunk | None:
         """The chunk with its content, or None.
 
@@ -180,13 +180,13 @@ class LedgerPart(Core):
         with self._reading() as tx:
             return chunkrows.load(tx, chunk_id)
 
-    @patient
+    @retried
     def load_chunks(self, chunk_ids: Sequence[int]) -> list[Chunk]:
         """Those of the chunks that there are and that can be read, in one view."""
         with self._reading() as tx:
             return list(chunkrows.load_sound(tx, chunk_ids))
 
-    @patient
+    @retried
     def note_read(self, cycle: Cycle, heads: Sequence[ChunkHead]) -> None:
         """Note that these chunks were read in a cycle, since it began, and were unchanged.
 
@@ -195,8 +195,8 @@ class LedgerPart(Core):
         with self._leading() as tx:
             chunkrows.note_read(tx, cycle, heads)
 
-    @patient
-    def brief(self, task: Task) -> Brief:
+    @retried
+    def task_input(self, task: Task) -> TaskInput:
         """What the ledger says of a task's chunk and collection, in one view.
 
         Raises:
@@ -204,7 +204,7 @@ class LedgerPart(Core):
         """
         with self._reading() as tx:
             mirror = _mirror(tx, task.collection_id)
-            return Brief(
+            return TaskInput(
                 chunkrows.load(tx, task.chunk_id),
                 mirror,
                 quarantined_in(tx, task.collection_id),
@@ -222,12 +222,12 @@ class LedgerPart(Core):
         contents = [chunkrows.content_of(chunk) for chunk in chunks]
         return self._save_chunks_after(self._newest_chunk(), chunks, contents)
 
-    @patient
+    @retried
     def _newest_chunk(self) -> int:
         with self._reading() as tx:
             return int(tx.execute(_NEWEST_CHUNK).scalar_one())
 
-    @patient
+    @retried
     def _save_chunks_after(
         self, newest_id: int, chunks: Sequence[Chunk], contents: Sequence[dict[str, Any]]
     ) -> list[int]:
@@ -237,7 +237,7 @@ class LedgerPart(Core):
             there = list(tx.scalars(_ADDED, {"newest_id": newest_id}))
             return there or chunkrows.save(tx, chunks, contents)
 
-    @patient
+    @retried
     def distrust(
         self,
         collection_id: str,
@@ -255,7 +255,7 @@ class LedgerPart(Core):
             else:
                 chunkrows.distrust(tx, chunk_ids, in_hand=in_hand)
 
-    @patient
+    @retried
     def deletions(self, collection_id: str) -> list[Deletion]:
         """The collection's waiting deletions, oldest first.
 
@@ -266,13 +266,13 @@ class LedgerPart(Core):
             rows = tx.execute(_DELETIONS, {"collection_id": collection_id})
             return [chunkrows.build_deletion(row) for row in rows]
 
-    @patient
+    @retried
     def waiting_deletions(self) -> set[str]:
         """The collections of which deletions wait."""
         with self._reading() as tx:
             return set(tx.execute(select(deletions.c.collection_id).distinct()).scalars())
 
-    @patient
+    @retried
     def replace_surplus(self, collection_id: str, batches: Sequence[Sequence[str]]) -> None:
         """Make `batches` the collection's surplus deletions, one each; those from before go."""
         former = delete(deletions).where(
@@ -282,7 +282,7 @@ class LedgerPart(Core):
             tx.execute(former)
             chunkrows.add_deletions(tx, DeletionKind.SURPLUS, collection_id, batches, None)
 
-    @patient
+    @retried
     def finish_deletion(self, deletion: Deletion, kept: Sequence[str]) -> None:
         """Record that a deletion is done, but for `kept`, which turned out to live.
 
@@ -302,7 +302,7 @@ class LedgerPart(Core):
             if chunk is not None:
                 _shrink(tx, chunk, deleted)
 
-    @patient
+    @retried
     def quarantined(self, collection_id: str | None = None) -> list[Quarantined]:
         """Records set aside (of one collection, or all), by collection and age."""
         with self._reading() as tx:

@@ -27,7 +27,7 @@ from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect,
 from sqlalchemy.dialects import postgresql
 
 from chromasync.errors import SettingsError, StoreError, StoreUnavailable, StoreUnusable
-from chromasync.store import complaints
+from chromasync.store import postgres_errors
 from chromasync.store.core import LONG, WRITES, translated
 from chromasync.store.schema import metadata, schema_versions
 
@@ -40,7 +40,7 @@ _MIGRATION_SECONDS = 60
 class Limits:
     """How long things may take, in seconds.
 
-    `pool` is for getting the connection from another thread, `patience` for repeating what failed.
+    `pool` is for getting the connection from another thread, `retry` for repeating what failed.
     """
 
     connect: int = 5
@@ -48,10 +48,10 @@ class Limits:
     long_statement: int = 120
     lock: int = 3
     pool: float = 30.0
-    patience: float = 10.0
+    retry: float = 10.0
 
 
-URGENT = Limits(connect=3, statement=5, long_statement=5, pool=5.0, patience=0.0)
+URGENT = Limits(connect=3, statement=5, long_statement=5, pool=5.0, retry=0.0)
 
 _WRITE = "Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE."
 _ENCODE = "Percent-encode special characters of user and password, such as %40 for @ and %2F for /."
@@ -130,7 +130,7 @@ class PostgresBackend:
         self._urgent_lock = threading.Lock()
         parameters = _parameters(url)
         self.place = _place(parameters)
-        self.patience_seconds = self._limits.patience
+        self.retry_seconds = self._limits.retry
         self.engine = _create_engine(parameters, self._limits)
 
     def turn(self) -> AbstractContextManager[None]:
@@ -139,11 +139,11 @@ class PostgresBackend:
 
     def translate(self, error: Exception) -> StoreError:
         """The error of our tree for `error`, by SQLSTATE."""
-        return complaints.complaint(error, self.place)
+        return postgres_errors.complaint(error, self.place)
 
     def passes(self, error: BaseException | None) -> bool:
         """Whether the same again may succeed within seconds."""
-        return complaints.passes_soon(error)
+        return postgres_errors.passes_soon(error)
 
     def insert(self, table: Table) -> postgresql.Insert:
         """An INSERT that understands ON CONFLICT."""
@@ -154,7 +154,7 @@ class PostgresBackend:
         return False
 
     def urgent(self) -> PostgresBackend:
-        """The same database over one more connection, with short limits and no patience."""
+        """The same database over one more connection, with short limits and without retries."""
         with self._urgent_lock:
             if self._urgent is None:
                 self._urgent = PostgresBackend(self._url, URGENT)
@@ -173,7 +173,7 @@ class PostgresBackend:
     def connections(self) -> str:
         """How many connections there are and how many are in use, for people."""
         usable, used = self._budget()
-        return f"{complaints.PER_PROCESS} of {usable} connections, {used} in use"
+        return f"{postgres_errors.PER_PROCESS} of {usable} connections, {used} in use"
 
     def prepare(self) -> None:
         """Look before anything is written.
@@ -197,11 +197,11 @@ class PostgresBackend:
     def _check_budget(self) -> None:
         usable, used = self._budget()
         # the connection that asks is one of those that are used
-        if usable - used + 1 < complaints.PER_PROCESS:
+        if usable - used + 1 < postgres_errors.PER_PROCESS:
             raise StoreUnavailable(
                 f"Of {usable} connections {used} are in use: {self.place}.",
                 untouched="Nothing was started.",
-                hint=f"chromasync needs {complaints.PER_PROCESS} for each of its processes:"
+                hint=f"chromasync needs {postgres_errors.PER_PROCESS} for each of its processes:"
                 " end other programs, raise max_connections, or put a pooler between.",
             )
 
@@ -288,7 +288,7 @@ def _create_engine(parameters: Mapping[str, Any], limits: Limits) -> Engine:
         max_overflow=0,
         pool_timeout=limits.pool,
         # who is repeated notices a dead connection by itself
-        pool_pre_ping=limits.patience <= 0,
+        pool_pre_ping=limits.retry <= 0,
         use_native_hstore=False,
     )
     event.listen(engine, "begin", lambda connection: _begin(connection, limits))

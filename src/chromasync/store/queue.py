@@ -34,10 +34,10 @@ from chromasync.model import (
     TaskStatus,
     WorkerStatus,
 )
-from chromasync.store import charges, chunkrows
+from chromasync.store import chunkrows, retry_charges
 from chromasync.store.core import CLOCK_SLACK_SECONDS, Backend, Core
 from chromasync.store.instants import CUT_HEARTBEATS
-from chromasync.store.patience import patient
+from chromasync.store.retry import retried
 from chromasync.store.schema import (
     COUNT_COLUMNS,
     LIVE,
@@ -67,7 +67,7 @@ _AGAIN = (
 # Further ahead than any wait is long: the clock has stepped back.
 _AVAILABLE = or_(
     tasks.c.available_at <= Now(),
-    tasks.c.available_at > Later(charges.MAX_BACKOFF_SECONDS + CLOCK_SLACK_SECONDS),
+    tasks.c.available_at > Later(retry_charges.MAX_BACKOFF_SECONDS + CLOCK_SLACK_SECONDS),
 )
 _OLDEST = (
     select(tasks.c.id)
@@ -115,7 +115,7 @@ _HELD = (
     .where(tasks.c.id == bindparam("task_id"), tasks.c.fence == bindparam("fence"))
     .with_for_update()
 )
-_COMPLETE = charges.BY_ID.where(tasks.c.fence == bindparam("b_fence"), _IS_HELD).values(
+_COMPLETE = retry_charges.BY_ID.where(tasks.c.fence == bindparam("b_fence"), _IS_HELD).values(
     task_status=TaskStatus.COMPLETED,
     completed_at=Now(),
     lease_seconds=None,
@@ -125,8 +125,8 @@ _COMPLETE = charges.BY_ID.where(tasks.c.fence == bindparam("b_fence"), _IS_HELD)
     record_ids=None,  # nobody asks for them any more, and there may be a million such rows
     **{name: bindparam(f"b_{name}") for name in COUNT_COLUMNS.values()},
 )
-_RELEASE = charges.BY_ID.values(
-    charges.LEAVE | {"task_status": TaskStatus.PENDING, "available_at": Now()}
+_RELEASE = retry_charges.BY_ID.values(
+    retry_charges.LEAVE | {"task_status": TaskStatus.PENDING, "available_at": Now()}
 )
 _RENEW = (
     update(tasks)
@@ -199,27 +199,27 @@ _BY_STATUS = (
 class QueuePart(Core):
     """`ports.Queue` on tables; a led view adds and cancels tasks only while its term holds."""
 
-    @patient
+    @retried
     def add_tasks(self, cycle_id: int, tasks: Sequence[NewTask]) -> int:
         """Queue tasks and return how many were new; a chunk with a live task gets no second one.
 
-        A task takes over what its chunk is charged with (see `charges`). With more than MAX_RETRIES
-        it fails at once, and the cycle after this one begins afresh.
+        A task takes over the retries that its chunk is charged with (see `retry_charges`). With
+        more than MAX_RETRIES, it fails at once, and the chunk starts afresh in the next cycle.
         """
         if not tasks:
             return 0
         with self._leading() as tx:
-            charged = charges.charged(tx, cycle_id, {task.chunk_id for task in tasks})
+            charged = retry_charges.charged(tx, cycle_id, {task.chunk_id for task in tasks})
             over = {i for i, row in charged.items() if row.given_up_in_cycle == cycle_id}
             rows = [_new_row(cycle_id, task) for task in tasks if task.chunk_id not in over]
             added = tx.execute(self._insert_task(), rows).all() if rows else []
             new_ids = {row.chunk_id: row.id for row in added}
-            waits = charges.take_over(tx, cycle_id, new_ids, charged)
+            waits = retry_charges.take_over(tx, cycle_id, new_ids, charged)
         for wait in waits:
             self._floor.look_again(wait)
         return len(added)
 
-    @patient
+    @retried
     def claim_task(self, worker_id: str, lease_seconds: float, claim: int) -> Task | None:
         """Take the oldest available task for `lease_seconds`; None when there is none.
 
@@ -234,7 +234,7 @@ class QueuePart(Core):
                 return task
         return None
 
-    @patient
+    @retried
     def complete_task(self, task: Task, result: ChunkResult) -> bool:
         """Record a task as done together with what came of its chunk.
 
@@ -251,10 +251,10 @@ class QueuePart(Core):
                 return held is not None and held.task_status is TaskStatus.COMPLETED
             chunkrows.record(tx, self._backend, result, task.claimed_at)
             if task.retry_count:
-                charges.forget(tx, task.chunk_id)
+                retry_charges.forget(tx, task.chunk_id)
         return True
 
-    @patient
+    @retried
     def fail_task(self, task: Task, error: str, *, final: bool = False) -> bool:
         """Record a failed attempt: again later, or failed after more than MAX_RETRIES.
 
@@ -269,13 +269,13 @@ class QueuePart(Core):
                 return _has_failed(tx, task, error)
             if held.task_status is TaskStatus.COMPLETED:
                 return False
-            backoff = charges.charge(
+            backoff = retry_charges.charge(
                 tx, task.id, task.chunk_id, held.retry_count, error, final=final
             )
         self._floor.look_again(backoff)
         return True
 
-    @patient
+    @retried
     def release_tasks(self, tasks: Sequence[Task]) -> None:
         """Give tasks back untried: available at once, no retry charged."""
         with self._writing() as tx:
@@ -285,7 +285,7 @@ class QueuePart(Core):
                     tx.execute(_RELEASE, {"task_id": task.id})
         self._floor.look_again()
 
-    @patient
+    @retried
     def renew_tasks(self, tasks: Sequence[Task], lease_seconds: float) -> set[int]:
         """Extend leases to `lease_seconds` from now; returns the ids still held."""
         kept = set()
@@ -296,7 +296,7 @@ class QueuePart(Core):
                     kept.add(task.id)
         return kept
 
-    @patient
+    @retried
     def rescue_tasks(self) -> int:
         """Return tasks whose lease expired to the queue, charged with a retry; says how many.
 
@@ -310,12 +310,14 @@ class QueuePart(Core):
             chunkrows.distrust(tx, [row.chunk_id for row in found], in_hand=True)
             for task_id, chunk_id, retry_count, holder in found:
                 error = f"the lease expired while held by {holder}"
-                waited = charges.FIRST_BACKOFF_SECONDS  # its lease was longer than that
-                wait = charges.charge(tx, task_id, chunk_id, retry_count, error, waited=waited)
+                waited = retry_charges.FIRST_BACKOFF_SECONDS  # its lease was longer than that
+                wait = retry_charges.charge(
+                    tx, task_id, chunk_id, retry_count, error, waited=waited
+                )
                 self._floor.look_again(wait)
         return len(found)
 
-    @patient
+    @retried
     def cancel_tasks(self, error: str) -> int:
         """Fail every live task with `error`, and say how many there were.
 
@@ -327,13 +329,13 @@ class QueuePart(Core):
         with self._leading() as tx:
             return cancel_live(tx, self._backend, error)
 
-    @patient
+    @retried
     def task_counts(self, cycle_id: int) -> TaskCounts:
         """Tasks of a cycle by state."""
         with self._reading() as tx:
             return task_counts_in(tx, cycle_id)
 
-    @patient
+    @retried
     def failed_tasks(self, cycle_id: int) -> dict[str, str]:
         """The first error of each collection that has failed tasks in a cycle, by collection id."""
         failed = (
@@ -347,7 +349,7 @@ class QueuePart(Core):
                 first.setdefault(collection_id, error or "")
         return first
 
-    @patient
+    @retried
     def tasks_by_worker(self, collection_ids: Sequence[str]) -> dict[str, int]:
         """Completed tasks of these collections by worker, as long as history is kept."""
         counted = (
@@ -404,7 +406,7 @@ def cancel_live(tx: Connection, backend: Backend, error: str) -> int:
         if not backend.is_gone(task.worker_id):
             longest = now + timedelta(seconds=task.lease_seconds)
             chunkrows.distrust_until(tx, task.chunk_id, min(task.available_at, longest))
-    charges.keep(tx, backend, cancelled)
+    retry_charges.keep(tx, backend, cancelled)
     return len(cancelled)
 
 

@@ -18,8 +18,8 @@ from chromasync.store.history import cycle_counts_in, cycles_in
 from chromasync.store.holds import holds_in
 from chromasync.store.instants import suspicions_in
 from chromasync.store.ledger import mirrors_in, quarantined_in
-from chromasync.store.patience import patient
 from chromasync.store.queue import task_counts_in
+from chromasync.store.retry import retried
 from chromasync.store.schema import Now, chunks, cycles, schema_versions
 from chromasync.store.trials import live_trials_in
 from chromasync.store.workers import workers_in
@@ -39,7 +39,7 @@ _READ_SECONDS = select(chunks.c.collection_id, func.sum(chunks.c.read_seconds)).
 class SnapshotPart(Core):
     """One view of the whole store."""
 
-    @patient
+    @retried
     def snapshot(self, cycles: int, *, counted: int | None = None) -> StoreSnapshot:
         """All that is shown of the store, as of one instant.
 

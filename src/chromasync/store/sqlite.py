@@ -77,7 +77,7 @@ class SqliteBackend:
     }
     driver_error: type[Exception] = sqlite3.Error
     asks_first = True
-    patience_seconds = 0.0
+    retry_seconds = 0.0
 
     def __init__(
         self, path: Path, busy_seconds: float = BUSY_SECONDS, stands_for: Path | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, delete, select
 
 from chromasync.store.core import LEASE_EXPIRED, Backend, Core
-from chromasync.store.patience import patient
+from chromasync.store.retry import retried
 from chromasync.store.schema import Later, leases
 from chromasync.trials import trial_of
 
@@ -15,7 +15,7 @@ _LEASES = select(leases.c.name, leases.c.holder, LEASE_EXPIRED.label("expired"))
 class TrialPart(Core):
     """Trials (a part of `ports.Control`)."""
 
-    @patient
+    @retried
     def keep_trial(self, trial: str, holder: str, ttl_seconds: float) -> None:
         """Let a trial live for so long from now, unless it is kept again; 0 ends it.
 
@@ -26,19 +26,19 @@ class TrialPart(Core):
         with self._writing() as tx:
             tx.execute(new.on_conflict_do_update(index_elements=["name"], set_=values))
 
-    @patient
+    @retried
     def live_trials(self) -> set[str]:
         """The trials that live now."""
         with self._reading() as tx:
             return live_trials_in(tx, self._backend)
 
-    @patient
+    @retried
     def known_trials(self) -> set[str]:
         """The trials of this store that nobody has cleaned up after yet."""
         with self._reading() as tx:
             return {row.name for row in tx.execute(_LEASES) if trial_of(row.name)}
 
-    @patient
+    @retried
     def forget_trial(self, trial: str) -> None:
         """Forget a trial of which nothing is left."""
         with self._writing() as tx:

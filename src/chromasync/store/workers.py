@@ -11,7 +11,7 @@ from sqlalchemy import Connection, and_, case, func, literal, or_, select, updat
 
 from chromasync.model import SILENT_SECONDS, WorkerBeat, WorkerStatus
 from chromasync.store.core import Core
-from chromasync.store.patience import patient
+from chromasync.store.retry import retried
 from chromasync.store.rows import WORKER
 from chromasync.store.schema import Later, Now, workers
 
@@ -35,7 +35,7 @@ _BURY = update(workers).where(_IS_SILENT).values(worker_status=WorkerStatus.DEAD
 class WorkerPart(Core):
     """Workers and their proofs of life."""
 
-    @patient
+    @retried
     def beat(self, worker: WorkerBeat) -> None:
         """Record a proof of life at the database's own time."""
         values = WORKER.values(worker) | {"last_heartbeat": Now()}
@@ -44,13 +44,13 @@ class WorkerPart(Core):
         with self._writing() as tx:
             tx.execute(new.on_conflict_do_update(index_elements=["worker_id"], set_=others))
 
-    @patient
+    @retried
     def workers(self) -> list[WorkerBeat]:
         """All known workers, the latest heartbeat first; silent ones are dead."""
         with self._reading() as tx:
             return workers_in(tx)
 
-    @patient
+    @retried
     def active_workers(self) -> int:
         """How many processes are at work now."""
         with self._reading() as tx:

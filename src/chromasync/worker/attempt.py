@@ -34,7 +34,7 @@ from chromasync.errors import (
 from chromasync.events import Event
 from chromasync.lease import Lease
 from chromasync.marks import MarkKeeper
-from chromasync.model import Brief, DeletionKind, Side, Task
+from chromasync.model import DeletionKind, Side, Task, TaskInput
 from chromasync.ports import Permit, Reconciler, Store
 from chromasync.reconcile.chunk import pair_of
 
@@ -88,14 +88,14 @@ class Attempts:
             self.put_down(lease)
         except DamagedChunk as error:
             self._fail(task, error)
-            self._insist(lambda: self._store.forget_chunks(task.collection_id))
+            self._retry_while_store_away(lambda: self._store.forget_chunks(task.collection_id))
         except ChromasyncError as error:
-            return self._give_way(lease, error)
+            return self._hand_back_or_fail(lease, error)
         except Exception as error:
             log.exception(Event.TASK_FAILED, task=task.id)
             self._distrust(lease)
             words = f"unexpected {type(error).__name__}: {error}"
-            self._insist(lambda: self._store.fail_task(task, words))
+            self._retry_while_store_away(lambda: self._store.fail_task(task, words))
         return True
 
     def put_down(self, lease: Lease) -> None:
@@ -105,13 +105,13 @@ class Attempts:
 
     def hand_back(self, task: Task) -> None:
         """Give a task back that was not begun."""
-        self._insist(lambda: self._store.release_tasks([task]))
+        self._retry_while_store_away(lambda: self._store.release_tasks([task]))
 
-    def _give_way(self, lease: Lease, error: ChromasyncError) -> bool:
+    def _hand_back_or_fail(self, lease: Lease, error: ChromasyncError) -> bool:
         if error.retry is Retry.TRANSIENT:
             self.put_down(lease)
             if isinstance(error, ServerError) and error.side == Side.PRIMARY:
-                self._insist(self._store.note_away)
+                self._retry_while_store_away(self._store.note_away)
             self._note_trouble(error)
             return False
         self._distrust(lease)
@@ -119,24 +119,24 @@ class Attempts:
         return True
 
     def _reconcile(self, task: Task, lease: Lease) -> None:
-        brief = self._store.brief(task)
-        pair = None if brief.mirror is None else pair_of(brief.mirror)
-        if brief.chunk is None or pair is None:
+        given = self._store.task_input(task)
+        pair = None if given.mirror is None else pair_of(given.mirror)
+        if given.chunk is None or pair is None:
             self._store.fail_task(task, "its chunk is no longer in the ledger", final=True)
             return
-        set_aside = {record.record_id: record for record in brief.quarantined}
+        set_aside = {record.record_id: record for record in given.quarantined}
         result = self._reconciler.reconcile(
             pair,
-            brief.chunk,
+            given.chunk,
             task,
             lease.check,
             set_aside,
             deleting=self._deleting(task),
             note_write=lease.note_write,
-            write_permit=self._marking(task, lease, brief),
+            write_permit=self._marking(task, lease, given),
         )
         self._answered()
-        if not self._insist(lambda: self._store.complete_task(task, result)):
+        if not self._retry_while_store_away(lambda: self._store.complete_task(task, result)):
             log.warning(
                 Event.COMPLETION_REFUSED, task=task.id, reason="another worker owns the task"
             )
@@ -150,24 +150,24 @@ class Attempts:
         waiting = self._store.deletions(task.collection_id)
         return {i for d in waiting if d.kind is DeletionKind.GONE for i in d.ids}
 
-    def _marking(self, task: Task, lease: Lease, brief: Brief) -> Permit | None:
+    def _marking(self, task: Task, lease: Lease, given: TaskInput) -> Permit | None:
         """A permit that puts the mark of the task's cycle on the replica first, if one is due."""
-        mirror, row = brief.mirror, brief.mark
+        mirror, row = given.mirror, given.mark
         if self._marks is None or mirror is None or row is None or row.cycle_id != task.cycle_id:
             return None
         rows = {(mirror.tenant, mirror.database): row}
         return self._marks.permit(lease.check, rows, self._store.note_mark_written)
 
     def _fail(self, task: Task, error: ChromasyncError) -> None:
-        self._insist(lambda: self._store.fail_task(task, str(error), final=True))
+        self._retry_while_store_away(lambda: self._store.fail_task(task, str(error), final=True))
 
     def _distrust(self, lease: Lease) -> None:
         task = lease.task
-        self._insist(
+        self._retry_while_store_away(
             lambda: self._store.distrust(task.collection_id, [task.chunk_id], in_hand=lease.wrote)
         )
 
-    def _insist(self, step: Callable[[], T]) -> T:
+    def _retry_while_store_away(self, step: Callable[[], T]) -> T:
         """Do a step in the store; while it is away, again: the fence tells when that is too late.
 
         Raises:

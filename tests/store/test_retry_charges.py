@@ -7,10 +7,10 @@ from sqlalchemy import select, update
 
 from chromasync.ledger.plan import without_ids
 from chromasync.model import MAX_RETRIES, Cycle, CycleStatus, TaskCounts, WorkerStatus
-from chromasync.store import SqlStore, charges
+from chromasync.store import SqlStore, retry_charges
 from chromasync.store.schema import Later, leases, tasks
 from chromasync.store.schema import workers as beats
-from chromasync.store.schema_charges import retry_charges
+from chromasync.store.schema_retry_charges import retry_charges as charges_table
 from tests.store.samples import (
     COLLECTION,
     OTHER,
@@ -60,7 +60,7 @@ def newest(store: SqlStore, chunk_id: int) -> tuple[object, ...]:
 
 def charged(store: SqlStore) -> dict[int, int]:
     """Retries that are kept for the next task of each chunk."""
-    return dict(look(store, select(retry_charges.c.chunk_id, retry_charges.c.retry_count)))
+    return dict(look(store, select(charges_table.c.chunk_id, charges_table.c.retry_count)))
 
 
 def held_by_a_dead_leader(store: SqlStore) -> tuple[SqlStore, int]:
@@ -186,7 +186,7 @@ def test_a_chunk_that_went_through_is_charged_with_nothing(
     assert store.complete_task(task, result_for(store, task))
     expire(store, other)
     with monkeypatch.context() as stricter:
-        stricter.setattr(charges, "MAX_RETRIES", 1)
+        stricter.setattr(retry_charges, "MAX_RETRIES", 1)
         assert store.rescue_tasks() == 1
     cycle = plan_again(second, held.chunk_id, hopeless.chunk_id)
     assert store.task_counts(cycle.id) == TaskCounts(pending=2)
@@ -217,7 +217,7 @@ def test_charges_are_kept_no_longer_than_their_chunk_has_them(store: SqlStore, e
 def test_a_chunk_that_is_not_planned_for_long_is_charged_with_nothing(store: SqlStore) -> None:
     """Its charges end after CHARGED_CYCLES cycles, whether those are closed or not."""
     view, chunk_id = held_by_a_dead_leader(store)
-    for _ in range(charges.CHARGED_CYCLES - 1):
+    for _ in range(retry_charges.CHARGED_CYCLES - 1):
         view.open_cycle()
     view.close_cycle(view.open_cycle().id, CycleStatus.COMPLETED, 0)
     assert charged(store) == {chunk_id: 1}

@@ -40,7 +40,7 @@ from sqlalchemy import Connection, bindparam, delete, or_, select, update
 from chromasync.model import MAX_RETRIES, TaskStatus
 from chromasync.store.core import Backend
 from chromasync.store.schema import Later, Now, tasks
-from chromasync.store.schema_charges import retry_charges
+from chromasync.store.schema_retry_charges import retry_charges
 
 FIRST_BACKOFF_SECONDS = 1.0
 """Doubles with each retry, up to MAX_BACKOFF_SECONDS."""

@@ -1,4 +1,4 @@
-"""The table of what chunks are charged with while no task of theirs does; see `charges`."""
+"""The table of what chunks are charged with while no task of theirs does; see `retry_charges`."""
 
 from __future__ import annotations
 

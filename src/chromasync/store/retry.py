@@ -20,24 +20,24 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def patient(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+def retried(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
     """Let a method, which is one transaction and may be made twice, outlast a short outage."""
 
     @wraps(method)
-    def outlasting(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return outlast(self.backend, lambda: method(self, *args, **kwargs))
+    def with_retries(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return retry_while_away(self.backend, lambda: method(self, *args, **kwargs))
 
-    return outlasting
+    return with_retries
 
 
-def outlast(backend: Backend, call: Callable[[], R]) -> R:
-    """What `call` returns, repeated for `backend.patience_seconds` while a repeat may help."""
-    if backend.patience_seconds <= 0:
+def retry_while_away(backend: Backend, call: Callable[[], R]) -> R:
+    """What `call` returns, repeated for `backend.retry_seconds` while a repeat may help."""
+    if backend.retry_seconds <= 0:
         return call()
     for attempt in stamina.retry_context(
         on=lambda error: backend.passes(error.__cause__),
         attempts=None,
-        timeout=backend.patience_seconds,
+        timeout=backend.retry_seconds,
         wait_initial=0.1,
         wait_max=2.0,
         wait_jitter=0.5,

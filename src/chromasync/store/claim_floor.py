@@ -15,7 +15,7 @@ WHOLE_SECONDS = 2.0
 """So often a claim looks at everything, whatever is known."""
 
 
-class Floor:
+class ClaimFloor:
     """Where the claims of one process begin; shared by its threads, and only a hint."""
 
     def __init__(self) -> None:
