@@ -54,27 +54,27 @@ ALL = (
 Hook = Callable[[str], None]
 
 
-def _suicide_hook(spec: str) -> Hook:
+def _signal_hook(spec: str) -> Hook:
     name, _, nth = spec.partition(":")
     left = int(nth or 1)
-    fate = signal.SIGSTOP if os.environ.get("CHROMASYNC_FAULT") == "stop" else signal.SIGKILL
+    sent = signal.SIGSTOP if os.environ.get("CHROMASYNC_FAULT") == "stop" else signal.SIGKILL
 
     def hook(point: str) -> None:
         nonlocal left
         if point == name:
             left -= 1
             if left == 0:
-                os.kill(os.getpid(), fate)
+                os.kill(os.getpid(), sent)
 
     return hook
 
 
 _spec = os.environ.get("CHROMASYNC_FAULTPOINT")
-_hook: Hook | None = _suicide_hook(_spec) if _spec else None
+_hook: Hook | None = _signal_hook(_spec) if _spec else None
 
 
 def reach(point: str) -> None:
-    """Call the installed hook, if any, with `point`."""
+    """Call the installed hook with `point`; does nothing if there is none."""
     if _hook is not None:
         _hook(point)
 

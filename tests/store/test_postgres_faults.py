@@ -23,7 +23,7 @@ from chromasync.lab.postgres_server import LocalPostgres
 from chromasync.model import Mirror, NewTask, Quarantined, TaskCounts
 from chromasync.store import SqlStore, chunkrows, open_store, store_exists
 from chromasync.store.postgres import Limits, PostgresBackend
-from chromasync.store.postgres_errors import complaint
+from chromasync.store.postgres_errors import store_error
 from chromasync.store.retry import retry_while_away
 from tests.store.samples import (
     COLLECTION,
@@ -296,7 +296,9 @@ def test_a_standby_is_read_but_not_written() -> None:
 )
 def test_every_code_has_its_place_in_our_tree(code: str, expected: type[StoreError]) -> None:
     """What may pass is told from what will not."""
-    error = complaint(pg.lookup(code)("as the server says it"), "the PostgreSQL database d at h:1")
+    error = store_error(
+        pg.lookup(code)("as the server says it"), "the PostgreSQL database d at h:1"
+    )
     assert type(error) is expected
     assert "d at h:1" in said(error)
 

@@ -21,7 +21,7 @@ from chromasync.errors import (
 from chromasync.lab.postgres_server import LocalPostgres
 from chromasync.model import Mirror, MirrorStatus, Quarantined
 from chromasync.store import SqlStore, open_store, rehearse_store
-from chromasync.store.postgres_errors import complaint
+from chromasync.store.postgres_errors import store_error
 from chromasync.store.schema import PROCESSING, tasks
 from tests.store.samples import (
     COLLECTION,
@@ -296,7 +296,7 @@ def test_a_refused_connection_is_understood_by_its_words(
     """There is nothing else to go by; of several hosts, the one with words we know counts."""
     refusals = (ATTEMPT + words, f"{ATTEMPT}Connection refused\n- host: 'one': {ATTEMPT}{words}")
     for refusal in refusals:
-        error = complaint(psycopg.OperationalError(refusal), "the PostgreSQL database d")
+        error = store_error(psycopg.OperationalError(refusal), "the PostgreSQL database d")
         assert isinstance(error, kind)
         assert f"({words.removeprefix('FATAL:  ')})" in error.what
         assert hint in said(error)

@@ -1,1 +1,1 @@
-"""What the ledger says, and how the primary's ids are held against it: digests, walk, plan."""
+"""The ledger's rules: digests, the walk that compares ids with the ledger, and the plan."""

@@ -1,7 +1,7 @@
 """Canonical bytes of records and id lists, and their digests.
 
-Every digest is BLAKE2b with 16 bytes. The written format (`FORMAT`) is stored with the ledger:
-changing what is hashed means raising it, which makes every mirror adopt again.
+Every digest is BLAKE2b with 16 bytes. The format number (`FORMAT`) is stored with the ledger. A
+change of the hashed bytes must raise it, and then every mirror adopts again.
 
 * embedding: the row's float32 values, little-endian, as the server returned them.
 * payload: JSON of [document, uri, metadata] with sorted keys. JSON keeps 1, 1.0, "1" and true
@@ -63,5 +63,5 @@ def replica_digests(records: Records) -> bytes:
 
 
 def at(digests: bytes, row: int) -> bytes:
-    """The digest of one row out of digests laid end to end."""
+    """The digest of one row; `digests` are laid end to end."""
     return digests[row * DIGEST_BYTES : (row + 1) * DIGEST_BYTES]

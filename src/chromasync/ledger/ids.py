@@ -1,4 +1,4 @@
-"""The ids that the ledger has of a collection, in its order."""
+"""The ids of a collection in the ledger, in the ledger's order."""
 
 from __future__ import annotations
 

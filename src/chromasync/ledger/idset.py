@@ -1,6 +1,6 @@
-"""An exact set of ids in 24 bytes each, for when order says nothing.
+"""An exact set of ids at 24 bytes an id, for ids that come in any order.
 
-Ids are held as their 16-byte digests in one array plus a sorting index, so ten million ids take
+Ids are stored as their 16-byte digests in one array plus a sorting index, so ten million ids take
 240 MB where Python strings would take a gigabyte.
 """
 
@@ -19,7 +19,7 @@ Rows = NDArray[np.int64]
 
 
 class IdSet:
-    """Ids in the order they were given; `find` tells the place of each asked id.
+    """Ids in the order in which they were added; `find` returns their positions.
 
     Args:
         digests: the ids' digests end to end, see `digest.id_digests`.
@@ -41,7 +41,7 @@ class IdSet:
         return len(self._digests)
 
     def find(self, ids: Sequence[str]) -> Rows:
-        """The place of each id, -1 where the set does not have it; int64 of shape (len(ids),)."""
+        """The position of each id, -1 if it is not in the set; int64 of shape (len(ids),)."""
         if not len(self) or not ids:
             return np.full(len(ids), -1, dtype=np.int64)
         asked = np.frombuffer(id_digests(ids), dtype=f"S{DIGEST_BYTES}")
@@ -50,7 +50,7 @@ class IdSet:
         return np.where(self._digests[rows] == asked, rows, -1)
 
     def repeats(self) -> Rows:
-        """Places of ids that stand at an earlier place too, rising."""
+        """Positions of ids that have an earlier position too, in ascending order."""
         if len(self) < 2:
             return np.empty(0, dtype=np.int64)
         ordered = self._order
@@ -59,6 +59,6 @@ class IdSet:
 
 
 def has_more(lists: Iterable[Sequence[str]], than: Iterable[Sequence[str]]) -> bool:
-    """Whether some id of `lists` is in none of `than`; 24 bytes for each id of those."""
+    """Whether an id of `lists` is in none of `than`; needs 24 bytes for each id of `than`."""
     known = IdSet.of(than)
     return any((known.find(ids) < 0).any() for ids in lists)

@@ -1,22 +1,23 @@
-"""All ids of a collection, page by page, although records are deleted between two pages.
+"""Reads all ids of a collection page by page, although records are deleted between two pages.
 
-A delete before the cursor shifts every later id left. A page that began where the last one ended
-would begin too late, and an id that slipped past it would go unseen: a ledger that never knew it
-cannot miss it. So each page begins a few ids *before* the cursor. When it begins with an id that
-was seen, whatever slipped is in it; when not, more was deleted than that, and it is asked for
-further left, if need be from the start.
+A delete before the cursor shifts every later id left. If a page began where the last one ended, an
+id that was shifted over the cursor would never be seen, and the ledger could not report it as
+missing. So each page begins a few ids *before* the cursor. If a page begins with a seen id, it has
+all ids that were shifted. If it does not, more records were deleted than the overlap, and the page
+is requested again from further left, if necessary from the start.
 
-What else may happen between two pages:
+Other changes between two pages:
 
-* Adds come at the end. A record deleted and added again comes there too, and could pass for one
-  that kept its place; that needs the end of the collection in sight, so a page that has it and
-  does not continue the last one to the letter is asked for again, from as far as is remembered.
-* A server that caps its answers shows no end until the count is reached; such a page is trusted
-  when its first id was seen.
-* More records are deleted than ids are remembered: the ids come from the start, once. The walk
-  sorts out repeats.
-* The server lists in another order each time: then this is plain paging, and what goes unseen or
-  comes twice is the walk's to find out.
+* Records are added at the end. A record that is deleted and added again is at the end, too, and it
+  could pass for one that kept its place. This can only happen in a page with the end of the
+  collection. So such a page must continue the last one exactly. Otherwise it is requested again,
+  from as far left as ids are remembered.
+* A server that caps its answers shows no end until the count is reached. Such a page is trusted if
+  its first id was seen.
+* If more records are deleted than ids are remembered, the ids are read from the start, once. The
+  walk sorts out repeats.
+* If the server lists in another order each time, this is plain paging. The walk detects ids that
+  are missing or come twice.
 """
 
 from __future__ import annotations
@@ -28,29 +29,29 @@ from chromasync.model import Collection
 from chromasync.ports import Reader
 
 OVERLAP = 16
-"""Ids that each page repeats: more deletes than that between two pages cost another request."""
+"""Ids that each page repeats; more deletes than that between two pages cost a request."""
 
 STEP = 64
-"""By how much further left the next question begins."""
+"""Factor by which the overlap of the next request grows."""
 
 REMEMBERED = 100_000
-"""Ids seen last that are remembered (about 10 MB)."""
+"""Number of the last ids that are remembered (about 10 MB)."""
 
 PAGE_IDS = 100_000
 """Ids in one page: each page sorts the whole collection on the server, so few large ones win."""
 
 SMALLEST_CAP = 100
-"""No server caps an answer below so many ids; a shorter one that is asked for more is the last."""
+"""No server caps its answers below so many ids, so a page with fewer is the last one."""
 
 Ask = Callable[[int, int], list[str]]
 """The server's ids from an offset on, at most so many."""
 
 Count = int | Callable[[], int]
-"""Records that the server counted, or a way to ask when that matters."""
+"""The server's count of records, or a function that asks for it when it is needed."""
 
 
 def pages(reader: Reader, collection: Collection, count: Count) -> Iterator[list[str]]:
-    """All ids of a collection, also those that deletes shift from one page to the one before.
+    """All ids of a collection, also those that deletes shift to the previous page.
 
     Args:
         count: records that the server counted; a short page before that is not the last.
@@ -63,10 +64,10 @@ def pages(reader: Reader, collection: Collection, count: Count) -> Iterator[list
 
 
 def stitched(ask: Ask, count: Count, size: int) -> Iterator[list[str]]:
-    """All ids that the server has, in lists of `size` or a few more, the last one fewer.
+    """All ids that the server has, in lists of `size` or a few more; the last list is shorter.
 
-    A collection at rest comes in order and once. Each list may be stored in one transaction, so
-    what a server gives in small answers is gathered.
+    If the collection does not change, each id comes once and in order. The caller may store each
+    list in one transaction, so small answers of a server are joined.
 
     Args:
         count: records that the server counted; a short page before that is not the last.
@@ -83,7 +84,7 @@ def stitched(ask: Ask, count: Count, size: int) -> Iterator[list[str]]:
 
 
 class _Cursor:
-    """A place between the ids that were seen and those that were not."""
+    """The position between the ids that were seen and those that were not."""
 
     def __init__(self, ask: Ask, size: int) -> None:
         self._ask = ask
@@ -111,13 +112,14 @@ class _Cursor:
 
     @property
     def _nearby(self) -> int:
-        """How far before the cursor every id is remembered; deletes only ever bring later ones."""
+        """How many ids before the cursor are remembered; deletes only bring later ids there."""
         return min(len(self._recent), self._at)
 
     def _unseen(self, page: list[str], back: int, *, short: bool) -> list[str] | None:
-        """What a page from `back` before the cursor has to tell; None when it may begin too late.
+        """The unseen ids of a page that begins `back` ids early; None if it may begin too late.
 
-        Nothing that was not seen stands before an id that kept its place and was.
+        No unseen id can lie before a seen one that kept its place. So a page that starts with a
+        seen id starts early enough.
         """
         if back == 0 or page[:back] == self._recent[-back:]:
             return page[back:]
@@ -129,7 +131,7 @@ class _Cursor:
         return [record_id for record_id in page if record_id not in known]
 
     def _further(self, page: list[str], back: int) -> int:
-        """How far before the cursor the next question begins, as `page` began too late."""
+        """How far before the cursor the next request begins, because `page` began too late."""
         if back < self._nearby:
             return min(back * STEP, self._nearby)
         if self._restarted or self._is_shuffled(page):
@@ -139,13 +141,13 @@ class _Cursor:
         return self._at
 
     def _is_shuffled(self, page: list[str]) -> bool:
-        """Whether ids that were seen come in another order now."""
+        """Whether seen ids come in another order now."""
         places = {record_id: n for n, record_id in enumerate(self._recent)}
         seen = [places[record_id] for record_id in page if record_id in places]
         return any(before > after for before, after in pairwise(seen))
 
     def _is_last(self, page: list[str], fresh: list[str], count: Count) -> bool:
-        """Whether a page with fewer ids than asked for is the end, or all that the server gives."""
+        """Whether a page that is shorter than requested is the last one; otherwise it is capped."""
         if callable(count):
             if self._at < SMALLEST_CAP:
                 return True

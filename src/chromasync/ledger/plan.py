@@ -1,25 +1,26 @@
 """Which records must be read again, and how new ids become chunks; pure.
 
-A chunk *must* be read when it is new, suspect, changed in the last cycle (a read that raced a
-write may have been torn) or hinted at by the walk, or when nobody knows any more when it was read.
-Which of the others are read, `scrub` says.
+A chunk *must* be read when it is new, when it is suspect, when it changed in the last cycle (a read
+during a write may have been torn), when the walk hints at it, or when the instant of its last read
+is unknown. `scrub` chooses which of the other chunks are read.
 
-Of a chunk that was read before, no more is read than what changed. What a head says of that:
+Of a chunk that was read before, only the changed records are read. The head decides which:
 
-    state                        recheck  recheck_ids  read_at   what must be read
+    state                        recheck  recheck_ids  read_at   records to read
     ---------------------------  -------  -----------  --------  -----------------------------------
-    never read, or nobody knows  any      any          None      all
+    never read, or unknown when  any      any          None      all
     suspect                      any      any          any       all, on both sides
-    settled                      no       -            T         what the walk hints at
-    written or added in part     yes      ids          T         these, and what the walk hints at
+    unchanged                    no       -            T         the hints of the walk
+    written or added in part     yes      ids          T         these, and the hints of the walk
     written for the most part    yes      None         T         all
 
-A read of single ids leaves `read_at` at T: the others were read no later, so the chunk as a whole
-is what it was as of T. What was added and not read yet is told by cycle numbers (`has_unread`).
+A read of single ids leaves `read_at` at T: the other records were last read at T, so the chunk as a
+whole is known as of T. Cycle numbers tell whether it has records that were never read
+(`has_unread`).
 
-Ids that a program of before left behind are worth nothing: it reads all of a chunk and notes in
-`read_cycle` that it did, but does not know of them. So ids count only in a chunk of which nobody
-read all since (`looked_cycle`, which it does not know either).
+An older program may run on the same store. It reads whole chunks and notes that in `read_cycle`,
+but it knows neither `recheck_ids` nor `looked_cycle`, so it leaves old ids behind. So the ids count
+only if no whole read came after `looked_cycle`.
 """
 
 from __future__ import annotations
@@ -36,26 +37,26 @@ from chromasync.ledger.digest import at, ids_digest
 from chromasync.model import DIGEST_BYTES, UNKNOWN_DIGEST, Chunk, ChunkHead, Task
 
 MOST_SHARE = 0.25
-"""Of a chunk's records: with more of them concerned, all are read."""
+"""Share of a chunk's records; if more than that are to be read, the whole chunk is read."""
 
 
 def must_read(head: ChunkHead) -> bool:
-    """Whether a chunk needs a read in this cycle whatever the budget."""
+    """Whether a chunk must be read in this cycle, regardless of the budget."""
     return head.read_at is None or head.suspect or head.recheck
 
 
 def due_ids(
     head: ChunkHead, hinted: Container[str] = (), *, check_before: datetime, joining: int = 0
 ) -> frozenset[str] | None:
-    """The records of a chunk that must be read whatever the budget; None when that is all of it.
+    """The records of a chunk that must be read regardless of the budget; None for all of them.
 
-    Where much of it would be read, or the replica's side is due, or records may have to regain what
-    the replica's server could not hold, all of it is.
+    All are read if these are many, if the check of the replica's side is due, or if the replica's
+    server could not hold parts of some records when they were written.
 
     Args:
         hinted: ids that the walk missed, or met again.
-        check_before: a look at the replica's side that is older than this is due again.
-        joining: so many records would join the chunk; their ids are not among those returned.
+        check_before: a check of the replica's side that is older than this is due again.
+        joining: number of records that are added to the chunk; their ids are not returned.
     """
     if head.read_at is None or head.suspect:
         return None
@@ -71,7 +72,7 @@ def due_ids(
 
 
 def asked_of(head: ChunkHead, task: Task) -> frozenset[str] | None:
-    """The records that a task must look at, as its chunk is now; None for all of it."""
+    """The records that a task must read, given the present head of its chunk; None for all."""
     again = ids_again(head)
     untrue = head.read_at is None or head.suspect or head.reduced_count > 0
     if task.record_ids is None or task.check_replica or untrue or again is None:
@@ -80,7 +81,7 @@ def asked_of(head: ChunkHead, task: Task) -> frozenset[str] | None:
 
 
 def is_much(concerned: int, count: int) -> bool:
-    """Whether a chunk of `count` records is read whole when so many of them are concerned."""
+    """Whether a chunk of `count` records is read whole if so many of them must be read."""
     return concerned > MOST_SHARE * count
 
 
@@ -100,7 +101,7 @@ def ids_again(head: ChunkHead) -> frozenset[str] | None:
 
 
 def rechecked(head: ChunkHead, ids: frozenset[str] | None) -> ChunkHead:
-    """The head with these as the records to look at again, None for all, in its own order."""
+    """The head with these ids in `recheck_ids`, sorted; None for all records."""
     looked = max(head.read_cycle or 0, head.looked_cycle or 0)
     return replace(
         head,
@@ -111,10 +112,10 @@ def rechecked(head: ChunkHead, ids: frozenset[str] | None) -> ChunkHead:
 
 
 def is_overdue(head: ChunkHead, check_before: datetime) -> bool:
-    """Whether a chunk that must be read anyway is due for a look at the replica's side as well.
+    """Whether a chunk that must be read anyway is due for a check of the replica's side, too.
 
-    One that changes in every cycle is never scrubbed, so this is its turn; a new one is not due.
-    One that was read at an instant which nobody knows any more is due.
+    A chunk that changes in every cycle is never scrubbed, so it is checked here. A new chunk is not
+    due. A chunk whose instant of reading is unknown is due.
     """
     if head.checked_at is None:
         return head.read_at is not None or head.read_cycle is not None
@@ -123,7 +124,7 @@ def is_overdue(head: ChunkHead, check_before: datetime) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """What the ledger knows of a record that changes chunk."""
+    """The digests and flags of a record that moves to another chunk."""
 
     embedding: bytes
     payload: bytes
@@ -145,7 +146,7 @@ def new_chunk(
     suspect: bool,
     cycle_id: int | None = None,
 ) -> Chunk:
-    """A chunk of records that are not known to be on the replica, but for those in `carry`."""
+    """A chunk of new records; those in `carry` keep their digests and flags."""
     head = ChunkHead(0, collection_id, start_offset, 0, ids_digest([]), suspect=suspect)
     return extended(Chunk(head, [], b"", b""), ids, carry, cycle_id=cycle_id)
 
@@ -153,7 +154,7 @@ def new_chunk(
 def extended(
     chunk: Chunk, ids: Sequence[str], carry: Carry, *, cycle_id: int | None = None
 ) -> Chunk:
-    """The chunk with more ids at its end, which came in this cycle and must be read."""
+    """The chunk with more ids at its end, which were added in this cycle and must be read."""
     both = chunk.ids + list(ids)
     known = [carry.get(record_id, _UNKNOWN) for record_id in ids]
     again = ids_again(chunk.head)
@@ -179,7 +180,7 @@ def extended(
 
 
 def carry_from(chunk: Chunk, ids: Container[str]) -> dict[str, Carried]:
-    """What the chunk knows of those of its records that are in `ids`."""
+    """The digests and flags of the chunk's records that are in `ids`."""
     return {
         record_id: Carried(
             at(chunk.embedding_digests, row),

@@ -1,10 +1,11 @@
-"""Which unchanged chunks to read again, and what that may take; pure.
+"""The choice of unchanged chunks to read again, within a time budget; pure.
 
-Every chunk that need not be read (`plan.must_read`) is read again (*scrubbed*) each cycle while all
-of them fit the budget; beyond it, those read longest ago go first, so every record is read again
-within `reread_cycles` cycles. The replica's side of a chunk is read in the same pass when its last
-check is older than the check interval. The budget pays for both sides of one chunk before it pays
-for the next, so no chunk's check waits longer than its next read.
+A chunk that need not be read (`plan.must_read`) may be read again: it is *scrubbed*. If all such
+chunks fit the budget, all are scrubbed in each cycle. Otherwise the chunks that were read longest
+ago come first, so every record is read again within `reread_cycles` cycles. The replica's
+side of a chunk is read together with it if its last check is older than the check interval. The
+budget covers both sides of one chunk before the next chunk, so a due check never waits longer than
+the chunk's next read.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from chromasync.config import Role, Settings
 from chromasync.model import ChunkHead
 
 SIDES = 2
-"""What a chunk whose replica's side is read too takes, in times of reading it once."""
+"""Time to read both sides of a chunk, in units of its `read_seconds`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +33,11 @@ class Scrub:
 def choose_scrubs(
     heads: Iterable[ChunkHead], budget_seconds: float, check_before: datetime
 ) -> list[Scrub]:
-    """The chunks to scrub, longest unread first, while the time that they take fits the budget.
+    """The chunks to scrub within the budget, those that were read longest ago first.
 
     Args:
         heads: chunks that need no read for another reason.
-        budget_seconds: reading time to spend, all workers together.
+        budget_seconds: reading time of all workers together.
         check_before: replica checks older than this are due.
     """
     left = budget_seconds
@@ -57,7 +58,7 @@ def _read_instant(head: ChunkHead) -> float:
 def scrub_budget_seconds(settings: Settings, active_workers: int) -> float:
     """Seconds of reading per cycle that unchanged content may cost, all workers together.
 
-    Every process at work is taken to have as many threads as this one is set to.
+    It assumes that every active process has as many threads as this one.
 
     Args:
         active_workers: how many processes the store shows as active.
@@ -76,7 +77,7 @@ def _processes_at_work(settings: Settings, active_workers: int) -> int:
 def reread_cycles(read_seconds: float, budget_seconds: float) -> float:
     """Cycles within which every record is read again; infinite with no budget.
 
-    Each may be due for a look at the replica's side in the same round, which the budget pays too.
+    The budget must cover a check of the replica's side of each chunk, too.
 
     Args:
         read_seconds: how long reading all chunks once takes.
@@ -88,7 +89,7 @@ def reread_cycles(read_seconds: float, budget_seconds: float) -> float:
 
 
 def reread_seconds(settings: Settings, active_workers: int, read_seconds: float) -> float | None:
-    """Within how many seconds every record is read again; None when that is never.
+    """Seconds within which every record is read again; None for never.
 
     Args:
         active_workers: how many processes the store shows as active.

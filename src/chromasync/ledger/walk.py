@@ -1,20 +1,21 @@
-"""The walk: a server's ids, page by page, held against the ledger's chunks.
+"""The walk: compares a server's ids, page by page, with the ledger's chunks.
 
 A single-node Chroma lists ids in insertion order and the ledger keeps them in that order, so the
-usual walk is a merge: the next ids either equal a chunk (one digest compared) or are searched for
-what the chunk lacks. Three things may be wrong with a page stream, and none may cost exactness:
+usual walk is a merge. The next ids either equal a chunk (one comparison of digests), or the walk
+searches them for the chunk's ids. A stream of pages may have three faults, and the walk must be
+exact in spite of them:
 
-* An id goes unseen: `paging` sees to deletes before the cursor, as far as a server keeps an order.
-* A record deleted and added again moves to the end, and may be seen twice.
+* An id may be unseen. `paging` handles deletes before the cursor, if the server keeps an order.
+* A record that is deleted and added again moves to the end, and it may be seen twice.
 * Another server may list in any order.
 
-So the result is a *hint* about what is missing (the caller asks the primary by id before anything
-is deleted), ids seen out of place are matched with ids missed elsewhere, and when more than
-`MAX_STRAYS` ids are out of place the merge gives up (`Disordered`) and the caller takes the
-set walk, which is exact for any order at 24 bytes an id.
+So the missing ids are only a *hint*: the caller asks the primary by id before anything is deleted.
+The walk matches ids that are out of place with ids that it missed elsewhere. If more than
+`MAX_STRAYS` ids are out of place, the merge gives up (`Disordered`). The caller then uses the set
+walk, which is exact for any order and needs 24 bytes an id.
 
-Invariants, both walks: every id seen is in the ledger or is handed out as new; every ledger id
-not seen is in `missing`; nothing is in both.
+Invariants of both walks: every id seen is in the ledger or is returned as new; every ledger id that
+was not seen is in `missing`; no id is in both.
 """
 
 from __future__ import annotations
@@ -33,18 +34,18 @@ MAX_STRAYS = 50_000
 """Ids out of place that the merging walk remembers (about 10 MB)."""
 
 ORDERED_SHARE = 0.99
-"""Neighbours that must follow each other in the ledger for the order to be worth a merge."""
+"""Share of neighbours in the ledger's order above which a merge is worth while."""
 
 Pages = Iterable[list[str]]
 LoadIds = Callable[[int], list[str]]
 
 
 class Disordered(Exception):
-    """A merge cannot tell what is where; not an error, the caller takes the set walk."""
+    """The order does not allow a merge; not an error: the caller uses the set walk."""
 
 
 class _Stream:
-    """The pages as one stream with a look ahead of any length."""
+    """The pages as one stream with lookahead of any length."""
 
     def __init__(self, pages: Pages) -> None:
         self._pages = iter(pages)
@@ -67,7 +68,7 @@ class _Stream:
         self.seen += count
 
     def rest(self) -> Iterator[list[str]]:
-        """What is left, page by page."""
+        """The remaining ids, page by page."""
         left = self._buffer[self._at :]
         self._buffer, self._at = [], 0
         while True:
@@ -89,8 +90,8 @@ class MergeWalk:
         missing: ledger ids that were not seen, by chunk id.
         moved: ids seen again after the ledger's end, with the chunk they left.
         seen: ids seen.
-        ordered: always true for a merge that came to its end.
-        repeated: always empty; a merge that meets an id for the second time gives up.
+        ordered: always true for a complete merge.
+        repeated: always empty, because a merge gives up if the ledger has an id twice.
     """
 
     ordered = True
@@ -121,7 +122,7 @@ class MergeWalk:
         """Ids to append to the ledger, in the order seen; those in `moved` leave a chunk.
 
         Raises:
-            Disordered: before anything was handed out.
+            Disordered: before the first ids are returned.
         """
         for head in self._heads:
             self._pass_chunk(head)
@@ -141,7 +142,7 @@ class MergeWalk:
             return
         expected = dict.fromkeys(self._load_ids(head.id), head.id)
         if not self._missed.keys().isdisjoint(expected):
-            raise Disordered  # an id stands in the ledger twice, and only the set walk mends that
+            raise Disordered  # the ledger has an id twice, and only the set walk repairs that
         ahead = self._stream.peek(2 * len(expected))
         last = max((i for i, seen in enumerate(ahead) if seen in expected), default=-1)
         for seen in ahead[: last + 1]:
@@ -164,8 +165,8 @@ class SetWalk:
     """The walk that is exact for any order; the same attributes as `MergeWalk`.
 
     Attributes:
-        ordered: whether the ids came, by and large, in the ledger's order.
-        repeated: rows of ids that the ledger has twice, by chunk id (the later one is named).
+        ordered: whether nearly all ids came in the ledger's order.
+        repeated: rows of ids that the ledger has twice, by chunk id (the later row of each).
     """
 
     def __init__(self, pages: Pages, heads: Sequence[ChunkHead], load_ids: LoadIds) -> None:
@@ -192,7 +193,7 @@ class SetWalk:
 
     @property
     def ordered(self) -> bool:
-        """Whether a merge would do, next time."""
+        """Whether a merge would suffice next time."""
         return self._in_order >= ORDERED_SHARE * int(np.count_nonzero(self._found))
 
     @property
@@ -208,7 +209,7 @@ class SetWalk:
 
     @property
     def repeated(self) -> dict[int, list[int]]:
-        """Rows of ids that stand in the ledger twice, by chunk id."""
+        """Rows of ids that the ledger has twice, by chunk id."""
         return self._by_chunk(self._known.repeats())
 
     def _by_chunk(self, places: NDArray[np.int64]) -> dict[int, list[int]]:

@@ -1,4 +1,4 @@
-"""What the ledger holds: mirrors, chunks, and records that wait or were set aside."""
+"""The values of the ledger: mirrors, chunks, deletions, and quarantined records."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class MirrorStatus(StrEnum):
     IDENTICAL = "identical"
     """Equal as of `identical_as_of`."""
     LIMITED = "limited"
-    """Equal but for what the replica's server cannot carry, or for quarantined records."""
+    """Equal except for values that the replica's server cannot hold, and quarantined records."""
     HELD = "held"
-    """A guard holds deletes or a replacement until someone approves."""
+    """A guard holds deletes or a replacement until an approval."""
     ERROR = "error"
-    """The last cycle could not finish it; see `last_error`."""
+    """The last cycle did not finish it; see `last_error`."""
     VANISHED = "vanished"
     """The primary no longer lists it; its drop waits for a second cycle."""
     DIVERGED = "diverged"
     """Others wrote to the replica while the primary was away; nothing is written there."""
     DOUBTFUL = "not the primary it was"
-    """Another server answers at the primary's address, or it went back in time."""
+    """Another server answers at the primary's address, or the primary's data went back in time."""
     UNANSWERING = "unanswering"
-    """The replica has the records, and its index does not answer queries as it should."""
+    """The replica has the records, but its index does not answer queries correctly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +42,23 @@ class Mirror:
         collection_id: the primary's id; the key.
         replica_id: the replica's id; None until it exists.
         ordered: the primary lists ids in the ledger's order, so the merging walk applies.
-        missing_cycles: successful listings in a row that did not name it.
+        missing_cycles: successful listings in a row without it.
         walked_at: start of the last completed walk of the primary's ids.
         replica_walked_at: start of the last completed walk of the replica's ids.
         identical_as_of: every record unchanged on the primary since then is identical.
-        reduced_count: records of which the replica's server cannot carry a part.
-        adopting: the replica held records that no ledger vouches for; surplus ones among them are
-            held whatever their number, until a cycle finds none.
-        space: the distance function that both sides share; with `dimension`, all that a worker in
-            another process must know of the collection.
+        reduced_count: records with parts that the replica's server cannot hold.
+        adopting: the replica had records that are not in the ledger; surplus records among them are
+            held regardless of their number, until a cycle finds none.
+        space: the distance function of both sides; a worker in another process needs only this and
+            `dimension`.
         dimension: numbers in an embedding; None until the primary has its first record.
-        first_cycle: the cycle that met the collection first; None when that is not known.
-        definition_digest: what the replica said of the collection when it was last defined there;
-            None when that is not known.
-        settled_cycle: the last cycle that came to its end with it, so that `replica_count` is what
-            was left there; None while one is writing, and after one that was cut off.
-        probed_cycle: the last cycle in which both indexes were asked a few queries.
-        unanswering: why the replica's index did not answer them; None when it did.
+        first_cycle: the first cycle with the collection; None if unknown.
+        definition_digest: digest of the collection's definition on the replica when it was last
+            defined there; None if unknown.
+        settled_cycle: the last cycle that finished it, so that `replica_count` is the count after
+            that cycle; None while a cycle writes, and after one that was cut off.
+        probed_cycle: the last cycle that sent a few queries to both indexes.
+        unanswering: why the replica's index did not answer them; None if it did.
     """
 
     collection_id: str
@@ -95,22 +95,22 @@ class ChunkHead:
     """A chunk of the ledger without its ids and digests.
 
     Attributes:
-        id: rises with the chunk's place in the ledger's order; 0 when not stored yet.
-        start_offset: position of its first record when it was planned, for people.
+        id: ids are in the ledger's order; 0 if not stored yet.
+        start_offset: position of its first record when it was planned, for display.
         count: records in it.
         ids_digest: digest of its ids in order.
         read_at: instant before its content was last read whole from the primary; None = never.
         checked_at: instant before the replica's side was last read whole; None = never.
-        read_seconds: about how long such a read of the primary takes.
-        suspect: the ledger's word about the replica is not to be trusted.
-        recheck: a part of it changed, so a read may have been torn, or was never read at all.
+        read_seconds: estimated time of such a read of the primary.
+        suspect: the ledger may be wrong about the replica.
+        recheck: records changed, so a read may have been torn, or records were never read.
         gone_count: records that the primary no longer has and the replica still may have.
-        reduced_count: records of which the replica's server cannot carry a part.
+        reduced_count: records with parts that the replica's server cannot hold.
         read_cycle: the cycle that read it last; None = never. Clocks jump, cycle numbers do not.
         checked_cycle: the cycle that read the replica's side last.
-        added_cycle: the cycle that added its last records; None when that is not known.
-        in_hand: a worker was cut off while it had the chunk, so the replica may hold more of it
-            than the ledger knows.
+        added_cycle: the cycle that added its last records; None if unknown.
+        in_hand: a worker was cut off while it had the chunk, so the replica may have records of
+            ours that the ledger does not know.
         recheck_ids: the records that `recheck` is about; None = all. See `ledger.plan` for when
             they count.
         looked_cycle: the last cycle that read it, or some of its records.
@@ -143,10 +143,10 @@ class Chunk:
     A record whose first two digests are `UNKNOWN_DIGEST` is not known to be on the replica.
 
     Attributes:
-        replica_digests: what the replica returned of each record when it was last compared there.
-            It differs from what the primary returns (cosine embeddings and metadata floats drift),
-            but does not change by itself. `UNKNOWN_DIGEST` when it was never seen; empty stands
-            for as many of these as there are records.
+        replica_digests: digests of the records as the replica returned them when they were last
+            compared. They differ from the primary's (cosine embeddings and metadata floats drift),
+            but they do not change without a write. `UNKNOWN_DIGEST` for a record that was never
+            compared; empty if that is so for all records.
     """
 
     head: ChunkHead
@@ -171,8 +171,8 @@ class Suspicion:
     """Suspect chunks of one collection.
 
     Attributes:
-        chunks: how many there are.
-        until_at: someone may go on writing to some of them until then; None when nobody can.
+        chunks: the number of suspect chunks.
+        until_at: workers may write to some of them until then; None if no worker can.
     """
 
     chunks: int
@@ -180,14 +180,14 @@ class Suspicion:
 
 
 class DeletionKind(StrEnum):
-    """Why a replica record shall go."""
+    """Why a record of the replica is to be deleted."""
 
     GONE = "gone"
-    """The primary had it and has it no more."""
+    """The primary had it, and no longer has it."""
     SURPLUS = "surplus"
     """The primary never had it, as far as the ledger knows."""
     FOREIGN = "foreign"
-    """Others wrote it on the replica: it is neither deleted nor overwritten until decided."""
+    """Others wrote it on the replica; it is neither deleted nor overwritten until a decision."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Cycles, the tasks of each, and the workers that do them."""
+"""Cycles, their tasks, and the workers that do the tasks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class CycleStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OpCounts:
-    """Records by what was done to them on the replica, and records read from the primary."""
+    """Counts of records: read from the primary, and by operation on the replica."""
 
     read: int = 0
     inserted: int = 0
@@ -50,7 +50,7 @@ class OpCounts:
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """One full pass, numbered; `counts` covers its tasks and its deletes."""
+    """One full pass, numbered; `counts` includes its tasks and its deletes."""
 
     id: int
     started_at: datetime
@@ -61,7 +61,7 @@ class Cycle:
 
 
 MAX_RETRIES = 5
-"""A chunk that was charged with more retries than that has failed, until it is planned anew."""
+"""A task with more retries than this fails, and its chunk waits until it is planned anew."""
 
 
 class TaskStatus(StrEnum):
@@ -75,10 +75,10 @@ class TaskStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NewTask:
-    """A chunk to reconcile, as the plan puts it in the queue.
+    """A chunk to reconcile, as the plan adds it to the queue.
 
     `hold_foreign`: records that others wrote on the replica are reported, not overwritten.
-    `record_ids`: the records that it concerns; None for all of the chunk.
+    `record_ids`: the records to reconcile; None for all of the chunk.
     """
 
     collection_id: str
@@ -101,7 +101,7 @@ class NewTask:
 class Task:
     """A claimed task; `fence` rises with each claim and guards every write about it.
 
-    `record_ids`: the records that it concerns; None for all of the chunk.
+    `record_ids`: the records to reconcile; None for all of the chunk.
     """
 
     id: int
@@ -119,12 +119,13 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class TaskInput:
-    """What the ledger tells the worker of a task, all as of one instant.
+    """The ledger's facts that a worker needs for a task, as of one instant.
 
     Attributes:
-        chunk: None when it was forgotten meanwhile; so the mirror.
-        quarantined: the records of the collection that were set aside.
-        mark: what is known of the mark in the collection's place; None when there is none.
+        chunk: None if it was forgotten meanwhile.
+        mirror: None if it was forgotten meanwhile.
+        quarantined: the quarantined records of the collection.
+        mark: the mark of the collection's database; None if there is none.
     """
 
     chunk: Chunk | None
@@ -135,11 +136,11 @@ class TaskInput:
 
 @dataclass(frozen=True, slots=True)
 class ChunkResult:
-    """What came of reconciling one chunk: its new ledger entry and what else to record.
+    """The result of reconciling one chunk: its new ledger entry and all else to record.
 
     `chunk` still lists the ids in `gone`; they leave it when their deletion is done. Records in
-    `foreign` were written by others on the replica, and left as they are. `asked` are the records
-    that were looked at, None for all: nothing is said of the others, which stay as they were.
+    `foreign` were written by others on the replica, and left as they are. `asked` has the records
+    that were read, None for all. The result says nothing about the others, which stay unchanged.
     """
 
     chunk: Chunk
@@ -152,7 +153,7 @@ class ChunkResult:
 
 @dataclass(frozen=True, slots=True)
 class TaskCounts:
-    """Tasks of one cycle by state."""
+    """The number of a cycle's tasks by state."""
 
     pending: int = 0
     processing: int = 0
@@ -171,7 +172,7 @@ class TaskCounts:
 
 
 SILENT_SECONDS = 60.0
-"""A worker without a beat for so long counts as dead; who has its tasks, only leases decide."""
+"""A worker without a heartbeat for so long counts as dead; leases alone decide about its tasks."""
 
 
 class WorkerStatus(StrEnum):
@@ -185,7 +186,7 @@ class WorkerStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WorkerBeat:
-    """A worker's proof of life; memory and CPU are those of its own process."""
+    """A worker's heartbeat; memory and CPU are those of its own process."""
 
     worker_id: str
     status: WorkerStatus

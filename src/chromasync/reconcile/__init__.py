@@ -1,1 +1,1 @@
-"""Making one chunk of the replica equal to the primary: read, diff, apply, verify."""
+"""Makes one chunk of the replica equal to the primary: read, diff, apply, verify."""

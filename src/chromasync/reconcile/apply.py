@@ -1,13 +1,14 @@
-"""Apply and verify: send the differences to the replica, read them back, and mend what is left.
+"""Apply and verify: send the differences to the replica, read them back, and repeat.
 
-Each round reads the records' present state from the replica, takes the difference and sends the
-smallest write for it. The first round may be spared its read when the ledger knows that a record is
-not there. A record that still differs after `ROUNDS` is one that the replica's server does not
-keep; it is quarantined, as is one that the server refuses. Nothing here is atomic on the server,
-so every write can be repeated: a process that dies between two of them leaves a suspect chunk.
+Each round reads the present records from the replica, computes the differences, and sends the
+smallest write for each. The first round skips the read of records that the ledger knows to be
+absent. If a record still differs after `ROUNDS`, the replica's server does not keep it as written,
+and it is quarantined. A record that the server refuses is quarantined, too. The writes are not
+atomic on the server, so every write can be repeated. If a process dies between two writes, the
+chunk becomes suspect.
 
-What the replica returned of each record is remembered as a digest: as long as it returns the same,
-nobody has written there since. These are the reads that are made anyway; none is added for it.
+The digest of each record as the replica returned it is remembered. If the replica returns the same
+later, nothing was written there since. This needs no additional reads.
 """
 
 from __future__ import annotations
@@ -30,20 +31,20 @@ from chromasync.reconcile.split import Splitter
 ROUNDS = 3
 
 MayWrite = Callable[[str, Held], bool]
-"""Whether a record that differs may be written, by its id and what the replica holds of it."""
+"""Whether a record that differs may be written; called with its id and the replica's record."""
 
 
 @dataclass(slots=True)
 class Applied:
-    """What was done, by record id.
+    """The outcome of an apply, by record id.
 
     Attributes:
         different: records that the replica lacked or held in another state.
         refused: records that could not be made equal, with the reason.
-        failed: those of them at which the server failed, which may pass, rather than refused.
-        absent: those of them that are not on the replica at all.
+        failed: the refused records at which the server failed, which may pass.
+        absent: the refused records that are not on the replica at all.
         foreign: records that differ and were left as they are, because others wrote them.
-        seen: for what the replica was found to hold of a record, and holds since then: its digest.
+        seen: digests of records as the replica returned them, if not written since.
     """
 
     inserted: set[str] = field(default_factory=set)
@@ -69,12 +70,12 @@ class Applied:
                 self.failed.add(record_id)
 
     def count(self, kind: set[str], ids: Iterable[str]) -> None:
-        """Count records that the server took, each by the first write that it needed."""
+        """Count records that the server accepted; each counts for its first write only."""
         counted = self.written | self.refused.keys()
         kind.update(i for i in ids if i not in counted)
 
     def forget(self, ids: Iterable[str]) -> None:
-        """Forget what was seen of records to which a write was sent, unless it was refused."""
+        """Forget the digests of records that were written, unless the server refused them."""
         for record_id in ids:
             if record_id not in self.refused or record_id in self.absent:
                 self.seen.pop(record_id, None)
@@ -82,12 +83,12 @@ class Applied:
 
 @dataclass(slots=True)
 class Look:
-    """What the replica returned of the records that it was asked for.
+    """The replica's answer for the records that it was asked for.
 
     Attributes:
-        present: where each record that it gave stands.
-        unreadable: records that it has but cannot give.
-        digests: for each record that it gave, the digest of the whole.
+        present: the answer and the row of each record that it returned.
+        unreadable: records that it has but cannot return.
+        digests: the digest of each whole record that it returned.
     """
 
     present: dict[str, tuple[Records, int]] = field(default_factory=dict)
@@ -102,7 +103,7 @@ class Look:
             self.digests[record_id] = at(digests, row)
 
     def held(self, record_id: str) -> Held:
-        """What the replica holds of one record that was asked for."""
+        """The replica's state of one record that was asked for."""
         if record_id in self.unreadable:
             return Nothing.UNREADABLE
         if record_id not in self.present:
@@ -117,7 +118,7 @@ class Comparer(ABC):
     Args:
         reader: reads the replica.
         collection: the replica's collection.
-        differ: how two records compare.
+        differ: compares two records.
     """
 
     def __init__(self, reader: RecordReader, collection: Collection, differ: Differ) -> None:
@@ -131,7 +132,7 @@ class Comparer(ABC):
     ) -> Applied:
         """Make the replica's records equal to `wanted`, or say how; `known_absent` are not there.
 
-        `may_write` is asked about each record that differs, before the first write.
+        `may_write` is called for each record that differs, before the first write.
 
         Raises:
             LeaseLost: this process may no longer write.
@@ -139,7 +140,7 @@ class Comparer(ABC):
         """
 
     def look(self, ids: Sequence[str]) -> Look:
-        """What the replica holds of these records now."""
+        """Read these records from the replica."""
         look = Look()
         for batch in self._reader.batches(self._collection, ids):
             look.unreadable.update(batch.unreadable)
@@ -155,7 +156,7 @@ class Comparer(ABC):
         done: Applied,
         may_write: MayWrite | None = None,
     ) -> dict[int, Difference]:
-        """Which of the rows differ and may be written; the others that differ are foreign."""
+        """The rows that differ and may be written; other rows that differ are noted as foreign."""
         look = self.look([wanted.ids[row] for row in rows if wanted.ids[row] not in known_absent])
         done.seen.update(look.digests)
         differences: dict[int, Difference] = {}

@@ -1,28 +1,30 @@
-"""Reconcile one chunk: read it from the primary, hold it against the ledger, mend the replica.
+"""Reconcile one chunk: read it from the primary, compare it with the ledger, write the replica.
 
-What the ledger says decides what is looked at on the replica:
+The ledger decides which records are read from the replica:
 
-* A record whose digests equal the ledger's is the same; it costs one read of the primary.
-* A record that the ledger does not know is inserted without asking (the read-back tells if the
-  replica had it after all, and mends it).
-* Any other record is compared with what the replica holds now, and only what differs is sent.
-* In a *suspect* chunk, when the replica's side is to be checked, or when the replica's server could
-  not hold everything and can now, every record is compared.
+* If a record's digests equal the ledger's, the record is unchanged. It costs one read of the
+  primary.
+* If the ledger does not know a record, it is inserted without a read of the replica. The read-back
+  shows whether the replica had it already, and the next round corrects it.
+* Any other record is compared with the replica's present record, and only the difference is sent.
+* Every record is compared in a *suspect* chunk, when the check of the replica's side is due, and
+  when the replica's server can now hold parts of records that it could not hold before.
 
-A task may concern single records (`ledger.plan.asked_of` says which, and when it is all of them
-after all). Then only these are read and only their rows move; what the ledger says of the others,
-and when they were read, stays. Where the primary cannot give one of them, the whole chunk is read:
-only among others does it show whether a record is bad or the server is.
+A task may be limited to some records (`ledger.plan.asked_of` returns them, or None for all). Then
+only these records are read, and only their rows change. The ledger keeps the digests of the others
+and the instant of their last read. If the primary cannot return one of these records, the whole
+chunk is read: only a comparison with other records shows whether the record or the server fails.
 
-A record that the replica refuses is tried again when its content changes; one at which the server
-failed, in the next cycle.
+If the replica refuses a record, the write is tried again when the record's content changes. If the
+server failed at a record, the write is tried again in the next cycle.
 
-A record that the primary no longer returns is *gone*: it is never deleted here, only handed to the
-delete guard at the end of the cycle. Interrupted anywhere, the chunk's ledger entry is as before.
+A record that the primary no longer returns is *gone*. It is never deleted here, but passed to the
+delete guard at the end of the cycle. If the reconcile is interrupted, the chunk's ledger entry
+stays as before.
 
-A task that *holds what is foreign* looks before each write, and asks `origin` about every record
-that differs or is gone. One that others wrote on the replica is left as it is, reported, and keeps
-its row in the ledger; its chunk stays suspect, so that the next reconcile meets it again.
+A task with `hold_foreign` reads the replica before each write, and asks `origin` about every record
+that differs or is gone. A record that others wrote on the replica is left as it is and reported. It
+keeps its row in the ledger, and its chunk stays suspect. So the next reconcile compares it again.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ from chromasync.timing import Stopwatch
 def pair_of(mirror: Mirror) -> Pair | None:
     """The two collections that a mirror names; None while it has no replica yet.
 
-    A worker in another process knows no more of them than this, and needs no more.
+    A worker in another process needs no other facts about them.
     """
     if mirror.replica_id is None or mirror.space is None:
         return None
@@ -99,7 +101,7 @@ class AnyReconciler(ABC):
         Args:
             pair: the two collections.
             chunk: the ledger's entry.
-            task: what was claimed; says whether the replica's side is to be checked.
+            task: the claimed task; it says whether the replica's side is to be checked.
             permit: called before every write, and after every read, so that work whose lease is
                 lost ends soon.
             set_aside: quarantined records by id; they are tried again when their content changed.
@@ -145,10 +147,10 @@ class ChunkReconciler(AnyReconciler):
 
 
 class _ChunkWork:
-    """The state of one reconcile: what is known of each row so far.
+    """The state of one reconcile: the digests of each row, and the results so far.
 
     Attributes:
-        deleting: records that we may have deleted, without having noted it.
+        deleting: records that we may have deleted although the deletion still waits.
     """
 
     def __init__(
@@ -164,7 +166,7 @@ class _ChunkWork:
         self._applier = applier
         self._capabilities = capabilities
         self._set_aside = set_aside
-        # a server that was upgraded can hold by now what was left out for its sake
+        # an upgraded server can now hold parts of records that were left out before
         self._regained = chunk.head.reduced_count > 0 and capabilities.arrays
         self._compare_all = chunk.head.suspect or task.check_replica or self._regained
         self.deleting: Container[str] = frozenset()
@@ -185,7 +187,7 @@ class _ChunkWork:
         self._reading = Stopwatch()
 
     def to_read(self) -> Iterator[list[str]]:
-        """The ids that are concerned, and all others where the primary cannot give one of them."""
+        """The ids of the task, and then all others if the primary cannot return one of them."""
         first, ids = self._asked, self._chunk.ids
         if first is None:
             yield ids
@@ -196,7 +198,7 @@ class _ChunkWork:
             yield [i for i in ids if i not in first or i in self._put_off]
 
     def timed(self, batches: Iterator[ReadBatch]) -> Iterator[ReadBatch]:
-        """The batches, with the time that reading them takes counted."""
+        """The batches; the time of reading them is measured."""
         while True:
             with self._reading:
                 batch = next(batches, None)
@@ -205,7 +207,7 @@ class _ChunkWork:
             yield batch
 
     def take_in(self, batch: ReadBatch) -> None:
-        """Mend what one batch of the primary's records shows, and note what is gone."""
+        """Write the differences of one batch of the primary's records, and note gone records."""
         returned = set(batch.unreadable)
         for piece in batch.pieces:
             returned.update(piece.ids)
@@ -240,7 +242,7 @@ class _ChunkWork:
         self._count(done, len(records), drifted=len(mended & expected))
 
     def _remember(self, looked_at: Sequence[str], done: Applied) -> None:
-        """Keep what the replica returned of each record; it is unknown where that has changed."""
+        """Store the digest of each record that the replica returned; unknown if written since."""
         for record_id in looked_at:
             if record_id not in done.foreign:
                 seen = done.seen.get(record_id, UNKNOWN_DIGEST)
@@ -312,7 +314,7 @@ class _ChunkWork:
                 self._gone.append(record_id)
 
     def _foreign_among(self, record_ids: Sequence[str]) -> set[str]:
-        """Which of these records, that the primary has no more, others wrote on the replica."""
+        """The records among these, which are gone from the primary, that others wrote."""
         look = self._applier.look(record_ids)
         return {
             record_id
@@ -322,7 +324,7 @@ class _ChunkWork:
 
     def _note_unreadable(self, record_id: str, reason: str) -> None:
         row = self._rows[record_id]
-        # so that it is compared with the replica as soon as it can be read again
+        # an unknown digest makes the next read compare the record with the replica
         _put(self._embedding, row, UNKNOWN_DIGEST)
         words = f"the primary has it but cannot give it: {reason}"
         self._quarantine(record_id, words, absent=self._is_unknown(row))
@@ -332,7 +334,7 @@ class _ChunkWork:
         self._quarantined.append(Quarantined(collection_id, record_id, reason, absent))
 
     def result(self) -> ChunkResult:
-        """The chunk's new ledger entry and what else there is to record."""
+        """The chunk's new ledger entry, and all else to record."""
         keep = [row for row in range(len(self._chunk.ids)) if row not in self._dropped]
         ids = [self._chunk.ids[row] for row in keep]
         counts = self._counts + OpCounts(quarantined=len(self._quarantined))
@@ -352,9 +354,9 @@ class _ChunkWork:
         return ChunkResult(entry, self._gone, self._quarantined, counts, self._foreign, self._asked)
 
     def _head_of_read(self, *, all_seen: bool) -> ChunkHead:
-        """The chunk's head with when it was read, and checked if every record there was seen.
+        """The head with the instant of this read, and of the check if it saw every record.
 
-        Of a chunk that was read in part, the rest was read and checked when it was before.
+        If the chunk was read in part, both instants stay as before.
         """
         task = self._task
         head = replace(self._chunk.head, looked_cycle=task.cycle_id)

@@ -1,7 +1,7 @@
-"""How one record on the replica differs from the primary's, and the smallest write that mends it.
+"""The difference between the two sides of a record, and the smallest write that removes it.
 
 Equality is of content with types: 1, 1.0, "1" and true differ, null differs from "", and a server's
-null metadata equals {}. Two tolerances, because Chroma does not return what was written:
+null metadata equals {}. There are two tolerances, because Chroma changes some written values:
 
 * Embeddings of cosine collections come back a few ulp off (the server stores them normalised, with
   the length beside): equal within `COSINE_TOLERANCE` of the vector's length. l2 and ip are exact.
@@ -32,18 +32,18 @@ from chromasync.model import (
 COSINE_TOLERANCE = 1e-6
 FLOAT_TOLERANCE = 1e-15
 HIDDEN_PREFIX = "chroma:"
-"""Keys that the server keeps for itself; writing some of them as null breaks a server for good."""
+"""Prefix of the server's own keys; writing some of them as null damages a server permanently."""
 
 
 class Whole(Enum):
-    """What to do with a record as a whole."""
+    """A write that concerns a whole record."""
 
     INSERT = "insert"
     """The replica does not have it."""
     REPLACE = "replace"
     """Its document must become null, which only delete and insert can do."""
     REBUILD = "rebuild"
-    """The replica has it but cannot give it: deleted and inserted, it may be readable again."""
+    """The replica has it but cannot return it; deleted and inserted, it may be readable again."""
 
 
 Difference = Change | Whole | None
@@ -124,7 +124,7 @@ def _if_changed(wanted: str | None, present: str | None) -> str | None:
 
 
 def describe(difference: Difference) -> str:
-    """Which fields differ, in words; empty when nothing does."""
+    """The names of the fields that differ, in words; empty when they are equal."""
     match difference:
         case None:
             return ""
@@ -145,7 +145,7 @@ def describe(difference: Difference) -> str:
 
 
 def carried(records: Records, server: Capabilities) -> tuple[Records, int]:
-    """The records as far as a server can hold them, and how many lost something by that."""
+    """The parts of the records that a server can hold, and how many records are reduced."""
     metadatas = [_carried_metadata(metadata, server) for metadata in records.metadatas]
     reduced = sum(
         len(less) < len(metadata)

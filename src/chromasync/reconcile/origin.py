@@ -1,27 +1,28 @@
-"""Whose record the replica holds: ours, or one that others wrote there. Pure.
+"""Decides whether a record of the replica is ours, or was written by others. Pure.
 
-The question is asked of a record that differs from the primary's, or that the primary has no more.
-What is ours may be overwritten or deleted, because its content came from the primary. Everything
-else may be the only copy of something.
+The decision concerns a record that differs from the primary's, or that is gone from the primary.
+A record of ours may be overwritten or deleted, because its content came from the primary. Any other
+record may be the only copy of its content.
 
-    the replica            the ledger                              whose
+    the replica            the ledger                              the record is
     ---------------------  --------------------------------------  ---------------------------------
     (anything)             the chunk was in our hands when we      ours: we may have written it
                            were cut off
-    cannot give it         (anything else)                         foreign: nobody can tell
+    cannot return it       (anything else)                         foreign: unknown content
     does not have it       never written, quarantined as absent,   ours: nothing there to lose
                            or waiting to be deleted by us
-    does not have it       written; the primary has it no more     ours: both sides agree
+    does not have it       written; gone from the primary          ours: both sides agree
     does not have it       written; the primary has it             foreign: others deleted it
-    has it                 remembers what the replica returned,    ours: untouched since then
-                           and it returns the same
+    has it                 has the digest of the replica's last    ours: unchanged since then
+                           answer, and it returns the same
     has it                 holds exactly this content              ours: copied from the primary
     has it                 otherwise, also when never written      foreign: others wrote it
 
-A replica returns the same bytes as long as nobody writes, though not those that were written:
-cosine embeddings and metadata floats drift by an ulp. So what it *returned* is compared exactly;
-content of the ledger's is found exactly on l2 and ip, and on cosine only by luck. A record equal to
-the primary's, within the tolerance of `diff`, needs no write and is not asked about.
+Without writes, a replica returns the same bytes each time. They may differ from the written bytes:
+cosine embeddings and metadata floats drift by an ulp. So the digest of the replica's last *answer*
+is compared exactly. The digest of the primary's content matches on l2 and ip, and on cosine only by
+chance. A record that equals the primary's within the tolerance of `diff` needs no write and no
+decision.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ from chromasync.model import UNKNOWN_DIGEST, Records
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the ledger says of one record.
+    """The ledger's facts about one record.
 
     Attributes:
         embedding, payload, replica: its three digests.
-        absent: it need not be there: it was quarantined without being written, or waits to be
-            deleted, and a process that was cut off may have done that.
+        absent: it may be missing: it was quarantined without being written, or its deletion
+            waits, and a process that was cut off may have deleted it.
         in_hand: one of our workers was cut off while it had the chunk.
     """
 
@@ -85,8 +86,8 @@ def is_ours(known: Known, held: Held, *, on_primary: bool) -> bool:
     """Whether a record that differs may be overwritten or deleted: see the table above.
 
     Args:
-        known: what the ledger says of it.
-        held: what the replica holds of it now.
+        known: the ledger's facts about it.
+        held: the replica's present state of it.
         on_primary: whether the primary has it.
     """
     if known.in_hand:

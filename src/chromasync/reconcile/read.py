@@ -1,7 +1,7 @@
-"""Reading records by id in batches bounded by bytes, around any record that the server cannot give.
+"""Reads records by id in batches bounded by bytes; skips records that the server cannot return.
 
-One record whose vector is lost makes Chroma answer 500 for every page that contains it; the page
-is split until that record stands alone. If even its payload is gone, it was deleted meanwhile.
+If the vector of one record is lost, Chroma answers 500 for every page that contains the record. The
+page is split until that record is alone. If its payload is gone, too, it was deleted meanwhile.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from chromasync.ports import Reader
 from chromasync.reconcile.split import Splitter
 
 BATCH_BYTES = 8_000_000
-"""Aim for the size of one answer."""
+"""Target size of one answer."""
 
 FIRST_GUESS_BYTES = 2_000
-"""Of a record besides its embedding, until some were seen."""
+"""Assumed size of a record without its embedding, until the first answer."""
 LARGEST_BATCH = 2_000
 BYTES_PER_FLOAT = 11
 BYTES_PER_RECORD = 200
@@ -26,12 +26,12 @@ BYTES_PER_RECORD = 200
 
 @dataclass(frozen=True, slots=True)
 class ReadBatch:
-    """Records read, in the server's order, and what could not be read.
+    """Records read, in the server's order, and records that could not be read.
 
     Attributes:
         asked: the ids asked for.
         pieces: the answers; an id in none of them is not on the server.
-        unreadable: ids that the server has but cannot give, with its words.
+        unreadable: ids that the server has but cannot return, with the server's message.
     """
 
     asked: list[str]
@@ -43,8 +43,8 @@ class RecordReader:
     """Reads one server; learns per collection how large its records are.
 
     Args:
-        most_lost: give up a batch of which more records than that cannot be given; None for never,
-            so that each of them is found, however long that takes.
+        most_lost: give up a batch with more unreadable records than that; None for no limit, so
+            that each of them is found, however long that takes.
     """
 
     def __init__(self, reader: Reader, most_lost: int | None = None) -> None:
@@ -68,12 +68,12 @@ class RecordReader:
         """The records of `ids` in one batch, split only where the server fails.
 
         Raises:
-            ServerFault, RequestRefused: the server can give none of them, or too many are lost.
+            ServerFault, RequestRefused: the server returns none of them, or too many are lost.
         """
         batch = ReadBatch(list(ids))
 
         def send(part: Sequence[str]) -> None:
-            # a failure that may pass is waited for with all records, and with single ones
+            # only requests for all records or a single one are retried after transient failures
             attempts = 1 if 1 < len(part) < len(batch.asked) else None
             records = self._reader.read(
                 collection, part, embeddings=embeddings, most_attempts=attempts
@@ -87,7 +87,7 @@ class RecordReader:
         return batch
 
     def _may_exist(self, collection: Collection, record_id: str) -> bool:
-        """Whether a record that failed alone may be there; only an empty answer says it is not."""
+        """Whether a record that failed alone may exist; only an empty answer shows its absence."""
         try:
             return len(self._reader.read(collection, [record_id], embeddings=False)) > 0
         except (RequestRefused, ServerFault):

@@ -1,9 +1,9 @@
 """Finding the bad records: a request that fails is repeated in halves until single records fail.
 
-What fails alone is handed back with its reason, and everything else goes through. A server that
-fails on every single record asked is not short of a few records, it is broken: then the error is
-raised instead of blaming the records. Bad records may well stand side by side at the front, so
-before that verdict a few others, from all over the rest, are asked alone too.
+Records that fail alone are returned with their errors, and all others succeed. If the server fails
+on every single record, the server is broken, not the records, and the error is raised. But bad
+records may be adjacent at the front. So before that verdict, a few records from all over the rest
+are sent alone, too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Splitter(Generic[T]):
     Args:
         send: does one request for the given items; raises `RequestRefused` or `ServerFault` when
             the server does not take them, and anything else for other reasons.
-        most: so many bad items at most are looked for; no limit when None.
+        most: the largest number of bad items before the error is raised; None for no limit.
     """
 
     def __init__(self, send: Callable[[Sequence[T]], None], most: int | None = None) -> None:
@@ -38,7 +38,7 @@ class Splitter(Generic[T]):
         self._culprits: dict[int, RequestRefused | ServerFault] = {}
 
     def run(self, items: Sequence[T]) -> list[Culprit[T]]:
-        """Send all items; the ones that the server does not take, in order, each with the error.
+        """Send all items; returns those that the server does not take, in order, with the errors.
 
         No item is part of two requests that succeed.
 
@@ -82,7 +82,7 @@ class Splitter(Generic[T]):
             self._probe(error)
 
     def _probe(self, error: RequestRefused | ServerFault) -> None:
-        """Ask a few single items from the last one backwards; raise when none is taken."""
+        """Send a few single items, from the last one backwards; raises if all of them fail."""
         left = [row for row in range(len(self._items) - 1, -1, -1) if row not in self._settled]
         for row in left[:: max(1, -(-len(left) // PROBES))]:
             refusal = self._try([row])

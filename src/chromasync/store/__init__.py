@@ -1,7 +1,7 @@
 """The state store: ledger, queue and control in a database (`ports.Store`).
 
-`open_store` is the only door. SqlStore is one set of statements for every database; `core.Backend`
-is the seam at which SQLite (`sqlite`) and PostgreSQL (`postgres`) differ.
+`open_store` opens every store. SqlStore is one set of statements for every database. The
+differences between SQLite (`sqlite`) and PostgreSQL (`postgres`) are behind `core.Backend`.
 """
 
 from __future__ import annotations
@@ -48,9 +48,10 @@ class SqlStore(
 ):
     """`ports.Store` over a database; safe to use from many threads.
 
-    A led view (`led_by`) refuses, with LeaseLost and in the same transaction, every write of the
-    ledger, `add_tasks`, `cancel_tasks`, and all that concerns cycles, holds and the deployment, but
-    for what people say (`approve`, `note_shown`), once its term has ended.
+    A led view (`led_by`) checks its term in the transaction of each write. Once the term has ended,
+    it raises LeaseLost in every write of the ledger, in `add_tasks` and `cancel_tasks`, and in the
+    writes of cycles, holds and the deployment. The calls of operators (`approve`, `note_shown`) are
+    not checked.
     """
 
     def led_by(self, term: Term) -> SqlStore:
@@ -58,9 +59,9 @@ class SqlStore(
         return SqlStore(self._backend, term, self._floor)
 
     def urgent(self) -> SqlStore:
-        """This store for what cannot wait: its own connection, short limits, no repetition.
+        """This store for urgent calls: with its own connection, short limits and no retries.
 
-        On SQLite, where everyone waits for one lock anyway, it is this store itself.
+        On SQLite it is this store itself, because all connections wait for the same lock.
         """
         backend = self._backend.urgent()
         return self if backend is self._backend else SqlStore(backend, self._term, self._floor)
@@ -73,7 +74,7 @@ class SqlStore(
 
     @retried
     def connections(self) -> str | None:
-        """How many database connections we need, may have and are in use; None on SQLite."""
+        """How many connections we need, may have, and are in use; None on SQLite."""
         return self._backend.connections()
 
     def close(self) -> None:
@@ -91,8 +92,8 @@ def open_store(place: str | PathLike[str]) -> SqlStore:
 
     Raises:
         SettingsError: the place is not one that can hold a state store.
-        StoreUnusable: what is there is damaged, too new for this program, or another program's.
-        StoreUnavailable: it is locked, unreachable, has no connections left, or the disk fails.
+        StoreUnusable: the database is damaged, too new for this program, or another program's.
+        StoreUnavailable: it is locked or unreachable, has no connections left, or its disk fails.
     """
     backend = _backend(str(place))
     try:
@@ -120,10 +121,10 @@ def store_exists(place: str | PathLike[str]) -> bool:
 
 
 def rehearse_store(place: str | PathLike[str]) -> Rehearsed:
-    """Try what a cycle needs of a state store, whether it is there yet or not, and undo it.
+    """Try all that a cycle needs of a state store, and undo it; the store may not exist yet.
 
     Raises:
-        SettingsError, StoreError: what would stop a cycle.
+        SettingsError, StoreError: the error that would stop a cycle.
     """
     if _is_postgres(str(place)):
         return _rehearsed(_backend(str(place)))

@@ -1,6 +1,6 @@
-"""Chunks, deletions and quarantine, inside a transaction that someone else began.
+"""Statements for chunks, deletions and quarantine, in the caller's transaction.
 
-The ledger (planning) and the queue (completion) both write chunks; this is their common ground.
+Both the ledger (planning) and the queue (completion) write chunks, with the functions here.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ _NOTE_READ = _UPDATE_HEAD.where(
     chunks.c.suspect.is_(False),
     chunks.c.recheck.is_(False),
 )
-# Whoever plans loaded the chunk a while ago and must not undo a distrust that came in between.
+# The planner loaded the chunk a while ago. It must not undo a distrust that came since then.
 _REPLACE_HEAD = _UPDATE_HEAD.values(
     suspect=or_(chunks.c.suspect, bindparam("b_suspect")),
     in_hand=or_(chunks.c.in_hand, bindparam("b_in_hand")),
@@ -92,7 +92,7 @@ _DELETE_CHARGES = delete(retry_charges).where(retry_charges.c.chunk_id == bindpa
 
 
 def distrusted_until(instant: ColumnElement[datetime]) -> dict[str, Any]:
-    """What distrust sets: suspect, and never an earlier instant than the one that is there."""
+    """The columns that distrust sets: suspect, and the later of the old and the new instant."""
     later = case((chunks.c.distrusted_at > instant, chunks.c.distrusted_at), else_=instant)
     return {"suspect": True, "distrusted_at": later}
 
@@ -146,8 +146,8 @@ DELETION_COLUMNS = [deletions.c[name] for name in ("id", "collection_id", "kind"
 def load(tx: Connection, chunk_id: int, *, lock: bool = False) -> Chunk | None:
     """The chunk, or None when the ledger has no such chunk; raises DamagedChunk.
 
-    Whoever is going to write it locks its head first: everyone does, so that the content that is
-    read then is the one that belongs to it.
+    With `lock` it locks the head before it reads the content. Every writer of a chunk does so.
+    So the content that is read belongs to the head.
     """
     by_id = _LOCKED_HEAD_BY_ID if lock else _HEAD_BY_ID
     head = tx.execute(by_id, {"chunk_id": chunk_id}).first()
@@ -158,18 +158,18 @@ def load(tx: Connection, chunk_id: int, *, lock: bool = False) -> Chunk | None:
 
 
 def load_sound(tx: Connection, chunk_ids: Sequence[int]) -> Iterator[Chunk]:
-    """Those of the chunks that there are, and whose content can be read."""
+    """The chunks that exist and whose content can be read; the others are left out."""
     for some in in_parts(chunk_ids):
         heads = [HEAD.build(row) for row in tx.execute(_HEADS_BY_ID, {"chunk_ids": some})]
         rows = tx.execute(_CONTENTS_BY_ID, {"chunk_ids": some})
         contents = {row.chunk_id: tuple(row)[1:] for row in rows}
         for head in heads:
-            with suppress(DamagedChunk):  # whoever needs it meets the damage
+            with suppress(DamagedChunk):  # `load` raises it for the worker of the chunk
                 yield build_chunk(head, contents.get(head.id))
 
 
 def note_read(tx: Connection, cycle: Cycle, heads: Sequence[ChunkHead]) -> None:
-    """Note that chunks were read in a cycle, if they are as these heads say."""
+    """Note that chunks were read in a cycle; skips chunks that differ from these heads."""
     rows = [{"chunk_id": head.id, "b_ids_digest": head.ids_digest} for head in heads]
     if rows:
         read = _NOTE_READ.values(read_at=cycle.started_at, read_cycle=cycle.id)
@@ -177,7 +177,7 @@ def note_read(tx: Connection, cycle: Cycle, heads: Sequence[ChunkHead]) -> None:
 
 
 def content_of(chunk: Chunk) -> dict[str, Any]:
-    """The content row of a chunk; compressing takes time, so make it before a transaction."""
+    """The content row of a chunk; call it before a transaction, because compressing takes time."""
     return {
         "ids": pack_ids(chunk.ids),
         "embedding_digests": chunk.embedding_digests,
@@ -189,10 +189,11 @@ def content_of(chunk: Chunk) -> dict[str, Any]:
 def save(tx: Connection, saved: Sequence[Chunk], contents: Sequence[dict[str, Any]]) -> list[int]:
     """Add, replace or remove chunks, and return the ids of the new ones in order.
 
-    Their records may come from a chunk that somebody may still write to, perhaps by way of a chunk
-    that is gone by now. So all that is stored is distrusted for as long as any of its collection.
+    The records of a chunk may come from another chunk to which a worker may still write, perhaps by
+    way of a chunk that was removed since. So every chunk that is stored is distrusted until the
+    latest instant until which any chunk of its collection is distrusted.
     """
-    doubts = _doubts(tx, saved)  # before chunks go, and what is known of them goes too
+    doubts = _doubts(tx, saved)  # before `remove`, which deletes the instants of its chunk
     added = []
     for chunk, content in zip(saved, contents, strict=True):
         chunk_id = chunk.head.id
@@ -210,10 +211,11 @@ def save(tx: Connection, saved: Sequence[Chunk], contents: Sequence[dict[str, An
 
 
 def _doubts(tx: Connection, saved: Sequence[Chunk]) -> dict[str, list[dict[str, Any]]]:
-    """What the chunks of a collection inherit: until when, and whether they are suspect by it.
+    """The distrust that the chunks of a collection inherit: an instant, and two flags.
 
-    A chunk that was suspect or in hand when it was loaded has told so to those that its records go
-    to; one that became so since then has not.
+    The planner gives the flags of a chunk to the chunks that receive its records. If a chunk became
+    suspect or in hand after the planner loaded it, those chunks do not know it yet: they are
+    marked here.
     """
     unaware = {chunk.head.id for chunk in saved if not chunk.head.suspect}
     unheld = {chunk.head.id for chunk in saved if not chunk.head.in_hand}
@@ -238,7 +240,7 @@ def add(tx: Connection, chunk: Chunk, content: dict[str, Any]) -> int:
 
 
 def replace(tx: Connection, chunk: Chunk, content: dict[str, Any]) -> None:
-    """Store a chunk anew, whole; one that was forgotten meanwhile stays forgotten."""
+    """Replace a stored chunk; a chunk that was forgotten meanwhile stays forgotten."""
     head = _head_of(chunk)
     head["b_suspect"], head["b_in_hand"] = head.pop("suspect"), head.pop("in_hand")
     if tx.execute(_REPLACE_HEAD, head).rowcount:
@@ -246,9 +248,9 @@ def replace(tx: Connection, chunk: Chunk, content: dict[str, Any]) -> None:
 
 
 def remove(tx: Connection, chunk_id: int) -> None:
-    """Take a chunk out of the ledger, its charges, and the foreign records that were found by it.
+    """Remove a chunk from the ledger, with its retries and its list of foreign records.
 
-    Whichever chunk has these records next finds them again; those to delete stay to be deleted.
+    The chunk that has these records next finds the foreign ones again. Waiting deletions stay.
     """
     tx.execute(_DELETE_HEAD, {"chunk_id": chunk_id})
     tx.execute(_DELETE_CONTENT, {"b_chunk_id": chunk_id})
@@ -257,9 +259,9 @@ def remove(tx: Connection, chunk_id: int) -> None:
 
 
 def distrust(tx: Connection, chunk_ids: Iterable[int], *, in_hand: bool = False) -> None:
-    """Mark these chunks as suspect: someone may have written behind the ledger's back until now.
+    """Mark chunks as suspect: until now, there may have been writes that the ledger does not know.
 
-    `in_hand`: it was one of our workers that was cut off.
+    `in_hand`: the writer may be one of our workers, which was cut off.
     """
     for some in in_parts(sorted(chunk_ids)):
         tx.execute(_CUT_OFF if in_hand else _DISTRUST, {"chunk_ids": some})
@@ -272,19 +274,19 @@ def distrust_all(tx: Connection, collection_id: str, *, in_hand: bool = False) -
 
 
 def distrust_until(tx: Connection, chunk_id: int, instant: datetime) -> None:
-    """Mark a chunk as suspect to which someone may go on writing until `instant`."""
+    """Mark a chunk as suspect, because a worker may write to it until `instant`."""
     tx.execute(_DISTRUST_UNTIL, {"chunk_id": chunk_id, "until": instant})
 
 
 def record(tx: Connection, backend: Backend, result: ChunkResult, claimed_at: datetime) -> None:
-    """Store what came of a chunk: its row, its deletion, its quarantine.
+    """Store the result of a chunk: its row, its deletions, its quarantine.
 
-    A chunk that was distrusted since `claimed_at` stays suspect, whatever the result says: what it
-    saw may have been overwritten. Nothing is stored about a chunk that the ledger has forgotten
-    meanwhile.
+    A chunk that was distrusted since `claimed_at` stays suspect, even if the result says otherwise:
+    the records that the worker saw may have been overwritten since. If the ledger has forgotten the
+    chunk meanwhile, nothing is stored.
 
     Raises:
-        DamagedChunk: what waits to be deleted of a chunk that was read in part cannot be read.
+        DamagedChunk: the chunk was read in part, and its waiting deletions cannot be read.
     """
     chunk = result.chunk
     stored = tx.execute(_STORED, {"chunk_id": chunk.head.id}).first()
@@ -312,10 +314,10 @@ def record(tx: Connection, backend: Backend, result: ChunkResult, claimed_at: da
 
 
 def _waiting_after(tx: Connection, result: ChunkResult) -> dict[DeletionKind, list[str]]:
-    """What waits to be deleted of a chunk: what was found, and what waited and was not asked for.
+    """The ids of a chunk that wait for deletion: the result's, and older ones outside `asked`.
 
     Raises:
-        DamagedChunk: the ids of what waited cannot be read.
+        DamagedChunk: the ids of a waiting deletion cannot be read.
     """
     head, asked = result.chunk.head, result.asked
     waiting = {DeletionKind.GONE: list(result.gone), DeletionKind.FOREIGN: list(result.foreign)}
@@ -347,7 +349,7 @@ def _record_chunk(
     if not doubtful and not chunk.head.suspect:
         head |= {"distrusted_at": None, "in_hand": False}
     tx.execute(_UPDATE_HEAD, head)
-    # An unchanged chunk is the usual case: comparing 32 kB is cheaper than writing them.
+    # Most chunks are unchanged, and comparing 32 kB is cheaper than writing them.
     if same_ids:
         digests = {
             "b_embeddings": chunk.embedding_digests,
@@ -368,13 +370,13 @@ def _head_of(chunk: Chunk) -> dict[str, Any]:
 def _record_quarantine(
     tx: Connection, backend: Backend, result: ChunkResult, former_ids: Iterable[str]
 ) -> None:
-    """Set aside what the result names; what the chunk had and is well, or has left it, goes out."""
+    """Set aside the records that the result names, and release the chunk's other ones."""
     collection_id = result.chunk.head.collection_id
     known = set(tx.scalars(_QUARANTINED_IDS, {"collection_id": collection_id}))
     now_set_aside = {record.record_id for record in result.quarantined}
     release(tx, collection_id, known.intersection(former_ids) - now_set_aside)
     for record in result.quarantined:
-        if record.record_id in known:  # it keeps its first instant
+        if record.record_id in known:  # `since_at` stays
             tx.execute(
                 _SET_ASIDE_AGAIN,
                 {
@@ -427,6 +429,6 @@ def build_deletion(row: Sequence[Any]) -> Deletion:
 
 
 def in_parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    """`values` in runs short enough for one IN list."""
+    """`values` in parts that are short enough for one IN list."""
     for start in range(0, len(values), _MOST_PARAMETERS):
         yield values[start : start + _MOST_PARAMETERS]

@@ -1,9 +1,9 @@
-"""From which task on a claim looks, so that it does not step over the dead again and again.
+"""The task id at which a claim starts, so that it does not scan dead index entries each time.
 
-A claim reads the index of pending tasks in the order of their ids. While anyone keeps an old
-snapshot open, PostgreSQL cannot clear away the entries of tasks that were claimed since, and each
-claim from the beginning would step over all of them. So a claim begins behind the one before, and
-only now and then at the very beginning, where retried and released tasks lie.
+A claim reads the index of pending tasks in the order of their ids. While a transaction keeps an old
+snapshot open, PostgreSQL cannot remove the index entries of tasks that were claimed since. A claim
+from the beginning would scan all of them. So a claim starts behind the previous one. Every
+WHOLE_SECONDS it starts at the beginning, because retried and released tasks have low ids.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import time
 from collections.abc import Iterator
 
 WHOLE_SECONDS = 2.0
-"""So often a claim looks at everything, whatever is known."""
+"""Interval of claims from the beginning."""
 
 
 class ClaimFloor:
-    """Where the claims of one process begin; shared by its threads, and only a hint."""
+    """The id behind which claims of one process start; a hint that its threads share."""
 
     def __init__(self) -> None:
         self._floor = 0
@@ -24,7 +24,7 @@ class ClaimFloor:
         self._busy = False
 
     def tries(self) -> Iterator[int]:
-        """Ids behind which to look, one after the other; 0 means at everything."""
+        """The ids behind which to look, in turn; 0 means from the beginning."""
         if time.monotonic() < self._whole_at:
             yield self._floor
             if not self._busy:
@@ -33,15 +33,15 @@ class ClaimFloor:
         yield 0
 
     def found(self, task_id: int) -> None:
-        """The task `task_id` was the first that could be had."""
+        """Note that `task_id` was the first available task."""
         self._floor = task_id
         self._busy = True
 
     def found_nothing(self, newest_id: int) -> None:
-        """Nothing could be had, up to the newest task that there is."""
+        """Note that no task up to the newest one was available."""
         self._floor = newest_id
         self._busy = False
 
     def look_again(self, in_seconds: float = 0.0) -> None:
-        """A task behind the floor can be had in so many seconds."""
+        """Look from the beginning in so many seconds: a task below the floor is available then."""
         self._whole_at = min(self._whole_at, time.monotonic() + in_seconds)

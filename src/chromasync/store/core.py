@@ -1,8 +1,8 @@
-"""What every part of the store stands on: transactions, error translation, and the term check.
+"""The base of every part of the store: transactions, error translation, and the term check.
 
 A `Backend` is the seam between databases. Everything above it is one set of SQLAlchemy Core
-statements; whatever differs (time, types, locks, upserts, driver errors) is a method here or a
-compiled construct of `schema`.
+statements. The differences (time, types, locks, upserts, driver errors) are methods here or
+compiled constructs of `schema`.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class Backend(Protocol):
 
     Attributes:
         engine: where connections come from.
-        place: the store as people know it, for messages; without secrets.
+        place: the store's file or address for messages; without secrets.
         types: column types by placeholder, for the migrations.
-        driver_error: what the driver raises outside SQLAlchemy's hands.
-        asks_first: whether looking for work should not wait for a turn to write.
-        retry_seconds: for how long to repeat what an outage made fail; 0 means not at all.
+        driver_error: the error class that the driver raises where SQLAlchemy does not translate.
+        asks_first: whether a claim reads first, and takes the write lock only if there is a task.
+        retry_seconds: for how long to retry during an outage; 0 means no retries.
     """
 
     engine: Engine
@@ -54,13 +54,13 @@ class Backend(Protocol):
     retry_seconds: float
 
     def turn(self) -> AbstractContextManager[None]:
-        """Wait for this process's turn to write; raises StoreUnavailable when it never comes."""
+        """Wait for this process's turn to write; raises StoreUnavailable after a time limit."""
 
     def translate(self, error: Exception) -> StoreError:
-        """The error of our tree for one of the driver, SQLAlchemy or the operating system."""
+        """Our error for an error of the driver, SQLAlchemy or the operating system."""
 
     def passes(self, error: BaseException | None) -> bool:
-        """Whether what `translate` was given may be gone within seconds."""
+        """Whether an error that `translate` takes may pass within seconds."""
 
     def insert(self, table: Table) -> sqlite.Insert | postgresql.Insert:
         """An INSERT that understands ON CONFLICT."""
@@ -69,16 +69,16 @@ class Backend(Protocol):
         """Whether the process behind `holder` has provably ended."""
 
     def migrating(self) -> AbstractContextManager[Connection]:
-        """A transaction that writes, and that only one process can hold."""
+        """A transaction that writes, and that only one process at a time can begin."""
 
     def connections(self) -> str | None:
-        """How many connections there are and how many are in use; None where nobody counts."""
+        """How many connections there are and how many are in use; None on SQLite."""
 
     def urgent(self) -> Backend:
-        """The same database over connections of their own and with short limits, where it pays."""
+        """The same database with its own connection and short limits; itself on SQLite."""
 
     def close(self) -> None:
-        """Give all connections back, those of `urgent` too."""
+        """Close all connections, also those of `urgent`."""
 
 
 _seconds_ahead = leases.c.ttl_seconds + CLOCK_SLACK_SECONDS
@@ -92,23 +92,23 @@ _LEAD = (
         leases.c.token == bindparam("token"),
         and_(leases.c.expires_at > Now(), leases.c.expires_at <= Later(_seconds_ahead)),
     )
-    # Its weakest lock: whoever takes over waits for what is being written in this term, while the
-    # leader itself can renew it meanwhile.
+    # FOR KEY SHARE is the weakest row lock. A successor waits for the writes of this term that are
+    # in flight, because it locks FOR UPDATE. The leader's own renewal does not wait.
     .with_for_update(read=True, key_share=True)
 )
 
-# A lock that else only the opening and the closing of cycles want: a repeat waits for it until a
-# transaction whose connection was cut has ended, one way or the other.
+# Locks the running cycle's row. So a retry waits until the transaction of a lost connection has
+# committed or rolled back. Only the opening and the closing of cycles lock this row otherwise.
 PLANNING = select(cycles.c.id).where(RUNNING).with_for_update()
 
 
 class Core:
-    """Transactions over a backend, perhaps only while a term holds.
+    """Transactions over a backend; in a led view only while its term holds.
 
     Args:
         backend: the database.
-        term: the term that a led view writes under.
-        floor: where claims begin, as the store knows that this one is a view of.
+        term: the term under which a led view writes.
+        floor: the claim floor of the store that this view shows; None for a store of its own.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Core:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        """One consistent view of the store, which waits for no writer."""
+        """One transaction that reads a consistent snapshot; it waits for no writer."""
         with translated(self._backend), self._backend.engine.begin() as tx:
             yield tx
 
@@ -143,7 +143,7 @@ class Core:
 
     @contextmanager
     def _leading(self) -> Iterator[Connection]:
-        """One transaction that writes, and does so only while this view's term holds."""
+        """One transaction that writes; raises LeaseLost when this view's term has ended."""
         with self._writing(long=True) as tx:
             if self._term is not None:
                 _require_lead(tx, self._term)
@@ -152,7 +152,7 @@ class Core:
 
 @contextmanager
 def translated(backend: Backend) -> Iterator[None]:
-    """Let nothing but our own errors out of the block."""
+    """Translate the errors of the driver in the block into our own."""
     try:
         yield
     except (SQLAlchemyError, OSError, ValueError, backend.driver_error) as error:

@@ -1,7 +1,7 @@
-"""What the store knows of the two servers across restarts and settings (part of `ports.Control`).
+"""Facts about the two servers that outlive restarts and settings (a part of `ports.Control`).
 
-The store's own id, when the primary was last seen, which collection ids were ever listed by which
-side, the marks that were left on the replica, what went within a day, and what is kept aside.
+These are the store's id, the last contact with the primary, the collection ids that each side ever
+listed, the marks on the replica, the removals of a day, kept collections, and distances.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ from chromasync.store.schema_servers import (
 )
 
 KNOWN_IDS = 200_000
-"""So many collection ids are remembered; those met first are forgotten first."""
+"""Number of collection ids that are remembered; the oldest are forgotten first."""
 
 DAY_SECONDS = 86_400.0
 
 _DEPLOYMENT = select(*DEPLOYMENT.columns)
-# An instant that is still to come was written while the clock was ahead: it counts as of today.
+# An instant in the future was written while the clock was ahead; it counts as within the day.
 _OF_DAY = removals.c.removed_at > Later(-DAY_SECONDS)
 _NEWEST_REMOVAL = select(func.coalesce(func.max(removals.c.id), 0))
-# A note that is there although the answer was lost; nobody else makes any while we lead.
+# A note of a call whose answer was lost; only the leader writes notes.
 _NOTED = select(removals.c.id).where(removals.c.id > bindparam("newest_id")).limit(1)
 _KEPT = select(*KEPT.columns).order_by(kept.c.kept_at, kept.c.replica_id)
 
 
 class DeploymentPart(Core):
-    """The two servers as this store knows them."""
+    """The facts about the two servers."""
 
     @retried
     def deployment(self) -> Deployment:
-        """The store's id and what it knows of the primary."""
+        """The store's id and its facts about the primary."""
         with self._reading() as tx:
             return DEPLOYMENT.build(tx.execute(_DEPLOYMENT).one())
 
     @retried
     def save_deployment(self, changed: Deployment) -> None:
-        """Replace what is known of the primary; the store's id stays."""
+        """Replace the facts about the primary; the store's id stays."""
         values = DEPLOYMENT.values(changed)
         del values["store_id"]
         with self._leading() as tx:
@@ -59,7 +59,7 @@ class DeploymentPart(Core):
 
     @retried
     def note_away(self) -> None:
-        """Remember that the primary could not be reached; any worker may say so."""
+        """Store that the primary could not be reached; any worker may call it."""
         there = deployment.c.away_since.is_(None)
         with self._writing() as tx:
             tx.execute(update(deployment).where(there).values(away_since=Now()))
@@ -68,7 +68,7 @@ class DeploymentPart(Core):
 
     @retried
     def sides_of(self, collection_ids: Collection[str]) -> dict[str, Side]:
-        """Which side listed each of these collections first; those never met are left out."""
+        """The side that listed each of these collections first; unknown ones are left out."""
         found: dict[str, Side] = {}
         sides = select(known_ids.c.collection_id, known_ids.c.side)
         with self._reading() as tx:
@@ -79,7 +79,7 @@ class DeploymentPart(Core):
 
     @retried
     def remember_ids(self, cycle_id: int, met: dict[str, Side]) -> None:
-        """Remember collections that were never met before; the oldest beyond a bound go."""
+        """Store collection ids that are not known yet; deletes the oldest beyond KNOWN_IDS."""
         rows = [
             {"collection_id": i, "side": side, "seen_cycle": cycle_id} for i, side in met.items()
         ]
@@ -99,12 +99,12 @@ class DeploymentPart(Core):
 
     @retried
     def removals_of_day(self) -> list[Removal]:
-        """What left the replica unasked within the last day."""
+        """Removals from the replica without approval within the last day."""
         with self._reading() as tx:
             return [REMOVAL.build(r) for r in tx.execute(select(*REMOVAL.columns).where(_OF_DAY))]
 
     def note_removal(self, cycle_id: int, removal: Removal) -> None:
-        """Count records that leave the replica unasked; older notes go."""
+        """Store a removal without approval; deletes the notes that are older than a day."""
         values = REMOVAL.values(removal) | {"cycle_id": cycle_id, "removed_at": Now()}
         self._note_removal_after(self._newest_removal(), values)
 
@@ -125,13 +125,13 @@ class DeploymentPart(Core):
 
     @retried
     def kept(self) -> list[Kept]:
-        """Collections that stay on the replica under another name, oldest first."""
+        """Collections that are kept on the replica under another name, oldest first."""
         with self._reading() as tx:
             return [KEPT.build(row) for row in tx.execute(_KEPT)]
 
     @retried
     def save_kept(self, one: Kept) -> None:
-        """Remember a collection that is kept from now on."""
+        """Store a collection that is kept from now on."""
         new = self._backend.insert(kept).values(KEPT.values(one) | {"kept_at": Now()})
         with self._leading() as tx:
             tx.execute(new.on_conflict_do_nothing())
@@ -145,7 +145,7 @@ class DeploymentPart(Core):
 
     @retried
     def forget_kept(self, replica_id: str) -> None:
-        """Forget a kept collection, because it is gone."""
+        """Forget a kept collection that was deleted."""
         with self._leading() as tx:
             tx.execute(delete(kept).where(kept.c.replica_id == replica_id))
 
@@ -153,13 +153,13 @@ class DeploymentPart(Core):
 
     @retried
     def distances(self) -> list[KnownDistance]:
-        """What is known of the distances of collections, on either side."""
+        """The known distances of collections on either side."""
         with self._reading() as tx:
             return [DISTANCE.build(row) for row in tx.execute(select(*DISTANCE.columns))]
 
     @retried
     def save_distances(self, learned: Sequence[KnownDistance]) -> None:
-        """Remember distances; those known before of the same collections go."""
+        """Store distances; they replace those of the same collections."""
         if not learned:
             return
         new = self._backend.insert(distances)
@@ -170,7 +170,7 @@ class DeploymentPart(Core):
 
     @retried
     def forget_distances(self, but_for: Container[str]) -> None:
-        """Forget what is known of all other collections."""
+        """Forget the distances of all other collections."""
         with self._leading() as tx:
             known = tx.execute(select(distances.c.collection_id)).scalars()
             for some in in_parts(sorted(i for i in known if i not in but_for)):
@@ -186,7 +186,7 @@ class DeploymentPart(Core):
 
     @retried
     def save_mark(self, mark: MarkRow) -> None:
-        """Replace what is known of the mark in one place."""
+        """Replace the mark of one place."""
         values = MARK.values(mark)
         others = {name: value for name, value in values.items() if name != "place"}
         new = self._backend.insert(marks).values(values)
@@ -195,7 +195,7 @@ class DeploymentPart(Core):
 
     @retried
     def note_mark_written(self, place: str, nonce: str) -> None:
-        """Remember that the prepared mark is on the replica; any worker may say so."""
+        """Store that the prepared mark is on the replica; any worker may call it."""
         written = update(marks).where(marks.c.place == place, marks.c.nonce == nonce)
         with self._writing() as tx:
             tx.execute(written.values(written=True))

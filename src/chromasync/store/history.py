@@ -1,4 +1,4 @@
-"""Cycles and what they leave behind: sums, metrics, and the pruning of both."""
+"""Cycles, the sums of their tasks, their metrics, and the pruning of history."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from chromasync.store.schema_history import metrics
 
 PRUNE_BATCH = 5000
 KEPT_CYCLES = 1000
-"""So many of the newest cycles are kept, however old."""
+"""Number of the newest cycles that are kept regardless of age."""
 KEPT_METRICS = 10_000
 _RATED_CYCLES = 50
 
@@ -71,7 +71,7 @@ _ABANDON = (
     )
 )
 _NEWEST = select(func.coalesce(func.max(cycles.c.id), 0))
-# A cycle that was opened although the answer was lost; nobody else opens any while we lead.
+# A cycle that a call opened whose answer was lost; only the leader opens cycles.
 _RUNNING_AFTER = select(cycles.c.id).where(RUNNING, cycles.c.id > bindparam("newest_id"))
 _CLOSED = [status for status in CycleStatus if status is not CycleStatus.RUNNING]
 
@@ -80,13 +80,13 @@ class HistoryPart(Core):
     """Cycles, their sums and their history (a part of `ports.Control`)."""
 
     def open_cycle(self, lease_seconds: float | None = None) -> Cycle:
-        """Begin a cycle; one that is still running is marked abandoned, and its tasks fail.
+        """Begin a cycle; if one is still running, it becomes abandoned, and its tasks fail.
 
-        Instants that are still to come are made unknown, and what waits for a worker that was
-        called back waits for `lease_seconds` from now at most.
+        Instants in the future become unknown. A wait for a worker whose task was called back ends
+        `lease_seconds` from now at the latest.
 
-        A task left alive would keep the new cycle from planning its chunk, and its completion, of
-        the ids as they were, would be taken for one of the chunk as the new cycle has filled it.
+        A live task of the old cycle would have two effects: the new cycle could not plan its chunk,
+        and its completion, with the old ids, would count for the chunk with the new ones.
         """
         return self._open_cycle_after(self._newest_cycle(), lease_seconds)
 
@@ -118,9 +118,9 @@ class HistoryPart(Core):
         *,
         read: int = 0,
     ) -> Cycle:
-        """End a running cycle with the sums of its tasks, and record its metrics.
+        """Close a running cycle with the sums of its tasks, and record its metrics.
 
-        A cycle that is closed already stays as it is.
+        A cycle that is closed already does not change.
 
         Args:
             deleted: records deleted outside its tasks.
@@ -153,16 +153,16 @@ class HistoryPart(Core):
 
     @retried
     def cycle_counts(self, cycle_id: int) -> dict[str, OpCounts]:
-        """What the tasks of a cycle did so far, by collection id."""
+        """The sums of a cycle's tasks so far, by collection id."""
         with self._reading() as tx:
             return cycle_counts_in(tx, cycle_id)
 
     @retried
     def records_per_second(self) -> dict[str, float] | None:
-        """Rates of the latest cycles: `read` without and `write` with much writing.
+        """Rates of the latest cycles: `read` of cycles with few writes, `write` of the others.
 
-        None when no completed cycle has read anything yet. While only one kind of cycle is known,
-        its rate stands for both.
+        None if no completed cycle has read a record yet. If only one kind of cycle is known, its
+        rate is returned for both.
         """
         latest = (
             select(metrics.c.duration_seconds, metrics.c.records_read, metrics.c.records_written)
@@ -180,14 +180,14 @@ class HistoryPart(Core):
 
     @retried
     def prune_history(self, *, keep_seconds: float, keep_tasks: int) -> int:
-        """Delete old history and say how many rows went.
+        """Delete old history, and return the number of rows deleted.
 
-        Finished tasks go when they are older than `keep_seconds` or not among the newest
-        `keep_tasks`, but never those of a running cycle. Closed cycles and metrics go by age, but
-        the newest KEPT_CYCLES and KEPT_METRICS stay; workers go that have been stopped or dead for
-        so long. Each PRUNE_BATCH rows are a transaction of their own.
+        Finished tasks are deleted if they are older than `keep_seconds` or not among the newest
+        `keep_tasks`, except those of a running cycle. Closed cycles and metrics are deleted by age,
+        except the newest KEPT_CYCLES and KEPT_METRICS. Workers are deleted if they have been
+        stopped or dead for `keep_seconds`. Each PRUNE_BATCH rows are one transaction.
         """
-        # a value rather than an expression, so that an index can find what is older
+        # a value rather than an expression, so that the query can use an index
         old = literal(self._now() - timedelta(seconds=keep_seconds), Instant())
         settled = tasks.c.cycle_id.not_in(select(cycles.c.id).where(RUNNING))
         removed = self._prune(tasks, FINISHED & settled & (tasks.c.completed_at < old))
@@ -235,13 +235,13 @@ class HistoryPart(Core):
 
 
 def cycles_in(tx: Connection, limit: int) -> list[Cycle]:
-    """What `cycles` gives, in a transaction that may do more."""
+    """Like `cycles`, in the caller's transaction."""
     rows = tx.execute(_CYCLE.order_by(cycles.c.id.desc()).limit(limit))
     return [_build_cycle(row) for row in rows]
 
 
 def cycle_counts_in(tx: Connection, cycle_id: int) -> dict[str, OpCounts]:
-    """What `cycle_counts` gives, in a transaction that may do more."""
+    """Like `cycle_counts`, in the caller's transaction."""
     rows = tx.execute(_SUMS_OF_CYCLE, {"cycle_id": cycle_id})
     return {row[0]: OpCounts(*(int(n) for n in row[1:])) for row in rows}
 
@@ -272,7 +272,7 @@ def _build_cycle(row: Sequence[Any]) -> Cycle:
 
 def _measured(tx: Connection, cycle: Cycle) -> Mapping[str, Any]:
     seconds = 0.0
-    if cycle.finished_at is not None:  # less than nothing when the clock went back meanwhile
+    if cycle.finished_at is not None:  # negative if the clock went back meanwhile
         seconds = max(0.0, (cycle.finished_at - cycle.started_at).total_seconds())
     by_status = select(tasks.c.task_status, func.count()).where(tasks.c.cycle_id == cycle.id)
     ended = {row[0]: row[1] for row in tx.execute(by_status.group_by(tasks.c.task_status))}

@@ -1,8 +1,8 @@
-"""What guards hold back, and what people approved of it (a part of `ports.Control`).
+"""Holds of the guards, and their approvals (a part of `ports.Control`).
 
-A hold names a *set*: `set_digest` stands for exactly the records or collections that are held, on
-exactly one replica. States of an approval: none, given (for the set as it is now), ended. It ends
-when the set changes, when the hold goes, when its collection leaves the settings, and after a day.
+A hold names a *set*: `set_digest` identifies the held records or collections of one replica. An
+approval is for one set. It ends when the set changes, when the hold is cleared, when its collection
+leaves the settings, and after a day.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from chromasync.store.rows import HOLD
 from chromasync.store.schema import Later, Now, holds
 
 APPROVAL_SECONDS = 86_400.0
-"""An approval that no cycle used for so long ends."""
+"""An approval ends if no cycle used it for so long."""
 
 _ALL = select(*HOLD.columns).order_by(holds.c.held_at, holds.c.collection_id, holds.c.kind)
 _APPROVED = holds.c.approved_at.is_not(None)
-# An instant that is still to come was given while the clock was ahead: nothing is known of it.
+# An instant in the future was written while the clock was ahead, so it is unknown.
 _IS_FRESH = and_(
     holds.c.approved_at > Later(-APPROVAL_SECONDS),
     holds.c.approved_at <= Later(CLOCK_SLACK_SECONDS),
@@ -37,16 +37,16 @@ class HoldPart(Core):
 
     @retried
     def holds(self) -> list[Hold]:
-        """Everything that is held back, oldest first."""
+        """All holds, oldest first."""
         with self._reading() as tx:
             return holds_in(tx)
 
     @retried
     def save_hold(self, hold: Hold) -> None:
-        """Hold something back, or bring a hold up to date.
+        """Insert or update a hold.
 
-        `held_at` of a hold that exists stays, and so does the count that was shown. Its approval
-        stays as long as the set is the same. The hold's own values of these are not looked at.
+        An existing hold keeps its `held_at` and its shown count. It keeps its approval if the set
+        is the same. The values of these fields in `hold` are ignored.
         """
         values = HOLD.values(hold) | {"held_at": Now(), "shown_count": None, **_NOT_APPROVED}
         new = self._backend.insert(holds).values(values)
@@ -67,17 +67,17 @@ class HoldPart(Core):
 
     @retried
     def note_shown(self, shown: Sequence[Hold]) -> None:
-        """Remember how much a person was told to be held, as far as that is still so."""
+        """Store the counts that a person was shown, for holds whose set is still the same."""
         in_order = sorted(shown, key=lambda hold: (hold.collection_id, hold.kind))
         with self._writing() as tx:
-            for hold in in_order:  # everyone locks rows in the same order
+            for hold in in_order:  # a fixed order of locks prevents deadlocks
                 same = holds.c.set_digest == hold.set_digest
                 showing = update(holds).where(*_one(hold.collection_id, hold.kind), same)
                 tx.execute(showing.values(shown_count=holds.c.record_count))
 
     @retried
     def approve(self, hold: Hold) -> bool:
-        """Approve exactly what this hold names; False when something else is held by now."""
+        """Approve the set of this hold; False if the set has changed since."""
         same = holds.c.set_digest == hold.set_digest
         approval = update(holds).where(*_one(hold.collection_id, hold.kind), same)
         given = {
@@ -90,7 +90,7 @@ class HoldPart(Core):
 
     @retried
     def end_approvals(self, left_out: Container[str]) -> None:
-        """End approvals that are old, and those of collections that the settings leave out."""
+        """End old approvals, and those of collections that the settings leave out."""
         ended = update(holds).values(_NOT_APPROVED)
         named = select(holds.c.collection_id).where(_APPROVED)
         with self._leading() as tx:
@@ -100,7 +100,7 @@ class HoldPart(Core):
 
 
 def holds_in(tx: Connection) -> list[Hold]:
-    """What `holds` gives, in a transaction that may do more."""
+    """Like `holds`, in the caller's transaction."""
     return [HOLD.build(row) for row in tx.execute(_ALL)]
 
 

@@ -1,4 +1,4 @@
-"""Lists of record ids as they are stored: JSON, compressed (which also tells damage)."""
+"""Stored lists of record ids: JSON, compressed with a checksum that detects damage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _COMPRESSION = 1
 
 
 def pack_ids(ids: Sequence[str]) -> bytes:
-    """An id list as it is stored."""
+    """The stored form of an id list."""
     return zlib.compress(orjson.dumps(list(ids)), _COMPRESSION)
 
 
@@ -29,7 +29,7 @@ def unpack_ids(blob: bytes) -> list[str]:
 
 
 class IdsOrAll(TypeDecorator[tuple[str, ...]]):
-    """Some records of a chunk; NULL, and what is damaged, stands for all of them."""
+    """Some records of a chunk; NULL or a damaged value stands for all of them."""
 
     impl = LargeBinary
     cache_ok = True
@@ -39,7 +39,7 @@ class IdsOrAll(TypeDecorator[tuple[str, ...]]):
         value: tuple[str, ...] | None,
         dialect: Dialect,  # noqa: ARG002 (SQLAlchemy gives the signature)
     ) -> bytes | None:
-        """What the driver gets."""
+        """The driver's value."""
         return None if value is None else pack_ids(value)
 
     def process_result_value(

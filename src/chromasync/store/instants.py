@@ -1,8 +1,9 @@
-"""Instants that cannot be true, and waits that must end: the store's part of jumping clocks.
+"""Corrections of instants and waits after the database's clock went back.
 
-Every instant here is the database's own time, so none can lie in its future unless its clock went
-back. Such an instant is unknown (NULL, "never"), or, where it ends something, cut down to what it
-can legitimately be. `plan.clock` says why, and shows the same to those who may not write.
+Every instant here is the database's own time, so an instant in the future means that the clock went
+back. Such an instant becomes unknown (NULL, "never"). If it is the start of an interval, it becomes
+now. If it is the end of a wait, it becomes the latest instant that is possible. `plan.clock`
+explains why, and does the same for callers that may not write.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _ENDED = (cycles.c.started_at, cycles.c.finished_at)
 _NEWEST_CYCLE = select(*_ENDED).order_by(cycles.c.id.desc()).limit(1)
 _NEWEST = [select(*(func.max(c) for c in columns)) for columns in (_READ, _WALKED, _SEEN)]
 
-# A chunk that was read stays one that was read, though nobody knows when: its check is due.
+# A chunk that was read keeps that fact, although the instant is unknown, so its check is due.
 _WAS_READ = {
     "read_cycle": case(
         (chunks.c.read_at.is_not(None), func.coalesce(chunks.c.read_cycle, BEFORE_NUMBERS)),
@@ -56,7 +57,7 @@ def _known(column: ColumnElement[Any]) -> ColumnElement[Any]:
     return case((column > Now(), None), else_=column)
 
 
-# An instant that something is counted from: it happened, at the latest, now.
+# Starts of intervals: the event happened now at the latest.
 _CUT = [
     update(column.table).where(column > Now()).values({column.name: Now()})
     for column in (
@@ -78,7 +79,7 @@ CUT_HEARTBEATS = (
     .where(workers.c.last_heartbeat > Later(CLOCK_SLACK_SECONDS))
     .values(last_heartbeat=Now())
 )
-"""A proof of life that is still to come proves nothing: whoever lives gives another one soon."""
+"""A heartbeat in the future proves nothing, and a live worker sends another one soon."""
 
 _SUSPECT = (
     select(
@@ -92,11 +93,11 @@ _SUSPECT = (
 
 
 class InstantPart(Core):
-    """What is known of instants, and until when something waits (a part of `ports.Control`)."""
+    """Instants and waits (a part of `ports.Control`)."""
 
     @retried
     def newest_instant(self) -> datetime | None:
-        """The latest instant at which anything was read, walked, seen or closed; None at first."""
+        """The latest instant of a read, a walk, a contact or a cycle; None at first."""
         with self._reading() as tx:
             rows = [tx.execute(newest).first() for newest in (*_NEWEST, _NEWEST_CYCLE)]
         found = [instant for row in rows if row is not None for instant in row if instant]
@@ -104,28 +105,28 @@ class InstantPart(Core):
 
     @retried
     def forget_instants(self) -> None:
-        """Make every instant unknown at which something was read, walked, or seen to be well."""
+        """Make the instants of all reads, walks and contacts unknown."""
         with self._leading() as tx:
             for forget in _FORGET:
                 tx.execute(forget)
 
     @retried
     def suspicions(self) -> dict[str, Suspicion]:
-        """By collection, its suspect chunks, and until when someone may still write to them."""
+        """The suspect chunks by collection, and until when workers may still write to them."""
         with self._reading() as tx:
             return suspicions_in(tx)
 
 
 def suspicions_in(tx: Connection) -> dict[str, Suspicion]:
-    """What `suspicions` gives, in a transaction that may do more."""
+    """Like `suspicions`, in the caller's transaction."""
     return {row[0]: Suspicion(row[1], row[2]) for row in tx.execute(_SUSPECT)}
 
 
 def settle_instants(tx: Connection, lease_seconds: float | None) -> None:
-    """Make instants that are still to come unknown, and cut down what waits for too long.
+    """Make instants in the future unknown, and shorten waits that are too long.
 
     Args:
-        lease_seconds: no worker that was called back writes for longer than that from now on.
+        lease_seconds: a worker whose task was called back may write for so long at most.
     """
     for settle in _SETTLE:
         tx.execute(settle)

@@ -41,26 +41,26 @@ _NOBODY = {"name": COORDINATOR, "holder": "", "token": 0, "ttl_seconds": 0.0, "e
 
 
 class LeadPart(Core):
-    """Who leads (a part of `ports.Control`)."""
+    """Leadership (a part of `ports.Control`)."""
 
     @retried
     def now(self) -> datetime:
-        """The database's own time, which all instants of the store are in."""
+        """The database's time, which all instants of the store use."""
         with self._reading() as tx:
             return tx.execute(select(Now())).scalar_one()
 
     @retried
     def take_lead(self, holder: str, ttl_seconds: float) -> Term | None:
-        """Become or stay the leader for `ttl_seconds`; None while someone else leads.
+        """Become or stay the leader for `ttl_seconds`; None while another process leads.
 
         Args:
-            holder: `host:pid:createtime:uuid`, where `host` is what `socket.gethostname` says and
-                `createtime` what `psutil.Process().create_time()` says. On SQLite, whose holders
-                can only be processes of this host, an ended process is succeeded at once.
+            holder: `host:pid:createtime:uuid`, with `host` from `socket.gethostname` and
+                `createtime` from `psutil.Process().create_time()`. On SQLite, all holders are
+                processes of this host, so an ended holder loses the lead at once.
             ttl_seconds: how long the lead lasts unless it is taken again.
 
-        A leader that is succeeded without having given up its lead is shown as dead until it beats
-        again, and is charged with what it holds when its tasks are called back.
+        If the former leader did not give up the lead, it is marked as dead until its next
+        heartbeat. When its tasks are called back, each is charged with a retry.
         """
         with self._writing() as tx:
             tx.execute(self._backend.insert(leases).values(_NOBODY).on_conflict_do_nothing())
@@ -68,7 +68,7 @@ class LeadPart(Core):
             if before.holder != holder:
                 if not self._is_free(before):
                     return None
-                # wait until what is being written in the term before is there or undone
+                # wait until the writes of the term before have committed or rolled back
                 before = tx.execute(_LEASE.with_for_update()).one()
                 if not self._is_free(before):
                     return None
@@ -85,7 +85,7 @@ class LeadPart(Core):
 
     @retried
     def give_up_lead(self, term: Term) -> None:
-        """Let go of the lead, if `term` still has it; the next term gets the next number."""
+        """Give up the lead, if `term` still has it; the next term gets the next number."""
         mine = (
             leases.c.name == COORDINATOR,
             leases.c.holder == term.holder,

@@ -60,9 +60,9 @@ _MIRRORS = select(*MIRROR.columns).order_by(
     collections.c.collection_id,
 )
 _NEWEST_CHUNK = select(func.coalesce(func.max(chunks.c.id), 0))
-# Chunks that were added although the answer was lost; nobody else adds any while we lead.
+# Chunks that a call added whose answer was lost; only the leader adds chunks.
 _ADDED = select(chunks.c.id).where(chunks.c.id > bindparam("newest_id")).order_by(chunks.c.id)
-# Those that were held come with the instant until which their holders may write.
+# For a task that is held, `lease_expires_at` is the instant until which its holder may write.
 _END_LIVE = (
     delete(tasks)
     .where(tasks.c.collection_id.in_(bindparam("collection_ids", expanding=True)), LIVE)
@@ -76,7 +76,7 @@ _QUARANTINED_OF_ONE = _QUARANTINED.where(quarantine.c.collection_id == bindparam
 
 
 class LedgerPart(Core):
-    """`ports.Ledger` on tables; all its writes are refused once a led view's term has ended."""
+    """`ports.Ledger` in the database; a led view writes only while its term holds."""
 
     @retried
     def mirrors(self) -> list[Mirror]:
@@ -101,7 +101,7 @@ class LedgerPart(Core):
 
     @retried
     def save_mirrors(self, mirrors: Sequence[Mirror]) -> None:
-        """The same for several, all or none."""
+        """Insert or replace several mirrors, all or none."""
         if not mirrors:
             return
         new = self._backend.insert(collections)
@@ -113,7 +113,7 @@ class LedgerPart(Core):
 
     @retried
     def forget_mirror(self, collection_id: str) -> None:
-        """Remove a mirror with everything that hangs on it; finished tasks stay as history."""
+        """Remove a mirror with all that belongs to it; finished tasks stay as history."""
         with self._leading() as tx:
             _forget_chunks(tx, collection_id)
             for table in (holds, collections):
@@ -121,23 +121,23 @@ class LedgerPart(Core):
 
     @retried
     def forget_chunks(self, collection_id: str) -> None:
-        """Remove what the ledger holds of a collection, so that it is adopted again.
+        """Remove the ledger of a collection, so that it is adopted again.
 
-        Its chunks, deletions, quarantine and live tasks go; the mirror itself and its holds stay.
+        Its chunks, deletions, quarantine and live tasks are deleted. The mirror and its holds stay.
         """
         with self._leading() as tx:
             _forget_chunks(tx, collection_id)
 
     @retried
     def move_ledger(self, old_id: str, new_id: str) -> None:
-        """Let another primary collection have what the ledger holds of one: it has its records.
+        """Move the ledger of one primary collection to another one that has the same records.
 
-        The old mirror goes with its holds and the live tasks of both. The new one must be stored
-        already; what the ledger holds of it goes. Everything is suspect, so that it is compared on
-        both sides. A repeat finds nothing of the old one, and changes nothing.
+        The old mirror, its holds, and the live tasks of both are deleted. The new mirror must be
+        stored already; its own ledger is deleted. All chunks become suspect, so that they are
+        compared on both sides. A repeat finds no old ledger, and changes nothing.
         """
         with self._leading() as tx:
-            # tasks first, of both: the order in which completions and rescues lock
+            # the tasks of both first: completions and rescues lock in this order, too
             ended = tx.execute(_END_LIVE, {"collection_ids": [old_id, new_id]}).all()
             if not _is_known(tx, old_id):
                 return
@@ -161,7 +161,7 @@ class LedgerPart(Core):
 
     @retried
     def heads_of(self, collection_ids: Collection[str]) -> dict[str, list[ChunkHead]]:
-        """The heads of several collections' chunks; one without chunks has an empty list."""
+        """The heads of several collections' chunks; an empty list for one without chunks."""
         found: dict[str, list[ChunkHead]] = {key: [] for key in collection_ids}
         with self._reading() as tx:
             for some in chunkrows.in_parts(sorted(found)):
@@ -175,32 +175,32 @@ class LedgerPart(Core):
         """The chunk with its content, or None.
 
         Raises:
-            DamagedChunk: its content cannot be read; `forget_chunks` is the way out.
+            DamagedChunk: its content cannot be read; `forget_chunks` removes it.
         """
         with self._reading() as tx:
             return chunkrows.load(tx, chunk_id)
 
     @retried
     def load_chunks(self, chunk_ids: Sequence[int]) -> list[Chunk]:
-        """Those of the chunks that there are and that can be read, in one view."""
+        """The chunks that exist and can be read, from one snapshot; the others are left out."""
         with self._reading() as tx:
             return list(chunkrows.load_sound(tx, chunk_ids))
 
     @retried
     def note_read(self, cycle: Cycle, heads: Sequence[ChunkHead]) -> None:
-        """Note that these chunks were read in a cycle, since it began, and were unchanged.
+        """Note that these chunks were read in a cycle and were unchanged.
 
-        Those that changed, or were distrusted, since they were loaded stay as they are.
+        A chunk that changed, or was distrusted, since it was loaded stays as it is.
         """
         with self._leading() as tx:
             chunkrows.note_read(tx, cycle, heads)
 
     @retried
     def task_input(self, task: Task) -> TaskInput:
-        """What the ledger says of a task's chunk and collection, in one view.
+        """The ledger's facts about a task's chunk and collection, from one snapshot.
 
         Raises:
-            DamagedChunk: the chunk's content cannot be read; `forget_chunks` is the way out.
+            DamagedChunk: the chunk's content cannot be read; `forget_chunks` removes it.
         """
         with self._reading() as tx:
             mirror = _mirror(tx, task.collection_id)
@@ -214,8 +214,8 @@ class LedgerPart(Core):
     def save_chunks(self, chunks: Sequence[Chunk]) -> list[int]:
         """Store chunks, all or none, and return the ids of the new ones in order.
 
-        A chunk whose head has id 0 is new; one without records is taken out of the ledger; any
-        other replaces what is stored under its id, unless that was forgotten meanwhile.
+        A chunk whose head has id 0 is new. A chunk without records is removed from the ledger. Any
+        other chunk replaces the stored one of its id, unless that was forgotten meanwhile.
         """
         if not chunks:
             return []
@@ -233,7 +233,7 @@ class LedgerPart(Core):
     ) -> list[int]:
         with self._leading() as tx:
             tx.execute(PLANNING).all()
-            # the whole call is one transaction: where one of its chunks is, all of it is
+            # the whole call is one transaction: if one of its chunks is stored, all are
             there = list(tx.scalars(_ADDED, {"newest_id": newest_id}))
             return there or chunkrows.save(tx, chunks, contents)
 
@@ -247,7 +247,7 @@ class LedgerPart(Core):
     ) -> None:
         """Mark chunks (all of the collection when none are named) as suspect.
 
-        `in_hand`: one of our workers was cut off while it had them.
+        `in_hand`: a worker of ours was cut off while it had them.
         """
         with self._leading() as tx:
             if chunk_ids is None:
@@ -268,13 +268,13 @@ class LedgerPart(Core):
 
     @retried
     def waiting_deletions(self) -> set[str]:
-        """The collections of which deletions wait."""
+        """The collections that have waiting deletions."""
         with self._reading() as tx:
             return set(tx.execute(select(deletions.c.collection_id).distinct()).scalars())
 
     @retried
     def replace_surplus(self, collection_id: str, batches: Sequence[Sequence[str]]) -> None:
-        """Make `batches` the collection's surplus deletions, one each; those from before go."""
+        """Replace the collection's surplus deletions by one deletion for each of `batches`."""
         former = delete(deletions).where(
             deletions.c.collection_id == collection_id, deletions.c.kind == DeletionKind.SURPLUS
         )
@@ -284,10 +284,10 @@ class LedgerPart(Core):
 
     @retried
     def finish_deletion(self, deletion: Deletion, kept: Sequence[str]) -> None:
-        """Record that a deletion is done, but for `kept`, which turned out to live.
+        """Record that a deletion is done, except for `kept`, which the primary still has.
 
-        What was deleted leaves its chunk and the quarantine. A deletion that is no longer stored
-        (a repeat, or replaced by a newer one) changes nothing.
+        The deleted records leave their chunk and the quarantine. If the deletion is no longer
+        stored (a repeat, or replaced by a newer one), this changes nothing.
 
         Raises:
             DamagedChunk: its chunk cannot be read.
@@ -304,18 +304,18 @@ class LedgerPart(Core):
 
     @retried
     def quarantined(self, collection_id: str | None = None) -> list[Quarantined]:
-        """Records set aside (of one collection, or all), by collection and age."""
+        """Quarantined records of one collection or all, by collection and age."""
         with self._reading() as tx:
             return quarantined_in(tx, collection_id)
 
 
 def mirrors_in(tx: Connection) -> list[Mirror]:
-    """What `mirrors` gives, in a transaction that may do more."""
+    """Like `mirrors`, in the caller's transaction."""
     return [MIRROR.build(row) for row in tx.execute(_MIRRORS)]
 
 
 def quarantined_in(tx: Connection, collection_id: str | None = None) -> list[Quarantined]:
-    """What `quarantined` gives, in a transaction that may do more."""
+    """Like `quarantined`, in the caller's transaction."""
     if collection_id is None:
         found = tx.execute(_QUARANTINED)
     else:
@@ -349,7 +349,7 @@ def _is_known(tx: Connection, collection_id: str) -> bool:
 
 
 def _forget_chunks(tx: Connection, collection_id: str) -> None:
-    # tasks first and heads before contents: the order in which a completion locks them
+    # tasks first, and heads before contents: a completion locks in this order, too
     tx.execute(delete(tasks).where(tasks.c.collection_id == collection_id, LIVE))
     its_chunks = select(chunks.c.id).where(chunks.c.collection_id == collection_id)
     tx.execute(its_chunks.with_for_update()).all()

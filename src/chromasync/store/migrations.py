@@ -1,12 +1,13 @@
-"""How a state store gets to the present schema: numbered steps, forward only, any starter may try.
+"""Migrations to the present schema: numbered steps, forward only, run by any process at its start.
 
-All steps run in one transaction that only one process can hold, so racing starters wait and then
-find nothing to do. A step that has been released is never edited; each speaks both databases
-through the placeholders of `Backend.types`, and says in `Only` what is for one of them.
+All steps run in one transaction that only one process at a time can begin. So racing processes
+wait, and then they find the schema migrated. A released step is never edited. Each step supports
+both databases with the placeholders of `Backend.types`; a statement in `Only` is for one of them.
 
-Steps add before they take away, so that programs of the version before go on working while a newer
-one has migrated already. Each step names the oldest program that may use what it leaves; an older
-one refuses, and so does a program that meets a newer store which names none.
+A step adds columns and tables; a later one removes the old. So programs of the previous version
+keep working after a newer one has migrated. Each step names the oldest program that may use its
+result. An older program refuses the store, and so does a program that finds a newer store which
+names no oldest program.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ _COUNTS = """
 
 
 class Only(NamedTuple):
-    """A statement for one kind of database alone."""
+    """A statement for one kind of database."""
 
     dialect: str
     statement: str
 
 
 class Step(NamedTuple):
-    """Statements that take a store one version further, and the oldest program that copes."""
+    """Statements that migrate a store by one version, and the oldest program that may use it."""
 
     oldest_program: int
     statements: tuple[str | Only, ...]
@@ -198,7 +199,7 @@ _FIRST = (
     evidence TEXT)""",
 )
 
-# A program of version 1 completes tasks without looking at `distrusted_at`.
+# A program of version 1 ignores `distrusted_at` when it completes tasks.
 _SECOND = (
     "ALTER TABLE sync_schema ADD COLUMN oldest_program INTEGER",
     "ALTER TABLE sync_collections ADD COLUMN space TEXT",
@@ -226,7 +227,7 @@ _SECOND = (
     Only("postgresql", "ALTER TABLE sync_workers SET (fillfactor = 50)"),
 )
 
-# A program of version 2 knows nothing of who wrote what, and approves by count alone.
+# A program of version 2 does not distinguish foreign records, and it approves by count alone.
 _THIRD = (
     "ALTER TABLE sync_collections ADD COLUMN first_cycle BIGINT",
     "ALTER TABLE sync_collections ADD COLUMN definition_digest {blob}",
@@ -286,7 +287,7 @@ _THIRD = (
     kept_at {instant} NOT NULL)""",
 )
 
-# A program of version 3 takes a collection's words for its distance, and asks no index.
+# A program of version 3 trusts the distance in a collection's metadata, and queries no index.
 _FOURTH = (
     "ALTER TABLE sync_collections ADD COLUMN probed_cycle BIGINT",
     "ALTER TABLE sync_collections ADD COLUMN unanswering TEXT",
@@ -296,8 +297,8 @@ _FOURTH = (
     words {blob} NOT NULL)""",
 )
 
-# A program of version 4 finds no charges here, and leaves none: a chunk that kills is tried some
-# times more then. What it left before is in rows of failed tasks: in the last one of each chunk.
+# A program of version 4 neither reads nor writes this table. So it retries a lethal chunk some more
+# times. Its own charges are in rows of failed tasks: in the last one of each chunk.
 _FIFTH = (
     """CREATE TABLE sync_retry_charges (
     chunk_id BIGINT NOT NULL PRIMARY KEY,
@@ -317,8 +318,8 @@ _FIFTH = (
         SELECT id FROM sync_cycles WHERE cycle_status IN ('completed', 'failed')))""",
 )
 
-# A program of version 5 reads the whole chunk of every task, and of every chunk to look at again.
-# What it leaves of ids is recognised by its cycles (`ledger.plan`).
+# A program of version 5 reads the whole chunk for every task and every recheck. Old ids that it
+# leaves behind are recognised by cycle numbers (`ledger.plan`).
 _SIXTH = (
     "ALTER TABLE sync_chunks ADD COLUMN recheck_ids {blob}",
     "ALTER TABLE sync_chunks ADD COLUMN looked_cycle BIGINT",
@@ -326,7 +327,7 @@ _SIXTH = (
 )
 
 _NAMED_SINCE = 3
-"""The version from which on a store has an id of its own."""
+"""The version that gives a store an id of its own."""
 
 STEPS: tuple[Step, ...] = (
     Step(1, _FIRST),
@@ -336,11 +337,11 @@ STEPS: tuple[Step, ...] = (
     Step(4, _FIFTH),
     Step(4, _SIXTH),
 )
-"""Step n (counted from 1) takes a store from version n - 1 to n."""
+"""Step n (counted from 1) migrates a store from version n - 1 to n."""
 
 
 def migrate(backend: Backend) -> None:
-    """Bring the store to the present schema; a newer one that we may use stays as it is.
+    """Migrate the store to the present schema; a newer schema that we may use stays as it is.
 
     Raises:
         StoreUnusable: its schema is too new for this program, or tables are missing.
@@ -360,7 +361,7 @@ def upgrade(tx: Connection, backend: Backend) -> None:
 
 
 def version_of(tx: Connection, backend: Backend) -> int:
-    """The version of the schema that is there; 0 where there is none.
+    """The version of the store's schema; 0 if it has none.
 
     Raises:
         StoreUnusable: it is too new for this program, or tables are missing.
@@ -406,7 +407,7 @@ def _apply(tx: Connection, version: int, backend: Backend) -> None:
         elif statement.dialect == tx.dialect.name:
             tx.exec_driver_sql(statement.statement.format_map(backend.types))
     applied = {"version": version, "applied_at": Now()}
-    if version > 1:  # the first step has no column for it
+    if version > 1:  # the first version has no such column
         applied["oldest_program"] = oldest_program
     tx.execute(schema_versions.insert().values(applied))
     if version == _NAMED_SINCE:

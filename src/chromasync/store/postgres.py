@@ -1,15 +1,15 @@
 """PostgreSQL: one database for many processes on many machines.
 
-A process has one connection that its threads share, and one for what cannot wait. Every
-transaction stands for itself, so that a pooler may hand each to another server connection: nothing
-is prepared, set or locked beyond it. It begins with one message that carries its limits, which is
-why the driver commits by itself and the BEGIN is ours.
+A process has one connection that its threads share, and one for urgent calls. A transaction pooler
+may give each transaction another server connection. So no statement, setting or lock outlives its
+transaction. A transaction begins with one message that carries its limits. That is why the driver
+is in autocommit mode, and this module sends the BEGIN itself.
 
-How a role, a database or a server likes to write times, numbers and bytes (DateStyle,
-IntervalStyle, TimeZone, extra_float_digits, bytea_output) does not matter: results come in the
-binary format, which no setting changes. Start parameters for it would be refused by some poolers
-and ignored by others, and a SET of ours helps only where each pooler on the way reports it back,
-because the driver reads text by what was reported.
+The settings of a role, a database or a server for the format of times, numbers and bytes
+(DateStyle, IntervalStyle, TimeZone, extra_float_digits, bytea_output) do not matter: results come
+in the binary format, which no setting changes. Start parameters for these settings would be refused
+by some poolers and ignored by others. A SET would help only if each pooler on the way reported it
+back, because the driver parses text by the reported settings.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _MIGRATION_SECONDS = 60
 
 @dataclass(frozen=True)
 class Limits:
-    """How long things may take, in seconds.
+    """Time limits in seconds.
 
-    `pool` is for getting the connection from another thread, `retry` for repeating what failed.
+    `pool` limits the wait for the connection that another thread has, `retry` the retries.
     """
 
     connect: int = 5
@@ -67,7 +67,7 @@ _COUNT: _Allowed = (
     "It takes a whole number.",
 )
 _ALLOWED: Mapping[str, _Allowed] = {
-    # a folder of sockets, or else a name
+    # a folder of sockets, or a name
     "host": (lambda part: part.startswith("/") or not set("@/") & set(part), f"{_WRITE} {_ENCODE}"),
     "port": (
         lambda part: re.fullmatch(r"[0-9]{1,5}", part) is not None and 0 < int(part) < 65536,
@@ -80,7 +80,7 @@ _ALLOWED: Mapping[str, _Allowed] = {
     ),
     **dict.fromkeys(_COUNTS, _COUNT),
 }
-"""What libpq checks only when it connects, where its complaint would look like an outage."""
+"""Parameters that libpq checks only when it connects; its error would look like an outage."""
 
 _BUDGET = text("""
 WITH sessions AS (
@@ -104,11 +104,11 @@ SELECT most - kept AS usable, used FROM allowed ORDER BY most - kept - used LIMI
 
 
 class PostgresBackend:
-    """The PostgreSQL side of the seam.
+    """`Backend` for PostgreSQL.
 
     Args:
         url: as libpq takes it; `postgresql+psycopg://` is understood too.
-        limits: how long things may take.
+        limits: the time limits.
 
     Raises:
         SettingsError: the URL cannot be read.
@@ -134,15 +134,15 @@ class PostgresBackend:
         self.engine = _create_engine(parameters, self._limits)
 
     def turn(self) -> AbstractContextManager[None]:
-        """Nothing to wait for: the pool hands the connection from thread to thread."""
+        """No wait: the pool passes the connection from thread to thread."""
         return nullcontext()
 
     def translate(self, error: Exception) -> StoreError:
-        """The error of our tree for `error`, by SQLSTATE."""
-        return postgres_errors.complaint(error, self.place)
+        """Our error for `error`, by SQLSTATE."""
+        return postgres_errors.store_error(error, self.place)
 
     def passes(self, error: BaseException | None) -> bool:
-        """Whether the same again may succeed within seconds."""
+        """Whether a retry may succeed within seconds."""
         return postgres_errors.passes_soon(error)
 
     def insert(self, table: Table) -> postgresql.Insert:
@@ -150,7 +150,7 @@ class PostgresBackend:
         return postgresql.insert(table)
 
     def is_gone(self, holder: str) -> bool:  # noqa: ARG002 (the seam's signature)
-        """Never provable: the holder may be on another machine, under the same host name even."""
+        """Never provable: the holder may be on another machine, even one with the same name."""
         return False
 
     def urgent(self) -> PostgresBackend:
@@ -162,11 +162,11 @@ class PostgresBackend:
 
     @contextmanager
     def migrating(self) -> Iterator[Connection]:
-        """A transaction that only one process can hold."""
+        """A transaction that only one process at a time can begin."""
         with self.engine.execution_options(**{WRITES: True, LONG: True}).begin() as tx:
             tx.exec_driver_sql(f"SET LOCAL lock_timeout = '{_MIGRATION_SECONDS}s'")
             tx.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
-            # an ALTER that waits lets nobody else pass, so it must not wait for long
+            # an ALTER that waits blocks every other query, so it must not wait for long
             tx.exec_driver_sql(f"SET LOCAL lock_timeout = '{self._limits.lock}s'")
             yield tx
 
@@ -176,7 +176,7 @@ class PostgresBackend:
         return f"{postgres_errors.PER_PROCESS} of {usable} connections, {used} in use"
 
     def prepare(self) -> None:
-        """Look before anything is written.
+        """Check the database before the first write.
 
         Raises:
             StoreUnavailable: this process cannot have the connections that it needs.
@@ -196,7 +196,7 @@ class PostgresBackend:
 
     def _check_budget(self) -> None:
         usable, used = self._budget()
-        # the connection that asks is one of those that are used
+        # `used` includes the connection of this query
         if usable - used + 1 < postgres_errors.PER_PROCESS:
             raise StoreUnavailable(
                 f"Of {usable} connections {used} are in use: {self.place}.",
@@ -233,7 +233,7 @@ def _parameters(url: str) -> dict[str, Any]:
     try:
         parameters = dict(conninfo_to_dict(f"{scheme.partition('+')[0]}://{rest}"))
     except psycopg.Error as error:
-        # what libpq says may quote the password, but for a parameter that it does not know
+        # libpq's message may quote the password, unless it is about an unknown parameter
         found = re.search(r'invalid URI query parameter: "(\w+)"', str(error))
         if found and "@" not in rest.rpartition("?")[2]:
             raise _unreadable(f"has an unknown parameter, {found[1]!r}", "Leave it out.") from None
@@ -246,7 +246,7 @@ def _parameters(url: str) -> dict[str, Any]:
 
 
 def _behind_the_host(rest: str) -> str:
-    """What follows user, password and their @ in a URL, without its query.
+    """The part of a URL after user, password and their @, without its query.
 
     libpq ends user and password at the first @, but looks for it before the first / only.
     """
@@ -287,7 +287,7 @@ def _create_engine(parameters: Mapping[str, Any], limits: Limits) -> Engine:
         pool_size=1,
         max_overflow=0,
         pool_timeout=limits.pool,
-        # who is repeated notices a dead connection by itself
+        # with retries, a dead connection needs no ping: the first statement fails and is retried
         pool_pre_ping=limits.retry <= 0,
         use_native_hstore=False,
     )
@@ -297,9 +297,9 @@ def _create_engine(parameters: Mapping[str, Any], limits: Limits) -> Engine:
 
 
 def _execute(cursor: psycopg.Cursor[Any], statement: LiteralString, given: Any, _: object) -> bool:
-    """Execute a statement with its results in binary, which then is all there is to do.
+    """Execute a statement with binary results; True tells SQLAlchemy that it is done.
 
-    SQLAlchemy's own look-up of indexes alone needs results in text.
+    Only SQLAlchemy's own reflection of indexes needs results in text.
     """
     cursor.execute(statement, given, binary=True)
     return True
@@ -308,8 +308,9 @@ def _execute(cursor: psycopg.Cursor[Any], statement: LiteralString, given: Any, 
 def _begin(connection: Connection, limits: Limits) -> None:
     """Begin a transaction with its limits, in one message.
 
-    It carries the encoding too, for poolers that ignore the one a connection asks for, and a time
-    zone that every machine knows: the driver looks it up, and would complain to the terminal.
+    The message sets the encoding, too, for poolers that ignore the connection's encoding. It sets a
+    time zone that every machine knows, because the driver looks it up and warns on the terminal if
+    it is unknown.
     """
     options = connection.get_execution_options()
     kind = "READ COMMITTED" if options.get(WRITES) else "REPEATABLE READ READ ONLY"

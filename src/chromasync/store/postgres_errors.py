@@ -1,8 +1,9 @@
-"""What PostgreSQL complains of, in our words: SQLSTATE codes and our tree of errors.
+"""Translates errors of PostgreSQL, by SQLSTATE code, into our tree of errors.
 
-A refused connection has no code, because libpq keeps it to itself; there the words of server and
-libpq decide, and words that we do not know count as an outage. What libpq complains of before it
-speaks to any server is a setting; it gets a code of class F0, configuration file error.
+A refused connection has no code, because libpq does not pass it on. For these errors, the text of
+the server's or libpq's message decides, and an unknown text counts as an outage. An error that
+libpq raises before it contacts a server concerns a setting. It gets a code of class F0,
+configuration file error.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from chromasync.errors import StoreError, StoreSettingsError, StoreUnavailable, StoreUnusable
 
 PER_PROCESS = 2
-"""Connections that one process needs: one for its work, one for what cannot wait."""
+"""Connections that one process needs: one for its work, one for urgent calls."""
 
 _RESUMES = "work resumes by itself"
 _ENOUGH = (
@@ -27,7 +28,7 @@ _CREDENTIALS = "Check user and password in DATABASE_URL, and pg_hba.conf of the 
 
 _ANOTHER = "name another database in DATABASE_URL"
 
-# By SQLSTATE, the longer prefix first: what happened, and what to do.
+# By SQLSTATE, the longer prefix first: the event, and the hint.
 _PASSING = {
     "40001": ("The transaction was undone in favour of another", _RESUMES),
     "40P01": ("The transaction was undone in favour of another", _RESUMES),
@@ -102,7 +103,8 @@ _SETTINGS = {
     "F0003": "Correct sslmode and the certificates named beside it, or what the server presents",
     "F0": "Correct it in DATABASE_URL, or in the PG… variable or service that says it",
 }
-# What a refused connection says, the first that fits: the server, and libpq itself.
+# Phrases in the message of a refused connection, of the server and of libpq; the first match
+# counts.
 _REFUSALS = (
     ("unsupported startup parameter", "F0000"),
     ("configuration parameter", "F0000"),
@@ -144,7 +146,7 @@ _PREFIX = re.compile(r"(.*connection (failed|is bad): )?(connection to server .*
 
 
 def code_of(error: BaseException | None) -> str:
-    """The SQLSTATE of an error of driver or SQLAlchemy; 08000 for one of the connection itself."""
+    """The SQLSTATE of an error of the driver or SQLAlchemy; 08000 if the connection failed."""
     driver = getattr(error, "orig", None) or error
     if isinstance(driver, psycopg.Error):
         if driver.sqlstate:
@@ -156,12 +158,12 @@ def code_of(error: BaseException | None) -> str:
 
 
 def passes_soon(error: BaseException | None) -> bool:
-    """Whether the same again may succeed within seconds."""
+    """Whether a retry may succeed within seconds."""
     return code_of(error).startswith(_PASSES_SOON)
 
 
-def complaint(error: Exception, place: str) -> StoreError:
-    """The error of our tree for one of the driver, SQLAlchemy or the operating system."""
+def store_error(error: Exception, place: str) -> StoreError:
+    """Our error for an error of the driver, SQLAlchemy or the operating system."""
     if isinstance(error, PoolTimeout):
         return _unavailable("No thread gave the connection back in time", _RESUMES, place)
     code = code_of(error)
@@ -184,9 +186,9 @@ def complaint(error: Exception, place: str) -> StoreError:
 
 
 def _refusal(said: str) -> tuple[str, str]:
-    """The code for what a refused connection says, and the line that says it.
+    """The code for the message of a refused connection, and the line that decided.
 
-    With several hosts there is a line for each attempt.
+    With several hosts, the message has a line for each attempt.
     """
     lines = said.strip().splitlines() or [""]
     for line in lines:
@@ -199,7 +201,7 @@ def _refusal(said: str) -> tuple[str, str]:
 
 
 def _words_of(error: Exception) -> str:
-    """The server's own words in one line; never its detail, which quotes what was stored."""
+    """The server's message in one line; without its detail, which quotes stored values."""
     driver = getattr(error, "orig", None) or error
     if isinstance(driver, errors.Error) and driver.diag.message_primary:
         return str(driver.diag.message_primary)

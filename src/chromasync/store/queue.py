@@ -1,9 +1,10 @@
 """The queue's part of the store: tasks, their leases and fences (`ports.Queue`).
 
 A task goes pending → processing → completed, or back to pending (released, failed, rescued), or to
-failed. Its fence rises with every claim and with every exit from processing other than completion,
-so (id, fence) names one attempt for ever: whoever holds an old pair writes nothing. A claim raises
-it by a random step: a failover that loses one would else give its number to the next.
+failed. Its fence rises with every claim, and with every exit from processing other than completion.
+So (id, fence) names one attempt for ever, and a holder of an old pair writes nothing. A claim
+raises the fence by a random step. Otherwise, if a failover loses a claim, the next claim would get
+the same fence.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ from chromasync.store.workers import bury_silent
 
 _NO_COUNTS = dict.fromkeys(COUNT_COLUMNS.values(), 0)
 _IS_HELD = tasks.c.lease_expires_at.is_not(None)
-# The task of a claim whose answer was lost. Its state is not asked for by name: PostgreSQL would
-# drive the search from the index of leases, which is full of dead entries.
+# The task of a claim whose answer was lost. The condition is not on task_status: PostgreSQL would
+# then scan the index of leases, which is full of dead entries.
 _AGAIN = (
     select(tasks.c.id)
     .where(
@@ -64,7 +65,7 @@ _AGAIN = (
     .limit(1)
     .with_for_update()
 )
-# Further ahead than any wait is long: the clock has stepped back.
+# If `available_at` is further ahead than the longest backoff, the clock has stepped back.
 _AVAILABLE = or_(
     tasks.c.available_at <= Now(),
     tasks.c.available_at > Later(retry_charges.MAX_BACKOFF_SECONDS + CLOCK_SLACK_SECONDS),
@@ -76,7 +77,7 @@ _OLDEST = (
     .limit(1)
     .with_for_update(skip_locked=True)
 )
-# Each of the two is looked up at most once, and the second only when the first finds nothing.
+# Each subquery runs at most once, and the second one only if the first finds nothing.
 _CLAIMABLE = func.coalesce(
     _AGAIN.correlate(None).scalar_subquery(), _OLDEST.correlate(None).scalar_subquery()
 )
@@ -108,7 +109,7 @@ _CLAIM = (
         tasks.c.record_ids,
     )
 )
-# Only the key and the fence, never the status: PostgreSQL would drive the statement from the small
+# The condition has only the key and the fence, not the status: PostgreSQL would then scan the small
 # partial indexes, which are full of dead entries.
 _HELD = (
     select(tasks.c.task_status, tasks.c.retry_count)
@@ -122,7 +123,7 @@ _COMPLETE = retry_charges.BY_ID.where(tasks.c.fence == bindparam("b_fence"), _IS
     lease_expires_at=None,
     claim_number=None,
     error_message=None,
-    record_ids=None,  # nobody asks for them any more, and there may be a million such rows
+    record_ids=None,  # a completed task does not need them, and there may be a million such rows
     **{name: bindparam(f"b_{name}") for name in COUNT_COLUMNS.values()},
 )
 _RELEASE = retry_charges.BY_ID.values(
@@ -143,24 +144,24 @@ _OVERDUE = (
         PROCESSING,
         or_(
             tasks.c.lease_expires_at < Now(),
-            # Further ahead than a lease is long: the clock has stepped back.
+            # If a lease ends further ahead than it is long, the clock has stepped back.
             tasks.c.lease_expires_at > Later(tasks.c.lease_seconds + CLOCK_SLACK_SECONDS),
         ),
     )
-    .order_by(tasks.c.lease_expires_at)  # the order of the small index, so that it is used
+    .order_by(tasks.c.lease_expires_at)  # the order of the small index, so that PostgreSQL uses it
     .with_for_update(skip_locked=True)
 )
-# Only what a dead worker holds is charged: what is taken from a living one is no sign of anything.
-# Dead is who was silent for long, and who led and was succeeded without giving up the lead.
+# Cancelling a live worker's task says nothing about the chunk, so no retry is charged. A worker is
+# dead if it was silent for SILENT_SECONDS, or if it led and did not give up the lead itself.
 _DIED = and_(
     _IS_HELD,
     tasks.c.worker_id.in_(
         select(workers.c.worker_id).where(workers.c.worker_status == WorkerStatus.DEAD)
     ),
 )
-# One statement, so that no claim slips in between finding and failing. It can return only what the
-# row holds afterwards. So a task that was held keeps its `lease_seconds`, and `available_at`, of no
-# use to a failed one, keeps the end of its lease.
+# One statement, so that no claim comes between finding and failing. It can return only the new
+# values of a row. So a task that was held keeps its `lease_seconds`. Its `available_at`, which a
+# failed task does not need, keeps the end of its lease.
 _CANCEL = (
     update(tasks)
     .where(LIVE)
@@ -197,7 +198,7 @@ _BY_STATUS = (
 
 
 class QueuePart(Core):
-    """`ports.Queue` on tables; a led view adds and cancels tasks only while its term holds."""
+    """`ports.Queue` in the database; a led view adds and cancels tasks only in its term."""
 
     @retried
     def add_tasks(self, cycle_id: int, tasks: Sequence[NewTask]) -> int:
@@ -223,9 +224,9 @@ class QueuePart(Core):
     def claim_task(self, worker_id: str, lease_seconds: float, claim: int) -> Task | None:
         """Take the oldest available task for `lease_seconds`; None when there is none.
 
-        `claim` is a random number below 2**63. A worker that lost the answer asks again with the
-        same number: if it got a task then and still holds it, it is given that one again, with a
-        lease that counts from now.
+        `claim` is a random number below 2**63. If the answer was lost, the worker asks again with
+        the same number. If the lost answer had a task and the worker still holds it, this call
+        returns the same task, with a lease from now.
         """
         asked = {"worker": worker_id, "claim": claim, "seconds": lease_seconds, "step": _step()}
         for floor in self._floor.tries():
@@ -236,10 +237,10 @@ class QueuePart(Core):
 
     @retried
     def complete_task(self, task: Task, result: ChunkResult) -> bool:
-        """Record a task as done together with what came of its chunk.
+        """Record a task as completed, and store the result of its chunk.
 
-        Returns False, and writes nothing, when someone else has the task by now. A repeat of a
-        completion whose answer was lost returns True and writes nothing either.
+        Returns False and writes nothing if the task has another owner by now. A repeat of a
+        completion whose answer was lost returns True and writes nothing.
         """
         if result.chunk.head.id != task.chunk_id:
             raise ValueError("the result is of another chunk than the task")
@@ -256,12 +257,12 @@ class QueuePart(Core):
 
     @retried
     def fail_task(self, task: Task, error: str, *, final: bool = False) -> bool:
-        """Record a failed attempt: again later, or failed after more than MAX_RETRIES.
+        """Record a failed attempt: the task is retried later, or fails after MAX_RETRIES retries.
 
-        A `final` failure is one that repeating cannot mend: the task has failed at once.
-        The chunk is not marked: whoever wrote to the replica before failing calls `distrust` first.
-        Returns False when someone else has the task by now. A repeat of a failure whose answer was
-        lost returns True and charges nothing.
+        With `final` the task fails at once, because a retry cannot help. The chunk does not become
+        suspect here: a caller that wrote to the replica calls `distrust` first. Returns False if
+        the task has another owner by now. A repeat of a failure whose answer was lost returns True
+        and charges nothing.
         """
         with self._writing() as tx:
             held = _held(tx, task)
@@ -277,7 +278,7 @@ class QueuePart(Core):
 
     @retried
     def release_tasks(self, tasks: Sequence[Task]) -> None:
-        """Give tasks back untried: available at once, no retry charged."""
+        """Return tasks to the queue: available at once, without a retry charged."""
         with self._writing() as tx:
             for task in tasks:
                 held = _held(tx, task)
@@ -298,10 +299,10 @@ class QueuePart(Core):
 
     @retried
     def rescue_tasks(self) -> int:
-        """Return tasks whose lease expired to the queue, charged with a retry; says how many.
+        """Return tasks whose lease expired to the queue, charged with a retry; returns how many.
 
-        Every rescued chunk becomes suspect: its last holder may have written. Workers that have
-        been silent for SILENT_SECONDS are dead in the table, too, from now on.
+        Every rescued chunk becomes suspect, because its last holder may have written. Workers that
+        were silent for SILENT_SECONDS are marked as dead in the table.
         """
         with self._writing() as tx:
             tx.execute(CUT_HEARTBEATS)
@@ -319,19 +320,19 @@ class QueuePart(Core):
 
     @retried
     def cancel_tasks(self, error: str) -> int:
-        """Fail every live task with `error`, and say how many there were.
+        """Fail every live task with `error`, and return how many there were.
 
-        Chunks of those being worked on become suspect until the lease ends, because their holders
-        may go on writing until then, or until now if the holder has provably ended. No lease ends
-        later than a whole one from now, whatever the clock was when it began. What dead workers
-        held is charged with a retry.
+        The chunks of tasks that are held become suspect. Their holders may write until the end of
+        their leases, or no more if the holder has provably ended. A lease ends at most one whole
+        lease from now, even if the clock stepped back. A task is charged with a retry if its
+        holder is dead.
         """
         with self._leading() as tx:
             return cancel_live(tx, self._backend, error)
 
     @retried
     def task_counts(self, cycle_id: int) -> TaskCounts:
-        """Tasks of a cycle by state."""
+        """The number of a cycle's tasks by state."""
         with self._reading() as tx:
             return task_counts_in(tx, cycle_id)
 
@@ -351,7 +352,7 @@ class QueuePart(Core):
 
     @retried
     def tasks_by_worker(self, collection_ids: Sequence[str]) -> dict[str, int]:
-        """Completed tasks of these collections by worker, as long as history is kept."""
+        """The number of completed tasks of these collections by worker, as far as history goes."""
         counted = (
             select(tasks.c.worker_id, func.count())
             .where(
@@ -371,7 +372,7 @@ class QueuePart(Core):
                     return None
         looks_at_all = asked["floor"] == 0
         with self._writing() as tx:
-            # before looking: a task that comes in between is not looked at
+            # read before the claim: a task that is added in between was not looked at
             newest_id = tx.execute(_NEWEST).scalar_one() if looks_at_all else 0
             row = tx.execute(_CLAIM, asked).first()
         if row is not None:
@@ -390,13 +391,13 @@ class QueuePart(Core):
 
 
 def task_counts_in(tx: Connection, cycle_id: int) -> TaskCounts:
-    """What `task_counts` gives, in a transaction that may do more."""
+    """Like `task_counts`, in the caller's transaction."""
     found = tx.execute(_BY_STATUS, {"cycle_id": cycle_id})
     return TaskCounts(**{status.value: count for status, count in found})
 
 
 def cancel_live(tx: Connection, backend: Backend, error: str) -> int:
-    """What `cancel_tasks` does, in a transaction that may do more."""
+    """Like `cancel_tasks`, in the caller's transaction."""
     cancelled = tx.execute(_CANCEL, {"error": error}).all()
     now = tx.execute(select(Now())).scalar_one()
     for task in cancelled:
@@ -411,7 +412,7 @@ def cancel_live(tx: Connection, backend: Backend, error: str) -> int:
 
 
 def _step() -> int:
-    """By how much a claim raises the fence."""
+    """The random step by which a claim raises the fence."""
     return 1 + random.getrandbits(32)
 
 
@@ -434,12 +435,12 @@ def _new_row(cycle_id: int, task: NewTask) -> dict[str, Any]:
 
 
 def _held(tx: Connection, task: Task) -> Any:
-    """The task's row while (id, fence) still names it: processing, or completed by this attempt."""
+    """The task's row if its fence is still the same: processing, or completed by this attempt."""
     return tx.execute(_HELD, {"task_id": task.id, "fence": task.fence}).first()
 
 
 def _has_failed(tx: Connection, task: Task, error: str) -> bool:
-    """Whether this very attempt has been recorded as failed, and nothing happened since."""
+    """Whether this attempt is recorded as failed, and the task has not changed since."""
     failed = select(tasks.c.id).where(
         tasks.c.id == task.id,
         tasks.c.fence == task.fence + 1,

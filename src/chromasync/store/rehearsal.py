@@ -1,9 +1,8 @@
-"""Tries what a cycle needs of a state store, and undoes it.
+"""Tries all that a cycle needs of a state store, and undoes it.
 
-In one transaction that is rolled back the schema is made or brought up to date, and in each table a
-row is written, read back, changed and deleted. What denies us a schema, a table or a right, what
-forbids writing, and what gives back another instant than it was given is found by that, without
-waiting for a cycle to meet it.
+One transaction creates or migrates the schema. In each table, it writes, reads, changes and deletes
+one row. Then it is rolled back. So a missing schema, table or right, a read-only database, and a
+database that changes instants are found before a cycle meets them.
 """
 
 from __future__ import annotations
@@ -36,11 +35,11 @@ from chromasync.store.migrations import STEPS, upgrade, version_of
 from chromasync.store.schema import Instant, Word, metadata
 
 _WHEN = datetime(2001, 2, 3, 4, 5, 6, 789000, tzinfo=UTC)
-"""No two of its parts can be taken for each other."""
+"""All its parts differ, so that exchanged parts are detected."""
 
 _SAMPLES: Mapping[type[TypeEngine[Any]], Callable[[Any], object]] = {
     Instant: lambda _: _WHEN,
-    # the last word is that of something over, which is in nobody's way
+    # the last word is a final state, so that the row does not disturb other processes
     Word: lambda kind: list(kind.words)[-1],
     Boolean: lambda _: False,
     Integer: lambda _: -1,
@@ -49,17 +48,17 @@ _SAMPLES: Mapping[type[TypeEngine[Any]], Callable[[Any], object]] = {
     IdsOrAll: lambda _: ("one", "two"),
     LargeBinary: lambda _: b"\\\0\xff",
 }
-"""What to write into a column, by its type; into any other a word that nobody else writes, with
-characters that names, ids and messages may hold and some encodings do not."""
+"""Sample values by column type. Other columns get a unique word with characters that names, ids and
+messages may have, and that some encodings lack."""
 
 
 class Rehearsed(NamedTuple):
-    """A store that would do.
+    """The result of a successful rehearsal.
 
     Attributes:
-        schema_version: what is there; 0 where there is none yet.
+        schema_version: the store's version; 0 if it does not exist yet.
         is_current: whether the next cycle will leave the schema as it is.
-        connections: how many it takes, there are and are in use, where anyone counts.
+        connections: how many a process needs, may have, and are in use; None on SQLite.
     """
 
     schema_version: int
@@ -68,10 +67,10 @@ class Rehearsed(NamedTuple):
 
 
 def rehearse(backend: Backend) -> Rehearsed:
-    """Do to a store all that a cycle may do, and undo it.
+    """Do all that a cycle may do to a store, and undo it.
 
     Raises:
-        StoreUnusable, StoreUnavailable: what would stop a cycle.
+        StoreUnusable, StoreUnavailable: the error that would stop a cycle.
     """
     with translated(backend), backend.migrating() as tx:
         version = version_of(tx, backend)

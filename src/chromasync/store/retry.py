@@ -1,8 +1,8 @@
-"""Repeats a store's method through a short outage: a restarted server, a lost connection.
+"""Retries of store methods during a short outage, such as a restart or a lost connection.
 
-A connection may break after COMMIT was sent and before its answer came. Nobody knows then whether
-the transaction counts, so only what may be done twice is repeated, and every repeated method is
-written so that doing it twice is doing it once.
+A connection may break after COMMIT was sent and before its answer came. Then it is unknown whether
+the transaction was committed. So every retried method is idempotent: a second call after a commit
+changes nothing and returns the same.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 
 def retried(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
-    """Let a method, which is one transaction and may be made twice, outlast a short outage."""
+    """Retry a method during a short outage; the method is one idempotent transaction."""
 
     @wraps(method)
     def with_retries(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -31,7 +31,7 @@ def retried(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P
 
 
 def retry_while_away(backend: Backend, call: Callable[[], R]) -> R:
-    """What `call` returns, repeated for `backend.retry_seconds` while a repeat may help."""
+    """Return what `call` returns; retry it for `backend.retry_seconds` while its error may pass."""
     if backend.retry_seconds <= 0:
         return call()
     for attempt in stamina.retry_context(

@@ -1,33 +1,35 @@
-"""What chunks are charged with: retries, waits, and how many of them are too many.
+"""The retries that chunks are charged with, the backoff after each, and the limit.
 
-A task carries its charges in `retry_count`. Each retry doubles the wait before the next attempt.
-With more than MAX_RETRIES the task has failed.
+A task counts its retries in `retry_count`. Each retry doubles the backoff before the next attempt.
+With more than MAX_RETRIES, the task has failed.
 
-A task that is called back (by a new leader, or when a cycle ends early) has failed, too, and its
-chunk is planned anew. A chunk that kills the process that plans is called back in each term. If its
-next task began with nothing, it would run beside others each time, and never fail. So a call-back
-writes the charges of the task into `sync_retry_charges`, and the chunk's next task takes them over.
+A new leader, or a cycle that ends early, calls tasks back. A task that is called back has failed,
+and its chunk is planned anew. If a chunk kills the process that leads, its task is called back in
+each term. If its next task began without retries, it would run beside others each time, and it
+would never fail. So a call-back writes the task's retries into `sync_retry_charges`. The chunk's
+next task takes them over.
 
 A row for a chunk is in one of two states:
 
-    waiting     The next task takes the charges over, waits, and runs alone. The row stays while
-                that task is live, and is written anew when that task is called back as well.
-    given up    The charges are more than MAX_RETRIES. The next task failed as soon as it was
-                planned, in the cycle that `given_up_in_cycle` names. The chunk is not planned
-                again in this cycle. If the cycle is closed, the row goes, and the next cycle begins
-                afresh. If it is abandoned, the row stays, and the next cycle gives the chunk up
-                again: two chunks that kill would else never be given up in the same cycle.
+    waiting     The next task takes the retries over, backs off, and runs alone. The row stays while
+                that task is live. It is written anew when that task is called back, too.
+    given up    The row has more than MAX_RETRIES. The next task failed as soon as it was planned,
+                in the cycle that `given_up_in_cycle` names. The chunk is not planned again in this
+                cycle. If the cycle is closed, the row is deleted, and the next cycle starts afresh.
+                If the cycle is abandoned, the row stays, and the next cycle gives the chunk up
+                again. Otherwise two lethal chunks could reset each other for ever.
 
-What always holds:
+Invariants:
 
     A chunk has one row at most.
-    A row has one retry at least: a task that is charged with nothing leaves none.
-    A live task is charged with no less than the row of its chunk.
-    A row goes when its chunk succeeds, when a task of the chunk fails for good, when the chunk
-    leaves the ledger, and when the chunk was not planned for CHARGED_CYCLES cycles. An older row
-    counts no more, and goes when the next cycle is closed.
+    A row has one retry at least: a task without retries leaves no row.
+    A live task has no fewer retries than the row of its chunk.
+    A row is deleted when its chunk succeeds, when a task of the chunk fails for good, and when the
+    chunk leaves the ledger. A row that was not planned for CHARGED_CYCLES cycles no longer counts,
+    and it is deleted when the next cycle is closed.
 
-Whoever writes here has locked the task and the chunk before, so that nobody waits in a circle.
+A transaction that writes here has locked its tasks and chunks before. This fixed order prevents
+deadlocks.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ FIRST_BACKOFF_SECONDS = 1.0
 """Doubles with each retry, up to MAX_BACKOFF_SECONDS."""
 MAX_BACKOFF_SECONDS = 300.0
 CHARGED_CYCLES = 10
-"""A chunk that was not planned for so many cycles is charged with nothing any more."""
+"""The retries of a chunk that was not planned for so many cycles no longer count."""
 
 BY_ID = update(tasks).where(tasks.c.id == bindparam("task_id"))
 LEAVE = {
@@ -73,7 +75,7 @@ _FAIL = BY_ID.values(
         "error_message": bindparam("error"),
     }
 )
-# All of them are read, because there are hardly ever more than a few.
+# The query reads every row, because there are hardly ever more than a few.
 _CHARGED = select(
     retry_charges.c.chunk_id,
     retry_charges.c.retry_count,
@@ -96,7 +98,7 @@ _END_CYCLE = delete(retry_charges).where(
 
 
 def charged(tx: Connection, cycle_id: int, chunk_ids: set[int]) -> dict[int, Any]:
-    """The rows of these chunks, by chunk, as a cycle that plans them finds them."""
+    """The rows of these chunks that still count in this cycle, by chunk."""
     rows = tx.execute(_CHARGED, {"oldest": cycle_id - CHARGED_CYCLES})
     return {row.chunk_id: row for row in rows if row.chunk_id in chunk_ids}
 
@@ -104,7 +106,10 @@ def charged(tx: Connection, cycle_id: int, chunk_ids: set[int]) -> dict[int, Any
 def take_over(
     tx: Connection, cycle_id: int, new_ids: Mapping[int, int], rows: Mapping[int, Any]
 ) -> list[float]:
-    """Charge new tasks, whose ids are given by chunk, and return the seconds that they wait."""
+    """Copy the retries to new tasks; returns their backoffs in seconds.
+
+    `new_ids` has the ids of the tasks by chunk.
+    """
     waits = []
     for chunk_id in sorted(new_ids.keys() & rows.keys()):
         row = rows[chunk_id]
@@ -126,10 +131,10 @@ def charge(
     final: bool = False,
     waited: float = 0.0,
 ) -> float:
-    """Charge a retry; returns in how many seconds the task can be had again.
+    """Charge a retry; returns in how many seconds the task can be claimed again.
 
-    With `final`, or with more than MAX_RETRIES, the task has failed, and its chunk begins afresh.
-    `waited` is taken off the first wait: a task whose lease ran out has waited long enough.
+    With `final`, or with more than MAX_RETRIES, the task has failed, and its chunk starts afresh.
+    `waited` is subtracted from the backoff: a task whose lease expired has waited already.
     """
     fails = final or retry_count + 1 > MAX_RETRIES
     wait = _set(tx, task_id, retry_count + 1, error, fails=fails, waited=waited)
@@ -139,7 +144,7 @@ def charge(
 
 
 def keep(tx: Connection, backend: Backend, called_back: Sequence[Any]) -> None:
-    """Keep what tasks were charged with that are called back; rows of `queue` name them."""
+    """Store the retries of tasks that are called back, which are rows of `queue`."""
     rows = [
         {
             "chunk_id": task.chunk_id,
@@ -157,12 +162,12 @@ def keep(tx: Connection, backend: Backend, called_back: Sequence[Any]) -> None:
 
 
 def forget(tx: Connection, chunk_id: int) -> None:
-    """Charge a chunk with nothing any more."""
+    """Delete the retries that a chunk is charged with."""
     tx.execute(_FORGET, {"b_chunk_id": chunk_id})
 
 
 def end_cycle(tx: Connection, cycle_id: int) -> None:
-    """Charge chunks with nothing that were given up in a cycle, or not planned for long."""
+    """Delete the rows of chunks that this cycle gave up, and those that no longer count."""
     tx.execute(_END_CYCLE, {"cycle": cycle_id, "oldest": cycle_id - CHARGED_CYCLES})
 
 

@@ -1,4 +1,4 @@
-"""How the model's values become rows and rows become values again."""
+"""Conversion of the model's values into rows and back."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class RowShape(Generic[T]):
 
     Args:
         model: the dataclass; its fields in order are the columns of a row that `build` takes.
-        table: where its values are.
-        renames: columns by field, where their names differ.
+        table: the table.
+        renames: columns by field, if their names differ.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class RowShape(Generic[T]):
         self.columns: list[Column[Any]] = [table.c[name] for name in self._names.values()]
 
     def build(self, row: Sequence[Any]) -> T:
-        """The value that a row of `columns` holds."""
+        """The value of a row of `columns`."""
         return self._model(*row)
 
     def values(self, value: T) -> dict[str, Any]:
-        """Columns and what they shall hold."""
+        """The values by column."""
         return {column: getattr(value, field) for field, column in self._names.items()}
 
 
@@ -92,13 +92,13 @@ WORKER = RowShape(
 
 
 def build_chunk(head: ChunkHead, content: Sequence[bytes] | None) -> Chunk:
-    """The chunk made of a head and its content row (ids and three columns of digests).
+    """The chunk of a head and its content row (ids and three columns of digests).
 
-    Digests of the replica's side that do not fit the ids were left there by a program of before,
-    which knows nothing of them and changed the ids: they are unknown then.
+    An older program changes the ids but not the digests of the replica's side. If their number does
+    not match the ids, these digests are unknown.
 
     Raises:
-        DamagedChunk: the content is missing or is not what was written.
+        DamagedChunk: the content is missing or damaged.
     """
     try:
         blob, embeddings, payloads, replicas = content or (b"", b"", b"", b"")
@@ -110,7 +110,7 @@ def build_chunk(head: ChunkHead, content: Sequence[bytes] | None) -> Chunk:
 
 
 def damaged(collection_id: str, chunk_id: int | None, why: Exception) -> DamagedChunk:
-    """What to raise for a stored id list that cannot be read."""
+    """The error for a stored id list that cannot be read."""
     return DamagedChunk(
         f"The ledger of collection {collection_id} is damaged ({why}).",
         collection_id=collection_id,

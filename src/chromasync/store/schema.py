@@ -1,8 +1,8 @@
-"""The tables of the state store, for every database: published columns first, ours behind them.
+"""The tables of the state store, for every database: published columns first, then ours.
 
 Users query `sync_tasks`, `sync_workers`, `sync_collections`, `performance_metrics` and
-`upgrade_recommendations`; their published columns are never renamed. This module says what the
-schema is now; `migrations` says how a state store gets there, and a test holds the two together.
+`upgrade_recommendations`; their published columns are never renamed. This module defines the
+present schema. `migrations` has the steps that lead to it. A test compares the two.
 
 Instants are aware UTC datetimes in Python, unix seconds (REAL) on SQLite and `timestamptz` on
 PostgreSQL, so that `AVG(completed_at - started_at)` means something on both.
@@ -61,7 +61,7 @@ MAX_ERROR_LENGTH = 4000
 
 
 class Instant(TypeDecorator[datetime]):
-    """An aware UTC datetime; naive ones are refused."""
+    """An aware UTC datetime; a naive one is an error."""
 
     impl = REAL
     cache_ok = True
@@ -72,7 +72,7 @@ class Instant(TypeDecorator[datetime]):
         return dialect.type_descriptor(TIMESTAMP(timezone=True) if postgres else REAL())
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        """What the driver gets; raises ValueError for a naive datetime."""
+        """The driver's value; raises ValueError for a naive datetime."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -80,7 +80,7 @@ class Instant(TypeDecorator[datetime]):
         return value if dialect.name == "postgresql" else value.timestamp()
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """What the driver gave, as an aware UTC datetime."""
+        """The driver's value as an aware UTC datetime."""
         if value is None:
             return None
         if isinstance(value, datetime):
@@ -89,13 +89,13 @@ class Instant(TypeDecorator[datetime]):
 
 
 def printable(words: str) -> str:
-    """`words` as every database takes them: valid, no NUL, at most MAX_ERROR_LENGTH long."""
+    """`words` in a form that every database accepts: valid, no NUL, cut to MAX_ERROR_LENGTH."""
     clean = words.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
     return clean[:MAX_ERROR_LENGTH]
 
 
 class Printed(TypeDecorator[str]):
-    """Text for people, stored as `printable` makes it."""
+    """Text for people; stored in the form that `printable` returns."""
 
     impl = Text
     cache_ok = True
@@ -106,10 +106,10 @@ class Printed(TypeDecorator[str]):
 
 
 class Verbatim(TypeDecorator[str]):
-    """Text that comes back as it was given, although PostgreSQL takes neither NUL nor surrogates.
+    """Text that is read exactly as written, although PostgreSQL takes neither NUL nor surrogates.
 
-    These, and the escape character itself, are stored as the escape character and four hexadecimal
-    digits; all other text, which is nearly all there is, is stored as it is.
+    These characters, and the escape character itself, are stored as the escape character and four
+    hexadecimal digits. All other text is stored as it is.
     """
 
     impl = Text
@@ -120,7 +120,7 @@ class Verbatim(TypeDecorator[str]):
         return None if value is None else _REFUSED.sub(_escaped, value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
-        """What was given."""
+        """The text as it was written."""
         return None if value is None else _ESCAPED.sub(_unescaped, value)
 
 
@@ -137,7 +137,7 @@ def _unescaped(found: re.Match[str]) -> str:
 
 
 class Word(TypeDecorator[StrEnum]):
-    """One of the words of an enumeration, stored as text that people can read."""
+    """A member of an enumeration, stored as its word."""
 
     impl = Text
     cache_ok = True
@@ -147,7 +147,7 @@ class Word(TypeDecorator[StrEnum]):
         self.words = words
 
     def process_bind_param(self, value: StrEnum | None, dialect: Dialect) -> str | None:
-        """The word itself."""
+        """The word of the member."""
         return None if value is None else self.words(value).value
 
     def process_result_value(self, value: Any, dialect: Dialect) -> StrEnum | None:
@@ -156,7 +156,7 @@ class Word(TypeDecorator[StrEnum]):
 
 
 class Now(FunctionElement[datetime]):
-    """The database's own time, now (not at the start of the transaction).
+    """The database's present time (not the time at the start of the transaction).
 
     `unixepoch('subsec')` would be shorter, but is NULL before SQLite 3.42.
     """
@@ -167,7 +167,7 @@ class Now(FunctionElement[datetime]):
 
 
 class Later(FunctionElement[datetime]):
-    """The database's own time so many seconds from now."""
+    """The database's time so many seconds from now."""
 
     type = Instant()
     name = "later"
@@ -201,11 +201,11 @@ def _later_postgresql(element: Later, compiler: Any, **kw: Any) -> str:
 metadata = MetaData()
 
 COUNT_COLUMNS = {name: f"{name}_count" for name in OpCounts.__slots__}
-"""Fields of OpCounts and the columns that hold them, in sync_tasks and sync_cycles alike."""
+"""Columns by field of OpCounts, the same in sync_tasks and sync_cycles."""
 
 
 def key() -> Column[int]:
-    """A number that the database gives, and never twice."""
+    """A number that the database assigns, and never twice."""
     number = BigInteger().with_variant(Integer(), "sqlite")
     return Column("id", number, Identity(), primary_key=True)
 
@@ -291,13 +291,13 @@ chunks = Table(
     Column("recheck", Boolean, nullable=False),
     Column("gone_count", Integer, nullable=False),
     Column("reduced_count", Integer, nullable=False),
-    # the latest instant at which someone may still have written behind the ledger's back
+    # until this instant there may be writes that the ledger does not know
     Column("distrusted_at", Instant),
     # the cycles that read it, read the replica's side of it, and added its last records
     Column("read_cycle", BigInteger),
     Column("checked_cycle", BigInteger),
     Column("added_cycle", BigInteger),
-    # a worker was cut off over it: what the replica has more than the ledger may be ours
+    # a worker was cut off while it had the chunk: unknown records of the replica may be ours
     Column("in_hand", Boolean, nullable=False, server_default=text("FALSE")),
     # the records that `recheck` is about, and the last cycle that read it or some of its records
     Column("recheck_ids", IdsOrAll),
@@ -306,8 +306,8 @@ chunks = Table(
     sqlite_autoincrement=True,
 )
 
-# Apart from their heads: a head changes at every re-read, its content hardly ever, and a row of
-# SQLite is rewritten whole.
+# Contents are apart from heads: a re-read changes the head but hardly ever the content, and SQLite
+# rewrites whole rows.
 chunk_contents = Table(
     "sync_chunk_contents",
     metadata,
@@ -315,7 +315,7 @@ chunk_contents = Table(
     Column("ids", LargeBinary, nullable=False),
     Column("embedding_digests", LargeBinary, nullable=False),
     Column("payload_digests", LargeBinary, nullable=False),
-    # what the replica returned of each record when it was last compared; NULL = of none known
+    # digests of the records as the replica last returned them; NULL = all unknown
     Column("replica_digests", LargeBinary),
 )
 
@@ -342,7 +342,7 @@ quarantine = Table(
     Column("since_at", Instant, nullable=False),
     PrimaryKeyConstraint("collection_id", "record_id").ddl_if(dialect="sqlite"),
 )
-# An id may be longer than PostgreSQL takes into an index.
+# The digest of the id, because an id may be too long for an index of PostgreSQL.
 Index(
     "sync_quarantine_record",
     quarantine.c.collection_id,
@@ -359,16 +359,16 @@ holds = Table(
     Column("record_count", BigInteger, nullable=False),
     Column("reason", Printed, nullable=False),
     Column("held_at", Instant, nullable=False),
-    # the three of an approval come and go together
+    # the three columns of an approval are set and cleared together
     Column("approved_count", BigInteger),
     Column("tenant", Printed, nullable=False, server_default=text("''")),
     Column("database_name", Printed, nullable=False, server_default=text("''")),
-    # names exactly what is held; an approval is for one digest
+    # identifies the held set; an approval is for one digest
     Column("set_digest", Text, nullable=False, server_default=text("''")),
-    # waits for the next cycle to see the same, not for an approval
+    # the hold waits until the next cycle confirms it, not for an approval
     Column("unconfirmed", Boolean, nullable=False, server_default=text("FALSE")),
     Column("seen_cycles", Integer, nullable=False, server_default=text("0")),
-    # `record_count` as a person saw it last
+    # `record_count` when it was last shown to a person
     Column("shown_count", BigInteger),
     Column("approved_digest", Text),
     Column("approved_at", Instant),
@@ -427,7 +427,7 @@ tasks = Table(
     Column("lease_seconds", Double),
     Column("lease_expires_at", Instant),
     *_counts(),
-    # the claim that holds the task, so that a claim whose answer was lost can be repeated
+    # the number of the claim, so that a claim whose answer was lost can be repeated
     Column("claim_number", BigInteger),
     # records that others wrote on the replica are reported, not overwritten
     Column("hold_foreign", Boolean, nullable=False, server_default=text("FALSE")),

@@ -1,4 +1,4 @@
-"""The published tables of what was measured and recommended; see `schema` for the others."""
+"""The published tables of metrics and recommendations; see `schema` for the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of what chunks are charged with while no task of theirs does; see `retry_charges`."""
+"""The table of retries that outlive a chunk's task; see `retry_charges`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ retry_charges = Table(
     Column("chunk_id", BigInteger, primary_key=True, autoincrement=False),
     Column("retry_count", Integer, nullable=False),
     Column("error_message", Printed, nullable=False),
-    # the cycle of the task that was called back, or given up, last
+    # the cycle of the task that was last called back or given up
     Column("cycle_id", BigInteger, nullable=False),
     # the cycle in which the task failed as soon as it was planned
     Column("given_up_in_cycle", BigInteger),

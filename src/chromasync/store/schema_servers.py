@@ -1,4 +1,4 @@
-"""The tables of what the store knows of the two servers, across restarts and settings."""
+"""The tables of facts about the two servers that outlive restarts and settings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary,
 from chromasync.model import Side, Space
 from chromasync.store.schema import Instant, Printed, Verbatim, Word, key, metadata
 
-# One row: what this store knows of itself and of the two servers, across restarts and settings.
+# One row: the facts about this store and the two servers.
 deployment = Table(
     "sync_deployment",
     metadata,
@@ -16,13 +16,13 @@ deployment = Table(
     # the address in the last clean cycle
     Column("primary_url", Text),
     Column("primary_seen_at", Instant),
-    # NULL = the primary was reachable whenever it was asked since the last clean cycle
+    # NULL = every request to the primary succeeded since the last clean cycle
     Column("away_since", Instant),
     Column("clean_cycle", BigInteger),
     Column("clean_at", Instant),
 )
 
-# The mark that this store left last for each mirrored database, and another's that it met there.
+# The last mark of this store for each mirrored database, and the mark of another store there.
 marks = Table(
     "sync_marks",
     metadata,
@@ -35,7 +35,7 @@ marks = Table(
     # the mark of another store, and when it was first met
     Column("met_nonce", Text),
     Column("met_at", Instant),
-    # what stood there when the mark was prepared, and the mark itself for whoever writes first
+    # the mark before this one, and the prepared mark, which the first worker that writes sends
     Column("former_nonce", Text),
     Column("prepared", Text),
 )
@@ -51,7 +51,7 @@ known_ids = Table(
     Index("sync_known_ids_age", "seen_cycle"),
 )
 
-# What left the replica unasked, for the budget of a day.
+# Removals from the replica without approval, for the budget of a day.
 removals = Table(
     "sync_removals",
     metadata,
@@ -59,14 +59,14 @@ removals = Table(
     Column("cycle_id", BigInteger, nullable=False),
     Column("collection_id", Text, nullable=False),
     Column("record_count", BigInteger, nullable=False),
-    # the collection went with them
+    # the whole collection was removed
     Column("whole", Boolean, nullable=False),
     Column("removed_at", Instant, nullable=False),
     Index("sync_removals_age", "removed_at"),
     sqlite_autoincrement=True,
 )
 
-# Replaced or dropped collections that are kept for a while under another name.
+# Replaced or dropped collections that are kept for some time under another name.
 kept = Table(
     "sync_kept",
     metadata,
@@ -77,12 +77,12 @@ kept = Table(
     Column("kept_at", Instant, nullable=False),
 )
 
-# The distance that the index of a collection answered with, on either side.
+# The distance that the index of a collection uses, on either side.
 distances = Table(
     "sync_distances",
     metadata,
     Column("collection_id", Text, primary_key=True),
     Column("space", Word(Space), nullable=False),
-    # a digest of what the collection said of itself then; empty = we made it so, and nobody asked
+    # digest of the collection's definition at that time; empty = we created it with this distance
     Column("words", LargeBinary, nullable=False),
 )

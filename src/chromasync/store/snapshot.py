@@ -1,9 +1,9 @@
-"""Everything that is shown of the store, in one transaction (`Store.snapshot`).
+"""The store's content for status displays, in one transaction (`Store.snapshot`).
 
-A reading transaction sees one instant. On PostgreSQL its BEGIN says REPEATABLE READ, so that it is
-the same behind a transaction pooler; on SQLite it is a deferred one over the write-ahead log. The
-instant is the one at which its first statement looks at a table. So the clock is asked in that
-statement: what the view holds cannot be later.
+A transaction that reads sees one snapshot. On PostgreSQL its BEGIN says REPEATABLE READ, which also
+works behind a transaction pooler. On SQLite it is a deferred transaction over the write-ahead log.
+The database takes the snapshot when the first statement reads a table. So this statement also reads
+the clock: no row of the snapshot is later.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _READ_SECONDS = select(chunks.c.collection_id, func.sum(chunks.c.read_seconds)).
 
 
 class SnapshotPart(Core):
-    """One view of the whole store."""
+    """One snapshot of the store."""
 
     @retried
     def snapshot(self, cycles: int, *, counted: int | None = None) -> StoreSnapshot:
-        """All that is shown of the store, as of one instant.
+        """The store's content for status displays, as of one instant.
 
         Args:
             cycles: how many of the newest cycles to list.
@@ -72,6 +72,6 @@ class SnapshotPart(Core):
 
 
 def _begun_at(tx: Connection) -> datetime:
-    """The store's time at the instant that the transaction sees from now on."""
+    """The store's time at the instant of the transaction's snapshot."""
     begun_at: datetime = tx.execute(_BEGUN_AT).one()[0]
     return begun_at

@@ -1,9 +1,10 @@
 """SQLite: one file on a local disk, many threads and processes.
 
-Writers begin IMMEDIATE, because a transaction that starts by reading and then writes fails at once
-when someone else wrote in between. Readers never wait: the journal is a write-ahead log. Threads of
-one process queue up on a lock of their own, since SQLite's waiting is unfair. `synchronous=NORMAL`
-may lose the last commits when the power fails, never consistency; the ledger is re-derivable.
+Writers begin IMMEDIATE. Otherwise a transaction that reads first and then writes would fail at once
+if another one wrote in between. Readers never wait: the journal is a write-ahead log. The threads
+of one process wait on a lock of their own, because SQLite's waiting is unfair. With
+`synchronous=NORMAL`, a power failure may lose the last commits, but not consistency. The ledger can
+be built anew.
 """
 
 from __future__ import annotations
@@ -56,12 +57,12 @@ _LASTING = {
 
 
 class SqliteBackend:
-    """The SQLite side of the seam.
+    """`Backend` for SQLite.
 
     Args:
         path: the state file; its folder is created when missing.
-        busy_seconds: how long to wait for someone else's write.
-        stands_for: the file to name in messages, when this one only stands in for it.
+        busy_seconds: how long to wait for the write of another process.
+        stands_for: the file to name in messages instead of this one.
 
     Raises:
         SettingsError: the path cannot hold a state file.
@@ -97,7 +98,7 @@ class SqliteBackend:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Wait for the other threads of this process."""
+        """Wait for the writes of other threads of this process."""
         if not self._turn.acquire(timeout=self._busy_seconds):
             raise self._locked()
         try:
@@ -119,12 +120,12 @@ class SqliteBackend:
 
     @contextmanager
     def migrating(self) -> Iterator[Connection]:
-        """A transaction that writes is alone anyway."""
+        """A transaction that writes; SQLite allows only one at a time."""
         with self.turn(), self.engine.execution_options(**{WRITES: True}).begin() as tx:
             yield tx
 
     def connections(self) -> None:
-        """A file has no connections that anyone counts."""
+        """None: a file has no limit of connections."""
 
     def urgent(self) -> SqliteBackend:
         """Itself: a second connection would wait for the same lock."""
@@ -135,7 +136,7 @@ class SqliteBackend:
         self.engine.dispose()
 
     def translate(self, error: Exception) -> StoreError:
-        """The error of our tree for `error`, by SQLite's result code."""
+        """Our error for `error`, by SQLite's result code."""
         driver = getattr(error, "orig", None) or error
         if isinstance(driver, OSError):
             return self._unavailable(driver.strerror or str(driver), "Check the disk")
@@ -173,7 +174,7 @@ class SqliteBackend:
             raise self._unusable(f"belongs to another program (its tables: {shown})", _ELSEWHERE)
 
     def _enable_wal(self) -> None:
-        """Switch to the write-ahead log; the switch itself does not wait for locks, so repeat."""
+        """Switch to the write-ahead log; retried, because the switch does not wait for locks."""
         deadline = time.monotonic() + self._busy_seconds
         while True:
             try:
@@ -243,13 +244,14 @@ def _check_path(path: Path) -> None:
 
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
-    """A file to try things with: `path` itself if it is there, or else one that goes again.
+    """A file for a rehearsal: `path` itself if it exists, otherwise a temporary file beside it.
 
-    What a transaction of SQLite undoes was never on the disk, so that room for it is tried apart.
-    That tells more than permissions do, which say nothing of a read-only file system or of root.
+    SQLite never writes a transaction to the disk that it rolls back. So the free space is tested
+    with another temporary file. Such a test also finds a read-only file system, which permissions
+    do not show, and it works for root.
 
     Raises:
-        SettingsError: no file can be made there.
+        SettingsError: no file can be created there.
         StoreUnavailable: the disk is full.
     """
     with ExitStack() as stack:

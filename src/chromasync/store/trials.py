@@ -1,4 +1,4 @@
-"""Which self-tests live: a lease for each, under its name, beside the leader's."""
+"""Leases of running self-tests, one for each trial, under its name, beside the leader's."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class TrialPart(Core):
 
     @retried
     def keep_trial(self, trial: str, holder: str, ttl_seconds: float) -> None:
-        """Let a trial live for so long from now, unless it is kept again; 0 ends it.
+        """Set a trial's lease to end in `ttl_seconds`; 0 ends it now.
 
-        On SQLite, a trial whose `holder` (see `take_lead`) has ended is over at once.
+        On SQLite, a trial ends at once when its `holder` (see `take_lead`) has ended.
         """
         values = {"holder": holder, "ttl_seconds": ttl_seconds, "expires_at": Later(ttl_seconds)}
         new = self._backend.insert(leases).values(name=trial, token=0, **values)
@@ -28,24 +28,24 @@ class TrialPart(Core):
 
     @retried
     def live_trials(self) -> set[str]:
-        """The trials that live now."""
+        """The trials whose lease has not expired."""
         with self._reading() as tx:
             return live_trials_in(tx, self._backend)
 
     @retried
     def known_trials(self) -> set[str]:
-        """The trials of this store that nobody has cleaned up after yet."""
+        """The trials of this store that are not cleaned up yet."""
         with self._reading() as tx:
             return {row.name for row in tx.execute(_LEASES) if trial_of(row.name)}
 
     @retried
     def forget_trial(self, trial: str) -> None:
-        """Forget a trial of which nothing is left."""
+        """Forget a trial that is cleaned up."""
         with self._writing() as tx:
             tx.execute(delete(leases).where(leases.c.name == trial))
 
 
 def live_trials_in(tx: Connection, backend: Backend) -> set[str]:
-    """What `live_trials` gives, in a transaction that may do more."""
+    """Like `live_trials`, in the caller's transaction."""
     found = [row for row in tx.execute(_LEASES) if trial_of(row.name) and not row.expired]
     return {row.name for row in found if not backend.is_gone(row.holder)}

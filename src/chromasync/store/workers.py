@@ -1,8 +1,8 @@
-"""Proofs of life, and who is alive by them (a part of `ports.Queue`).
+"""Heartbeats, and the status of workers that follows from them (a part of `ports.Queue`).
 
-A worker that was silent for SILENT_SECONDS is dead, though the last of all left nobody to write so
-into the table. A proof of life that is still to come proves nothing: the clock was ahead when it
-was given.
+A worker that was silent for SILENT_SECONDS is dead. Queries compute that, because the table is not
+updated after the last worker has died. A heartbeat in the future proves nothing: the clock was
+ahead when it was written.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _BURY = update(workers).where(_IS_SILENT).values(worker_status=WorkerStatus.DEAD
 
 
 class WorkerPart(Core):
-    """Workers and their proofs of life."""
+    """Workers and their heartbeats."""
 
     @retried
     def beat(self, worker: WorkerBeat) -> None:
-        """Record a proof of life at the database's own time."""
+        """Record a heartbeat at the database's own time."""
         values = WORKER.values(worker) | {"last_heartbeat": Now()}
         others = {name: value for name, value in values.items() if name != "worker_id"}
         new = self._backend.insert(workers).values(values | {"started_at": Now()})
@@ -46,22 +46,22 @@ class WorkerPart(Core):
 
     @retried
     def workers(self) -> list[WorkerBeat]:
-        """All known workers, the latest heartbeat first; silent ones are dead."""
+        """All known workers, latest heartbeat first; silent workers are dead."""
         with self._reading() as tx:
             return workers_in(tx)
 
     @retried
     def active_workers(self) -> int:
-        """How many processes are at work now."""
+        """The number of active processes."""
         with self._reading() as tx:
             return int(tx.execute(_COUNT_ACTIVE).scalar_one())
 
 
 def workers_in(tx: Connection) -> list[WorkerBeat]:
-    """What `workers` gives, in a transaction that may do more."""
+    """Like `workers`, in the caller's transaction."""
     return [WORKER.build(row) for row in tx.execute(_LATEST)]
 
 
 def bury_silent(tx: Connection) -> None:
-    """Write into the table that silent workers are dead, for whoever queries it."""
+    """Mark silent workers as dead in the table, for users who query it."""
     tx.execute(_BURY)

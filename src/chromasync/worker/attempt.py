@@ -1,17 +1,17 @@
-"""One attempt at one task: reconcile its chunk, and record what came of it.
+"""One attempt at one task: reconcile its chunk, and record the result.
 
-What an error means for the task:
+The effect of an error on the task:
 
-    lost lease               left to its new owner, or handed back when nobody has taken it
-    server unreachable       handed back unharmed; the workers of this process back off
-    state store away         what was done is recorded as soon as it answers again
+    lost lease               left to its new owner, or handed back if it has none
+    server unreachable       handed back without a retry; the workers of this process back off
+    state store away         recorded as soon as the store answers again
     damaged ledger           failed; the collection's ledger is forgotten and built anew
-    anything lasting         failed with its reason, at once; the next cycle tries again
-    anything unforeseen      tried again after a while, failed after `model.MAX_RETRIES` times
+    permanent error          failed at once with its reason; the next cycle tries again
+    unexpected error         retried after a backoff, failed after `model.MAX_RETRIES` retries
 
-A chunk whose attempt was broken off, or whose completion was refused, is suspect: what the attempt
-wrote to the replica, nobody knows. It counts as having been in our hands only if the attempt had
-come to a write: what an attempt that only read leaves on the replica is not ours.
+If an attempt was broken off, or its completion was refused, its chunk is suspect: it is unknown
+what the attempt wrote to the replica. The chunk becomes `in_hand` only if the attempt had begun to
+write: an attempt that only read wrote nothing there.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from chromasync.ports import Permit, Reconciler, Store
 from chromasync.reconcile.chunk import pair_of
 
 INSIST_SECONDS = 1.0
-"""Pause between two tries to record something while the store is away."""
+"""Pause between two tries to record an outcome while the store is away."""
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -51,9 +51,9 @@ class Attempts:
     Args:
         store: the state store.
         reconciler: does the work of one task.
-        note_trouble: told of every error that concerns more than one task.
-        abandoned: set when nothing can be waited for any longer.
-        answered: told of every chunk that the servers gave and took.
+        note_trouble: called with every error that concerns more than one task.
+        abandoned: set when the process ends without waiting any longer.
+        answered: called after every chunk that was reconciled.
         marks: writes a cycle's mark before the first write; None where no marks are kept.
     """
 
@@ -99,12 +99,12 @@ class Attempts:
         return True
 
     def put_down(self, lease: Lease) -> None:
-        """Hand a task back that was begun; its chunk is suspect."""
+        """Hand back a task that was begun; its chunk becomes suspect."""
         self._distrust(lease)
         self.hand_back(lease.task)
 
     def hand_back(self, task: Task) -> None:
-        """Give a task back that was not begun."""
+        """Hand back a task that was not begun."""
         self._retry_while_store_away(lambda: self._store.release_tasks([task]))
 
     def _hand_back_or_fail(self, lease: Lease, error: ChromasyncError) -> bool:
@@ -144,14 +144,14 @@ class Attempts:
         faultpoints.reach(faultpoints.AFTER_COMPLETE)
 
     def _deleting(self, task: Task) -> set[str]:
-        """Records that we may have deleted without having noted it; asked where it matters."""
+        """Records that we may have deleted although the deletion still waits in the ledger."""
         if not task.hold_foreign:
             return set()
         waiting = self._store.deletions(task.collection_id)
         return {i for d in waiting if d.kind is DeletionKind.GONE for i in d.ids}
 
     def _marking(self, task: Task, lease: Lease, given: TaskInput) -> Permit | None:
-        """A permit that puts the mark of the task's cycle on the replica first, if one is due."""
+        """A permit that writes the cycle's mark before the first write, if one is due."""
         mirror, row = given.mirror, given.mark
         if self._marks is None or mirror is None or row is None or row.cycle_id != task.cycle_id:
             return None
@@ -168,7 +168,7 @@ class Attempts:
         )
 
     def _retry_while_store_away(self, step: Callable[[], T]) -> T:
-        """Do a step in the store; while it is away, again: the fence tells when that is too late.
+        """Run a step in the store, and retry it while the store is away; the fence guards it.
 
         Raises:
             StoreUnavailable: the store is still away when this process ends.

@@ -1,13 +1,14 @@
-"""Who may be at work at the same time: tasks side by side, but one that was tried before alone.
+"""Admission of tasks: first attempts run side by side, and a retried task runs alone.
 
-A chunk that kills its process (it needs too much memory, say) costs every task of that process an
-attempt. From the second attempt on each of them runs alone, so only the culprit kills again, and
-only the culprit is charged until it fails for good.
+A chunk may kill its process, for example because it needs too much memory. Then every task of that
+process is charged with a retry. From the second attempt on, each of these tasks runs alone. So only
+the lethal chunk kills the process again, and only that chunk is charged until it fails for good.
 
-Nobody waits here with a task in hand: it would be charged as well when the one inside kills the
-process. A task that cannot pass at once is given back. If it is a lone one, the gate keeps its
-place: none is claimed any more beside others, so that those inside leave, and then one at a time,
-oldest first, until its turn has come or somebody else has it.
+No thread waits here while it holds a task: if the running task killed the process, the waiting task
+would be charged, too. So a task that cannot run at once is handed back. If it is a retried task,
+the gate makes a reservation for it. While there is a reservation, no task is claimed beside others.
+So the running tasks end, and then tasks run one at a time, oldest first, until the reserved task
+has its turn or another process has it.
 """
 
 from __future__ import annotations
@@ -20,34 +21,34 @@ from chromasync.model import Task
 
 
 class Gate:
-    """Lets tasks in, or turns them away."""
+    """Admits tasks, or turns them away."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._inside = 0
+        self._running = 0
         self._alone = False
-        self._kept_for: int | None = None
+        self._reserved_for: int | None = None
         self._closed = False
 
     @property
     def free(self) -> bool:
-        """Whether a task may be claimed beside others: no lone one is inside or has its place."""
+        """Whether a task may be claimed beside others: no retried task runs or is reserved for."""
         with self._lock:
-            return not self._alone and self._kept_for is None
+            return not self._alone and self._reserved_for is None
 
     def close(self) -> None:
-        """Let nobody in any more."""
+        """Admit no further task."""
         with self._lock:
             self._closed = True
 
     def found_none(self) -> None:
-        """No task can be had: whoever had its place kept here is elsewhere by now."""
+        """No task is available: another process has the reserved one. Drop the reservation."""
         with self._lock:
-            self._let_go_of_place()
+            self._drop_reservation()
 
     @contextmanager
     def passing(self, task: Task) -> Iterator[bool]:
-        """Take a place at once and give it back at the end; False when there is none for it."""
+        """Admit a task until the end of the block; False if it cannot run at once."""
         entered = self._enter(task, alone=task.retry_count > 0)
         try:
             yield entered
@@ -59,22 +60,23 @@ class Gate:
         with self._lock:
             if self._closed or self._alone:
                 return False
-            if alone and self._inside:
-                self._kept_for = task.id
+            if alone and self._running:
+                self._reserved_for = task.id
                 return False
-            # tasks come oldest first: where a younger one comes, it is not to be had
-            if self._kept_for is not None and task.id >= self._kept_for:
-                self._let_go_of_place()
-            self._inside += 1
+            # Tasks arrive oldest first. An id at or past the reserved one means that its turn has
+            # come, or that another process has it.
+            if self._reserved_for is not None and task.id >= self._reserved_for:
+                self._drop_reservation()
+            self._running += 1
             self._alone = alone
             return True
 
-    def _let_go_of_place(self) -> None:
-        # what was claimed while others are inside may have been claimed before the place was kept
-        if not self._inside:
-            self._kept_for = None
+    def _drop_reservation(self) -> None:
+        # While other tasks run, this claim may be older than the reservation, so it proves nothing.
+        if not self._running:
+            self._reserved_for = None
 
     def _leave(self) -> None:
         with self._lock:
-            self._inside -= 1
+            self._running -= 1
             self._alone = False

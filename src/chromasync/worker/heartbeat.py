@@ -1,7 +1,7 @@
-"""What a process does for all others beside its work: proof of life, and the rescue of tasks.
+"""The heartbeat thread of a process: it reports proof of life, and it rescues tasks.
 
-Any process rescues: it returns tasks to the queue whose lease ran out, whoever held them. Proofs
-of life are for people; no more rests on them than what a call-back charges.
+Every process rescues the tasks of all processes: it returns tasks whose lease expired to the queue.
+Heartbeats are informational. Only `cancel_tasks` uses them, to decide whether to charge a retry.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ log = structlog.get_logger()
 
 
 def process_name() -> str:
-    """A name for this process that no other process ever has: host:pid:start:random."""
+    """The unique name of this process: host:pid:start:random."""
     started = psutil.Process().create_time()
     return f"{socket.gethostname()}:{os.getpid()}:{started}:{uuid.uuid4().hex[:8]}"
 
 
 class Heartbeat:
-    """A thread that beats and rescues until it is stopped.
+    """A thread that sends heartbeats and rescues tasks until it is stopped.
 
     Args:
         store: the state store.
@@ -64,23 +64,23 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Beat once, and go on on a thread."""
+        """Send one heartbeat, and start the thread."""
         self._process.cpu_percent()
         self.beat()
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop, and say so."""
+        """Stop the thread, and report that this process has stopped."""
         self._stop.set()
         self._thread.join()
         self._show(WorkerStatus.STOPPED)
 
     def drain(self) -> None:
-        """Say, from now on, that this process claims no more."""
+        """Report from now on that this process claims no more tasks."""
         self._show(WorkerStatus.DRAINING)
 
     def beat(self) -> None:
-        """Write this process's proof of life, with its own memory and CPU."""
+        """Write one heartbeat, with the memory and CPU of this process."""
         self._store.beat(
             WorkerBeat(
                 worker_id=self._name,

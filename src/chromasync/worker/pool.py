@@ -1,19 +1,19 @@
-"""The worker threads of this process: claim, attempt, and, in the end, drain.
+"""The worker threads of this process: they claim tasks, attempt them, and finally drain.
 
-The pool lives as long as the process's role. While tasks are there, each thread claims one at a
-time, oldest first; nothing is claimed ahead, so a task that is held is a task that is worked on,
-and only such tasks are charged when a process dies. When there are none, the threads look again
-twice a second or so, or as soon as `wake` tells them.
+The pool lives as long as the process's role. Each thread claims one task at a time, oldest first.
+Threads claim no tasks in advance. So every held task is being worked on, and when a process dies,
+only such tasks are charged with a retry. If no task is available, the threads look again about
+twice a second, or as soon as `wake` is called.
 
-Recalling: when a cycle ends early, its tasks are put down before their next write, so that the
-cycle's end finds nothing in anyone's hands here.
+Recall: when a cycle ends early, the threads put their tasks down before the next write. So no task
+of the cycle is held in this process when the cycle is closed.
 
-Backing off: when a server or the store cannot be reached, no thread claims for a while, longer each
+Backoff: when a server or the store cannot be reached, no thread claims for some time, longer each
 time, until a task succeeds or `wake` is called.
 
-Draining: no more claims; the tasks at hand may be finished for `DRAIN_SECONDS`; then their leases
-are taken away, so that they are put down before the next write; what hangs in a server even then is
-handed back from outside.
+Drain: the threads claim no more. They may finish their tasks within `DRAIN_SECONDS`. Then their
+leases are taken away, so that they put the tasks down before the next write. Tasks of threads that
+still wait for a server are handed back by the thread that drains.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ class WorkerPool:
         store: the state store.
         reconciler: does the work of one task.
         name: this process, see `heartbeat.process_name`.
-        threads: how many tasks at a time; with none, it only beats and rescues.
+        threads: the number of tasks at a time; with 0, it only sends heartbeats and rescues.
         lease_seconds: see `lease`.
         marks: writes a cycle's mark before the first write; None where no marks are kept.
-        memory_mb: with this much memory nearly used, only one thread works; None for no limit.
+        memory_mb: when most of this memory is used, only one thread works; None for no limit.
 
     Attributes:
-        progressed: set whenever a task ended or trouble came.
+        progressed: set whenever a task ended or an error made the pool back off.
     """
 
     def __init__(
@@ -112,15 +112,15 @@ class WorkerPool:
             thread.start()
 
     def wake(self) -> None:
-        """Tell threads that idle or back off that there may be tasks."""
+        """End the backoff, and wake idle threads, because there may be tasks."""
         self._state.recover()
         self._state.notify()
 
     @property
     def trouble(self) -> ChromasyncError | None:
-        """Why tasks were handed back last: a server or the store cannot be reached.
+        """The last error that made the pool back off; None when it has recovered.
 
-        It is gone when a task succeeds again, or `wake` is called.
+        The pool recovers when a task succeeds or `wake` is called.
         """
         return self._state.trouble
 
@@ -131,7 +131,7 @@ class WorkerPool:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Leave it to the block to tell of trouble: a cycle ends with what it finds there."""
+        """Do not log trouble during the block: the cycle in it reports `trouble` itself."""
         self._watched = True
         try:
             yield
@@ -140,7 +140,7 @@ class WorkerPool:
 
     @contextmanager
     def recalled(self) -> Iterator[None]:
-        """Let the tasks at hand be put down, wait for that a while, and claim none in the block."""
+        """Put the held tasks down, at most RECALL_SECONDS long, and claim none in the block."""
         self._state.recall(recalled=True)
         try:
             deadline = time.monotonic() + RECALL_SECONDS
@@ -154,7 +154,7 @@ class WorkerPool:
             self._state.recall(recalled=False)
 
     def drain(self) -> None:
-        """Finish or put down the tasks at hand, claim no more, end the threads; once is enough."""
+        """Claim no more, finish or put down the held tasks, and end the threads; idempotent."""
         if not self._state.stop():
             return
         self._gate.close()
@@ -180,7 +180,7 @@ class WorkerPool:
                     worked = self._work_once(number, claim)
                     claim = _new_claim()
             except ChromasyncError as error:
-                # the claim keeps its number: if only its answer was lost, it is given again
+                # the claim keeps its number: if its answer was lost, the next gets the same task
                 self._note_trouble(error)
             if not worked:
                 self._idle()
@@ -190,7 +190,7 @@ class WorkerPool:
         return self._gate.free and bool(self._process.memory_info().rss < self._memory_bytes)
 
     def _work_once(self, number: int, claim: int) -> bool:
-        """Claim and do one task, then give the place up; whether there was one to be done."""
+        """Claim and do one task, then stop being busy; returns whether a task was done."""
         try:
             asked_at = monotonic()
             task = self._store.claim_task(self.name, self._lease_seconds, claim)
@@ -204,7 +204,7 @@ class WorkerPool:
             self._state.end(number)
 
     def _do(self, task: Task, asked_at: float) -> bool:
-        """Do a task, or hand it back where the gate turns it away; whether it was done."""
+        """Do a task, or hand it back if the gate turns it away; returns whether it was done."""
         lease = self._keeper.hold(task, asked_at)
         try:
             with self._gate.passing(task) as entered:
@@ -213,7 +213,7 @@ class WorkerPool:
                 elif self._attempts.make(task, lease):
                     self._state.recover()
             if entered and task.retry_count:
-                self._state.notify()  # those that it kept out
+                self._state.notify()  # threads that could not begin while this task ran alone
             return entered
         finally:
             self._keeper.let_go(lease)
@@ -225,7 +225,7 @@ class WorkerPool:
     # ---- all threads ------------------------------------------------------------------------
 
     def _note_trouble(self, error: ChromasyncError) -> None:
-        """Let every thread back off; `watched` says whose line has the reason."""
+        """Let every thread back off; within `watched`, the reason is logged as debug only."""
         if self._watched:
             log.debug(Event.BACKING_OFF, reason=str(error))
         else:
@@ -235,7 +235,7 @@ class WorkerPool:
         self.progressed.set()
 
     def _joined(self, seconds: float) -> bool:
-        """Wait for the threads; whether all have ended."""
+        """Wait for the threads; returns whether all have ended."""
         deadline = time.monotonic() + seconds
         for thread in self._threads:
             if thread.ident is not None:

@@ -1,13 +1,13 @@
-"""What the threads of a pool agree on: who is busy, and whether anyone may begin.
+"""The shared state of a pool's threads: which are busy, and whether a thread may begin.
 
-A thread is *busy* from the moment at which it may claim until its task is out of its hands. No
-thread becomes busy while the pool
+A thread is *busy* from the moment at which it may claim until it no longer holds a task. No thread
+becomes busy while the pool
 
-    is recalled    until `recall` says that this is over
-    backs off      for BACKOFF_SECONDS after trouble, twice as long each time, until it recovers
-    is stopping    for good
+    is recalled    until `recall` is called with False
+    backs off      for BACKOFF_SECONDS after an error, twice as long each time, until it recovers
+    is stopping    permanently
 
-Those that are busy already go on. An operator's pause is none of these.
+Busy threads go on in all three states. An operator's pause is a different mechanism.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LONGEST_BACKOFF_SECONDS = 60.0
 
 
 class State:
-    """The state of one pool. Thread-safe: one condition guards all of it, held here alone."""
+    """The state of one pool. Thread-safe: one condition, used only here, guards all of it."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -36,13 +36,13 @@ class State:
 
     @property
     def stopping(self) -> bool:
-        """Whether no thread begins any more."""
+        """Whether the pool is stopping, so that no thread begins."""
         with self._changed:
             return self._stopping
 
     @property
     def trouble(self) -> ChromasyncError | None:
-        """Why the pool backed off last; None when it has recovered since."""
+        """The error of the last backoff; None if the pool has recovered since."""
         with self._changed:
             return self._trouble
 
@@ -53,12 +53,12 @@ class State:
             return bool(self._busy)
 
     def task_at_hand(self) -> int | None:
-        """One of the tasks at hand, the same one while it lasts; None when there is none."""
+        """The id of one held task, the same while it is held; None if there is none."""
         with self._changed:
             return next((task_id for task_id in self._busy.values() if task_id is not None), None)
 
     def stop(self) -> bool:
-        """Let no thread begin any more; whether this is the first time."""
+        """Let no thread begin any more; returns whether this is the first call."""
         with self._changed:
             is_first, self._stopping = not self._stopping, True
             self._changed.notify_all()
@@ -70,7 +70,7 @@ class State:
             self._recalled = recalled
 
     def begin(self, number: int, may_join: Callable[[], bool]) -> bool:
-        """Make a thread busy if that may be; beside others it must be that it `may_join` them."""
+        """Make a thread busy if the state allows it, and beside busy threads if `may_join` does."""
         with self._changed:
             if self._stopping or self._recalled or monotonic() < self._backing_off_until:
                 return False
@@ -80,17 +80,17 @@ class State:
             return True
 
     def has_claimed(self, number: int, task_id: int) -> None:
-        """Note which task a busy thread has at hand."""
+        """Store which task a busy thread holds."""
         with self._changed:
             self._busy[number] = task_id
 
     def end(self, number: int) -> None:
-        """A thread is busy no more."""
+        """Mark a thread as no longer busy."""
         with self._changed:
             self._busy.pop(number, None)
 
     def back_off(self, error: ChromasyncError) -> None:
-        """Let no thread begin for a while, longer each time."""
+        """Let no thread begin for the present backoff, which doubles each time."""
         with self._changed:
             if monotonic() >= self._backing_off_until:
                 self._backing_off_until = monotonic() + self._next_backoff
@@ -98,19 +98,19 @@ class State:
             self._trouble = error
 
     def recover(self) -> None:
-        """Forget the trouble: threads may begin again at once."""
+        """Clear the error and the backoff: threads may begin at once."""
         with self._changed:
             self._trouble = None
             self._backing_off_until = 0.0
             self._next_backoff = BACKOFF_SECONDS
 
     def notify(self) -> None:
-        """Let idle threads look again."""
+        """Wake idle threads."""
         with self._changed:
             self._changed.notify_all()
 
     def idle(self, seconds: float) -> None:
-        """Wait for so long at most, or until there is something to look at."""
+        """Wait until `notify` is called, for so many seconds at most."""
         with self._changed:
             if not self._stopping:
                 self._changed.wait(seconds)
