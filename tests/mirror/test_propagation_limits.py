@@ -257,7 +257,7 @@ def test_one_lost_vector_is_found_and_named(stage: Stage) -> None:
     lose_vectors(stage, "r11")
     report = stage.sync()
     assert (aside(report), report.counts.inserted) == ({"r11": True}, 15)
-    assert "cannot give it" in report.quarantined[0].reason
+    assert "cannot return it" in report.quarantined[0].reason
     assert "Error finding id" in report.quarantined[0].reason
     docs.update(ids=["r3"], metadatas=[{"n": -3}])
     with watched(stage.servers.replica_proxy) as writes:

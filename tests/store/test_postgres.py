@@ -91,7 +91,7 @@ def test_a_write_in_progress_keeps_the_lead_from_passing_on(
     with view._leading():
         with psycopg.connect(database, autocommit=True) as judge:
             judge.execute("UPDATE sync_leases SET expires_at = clock_timestamp()")
-        with pytest.raises(StoreUnavailable, match="keeps a lock"):
+        with pytest.raises(StoreUnavailable, match="holds a lock"):
             other.take_lead("two", 60)
     assert other.take_lead("two", 60) == Term("two", 2)
     other.close()
@@ -133,7 +133,7 @@ def test_a_connection_that_nobody_gives_back_is_reported(database: str) -> None:
     """Waiting for another thread ends too."""
     open_store(database).close()
     store = SqlStore(PostgresBackend(database, Limits(pool=0.05)))
-    with store._reading(), pytest.raises(StoreUnavailable, match="gave the connection back"):
+    with store._reading(), pytest.raises(StoreUnavailable, match="released the connection"):
         store.mirrors()
     assert store.mirrors() == []
     store.close()

@@ -76,7 +76,7 @@ def impatient(url: str, **limits: int) -> PostgresBackend:
 def test_a_url_that_cannot_be_read_is_a_setting_to_correct(
     url: str, ask: Callable[[str], object]
 ) -> None:
-    """The complaint says how to write it and does not repeat a password."""
+    """The message says how to write it and does not repeat a password."""
     with pytest.raises(SettingsError) as caught:
         ask(url)
     assert "DATABASE_URL" in said(caught.value)
@@ -119,7 +119,7 @@ def test_a_folder_of_sockets_and_several_hosts_are_hosts() -> None:
 
 
 def test_a_server_that_is_not_there_is_an_outage(database: str) -> None:
-    """A refused connection may pass; the complaint names the place."""
+    """A refused connection may pass; the message names the place."""
     port = free_port()
     backend = impatient(changed(database, port=port, password=SECRET))
     with pytest.raises(StoreUnavailable, match=f"127.0.0.1:{port}") as caught:
@@ -144,7 +144,7 @@ def test_a_refusal_names_its_cause(database: str, parts: dict[str, str], cause: 
 
 
 def test_a_role_that_may_create_nothing_is_told_what_it_needs(database: str) -> None:
-    """PostgreSQL grants nothing on a schema by itself; the complaint names the grant."""
+    """PostgreSQL grants nothing on a schema by itself; the message names the grant."""
     name = f"r{secrets.token_hex(4)}"
     with psycopg.connect(database, autocommit=True) as admin:
         admin.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{SECRET}'".encode())
@@ -182,7 +182,7 @@ def test_a_lock_of_a_foreign_session_is_waited_for_and_then_reported(
     store = SqlStore(impatient(database, lock=1))
     with closing(psycopg.connect(database)) as other:
         other.execute("SELECT * FROM sync_chunks FOR UPDATE")
-        with pytest.raises(StoreUnavailable, match="keeps a lock") as caught:
+        with pytest.raises(StoreUnavailable, match="holds a lock") as caught:
             store.complete_task(task, result)
         assert "pg_locks" in said(caught.value)
     assert store.task_counts(cycle.id) == TaskCounts(processing=1)
@@ -247,7 +247,7 @@ def test_lost_tables_are_an_error_of_ours(pg_store: SqlStore, database: str, dam
     result = result_for(pg_store, task, quarantined=aside)
     with psycopg.connect(database, autocommit=True) as other:
         other.execute(damage.encode())
-    with pytest.raises(StoreUnusable, match="has lost") as caught:
+    with pytest.raises(StoreUnusable, match=r"lacks (tables|columns) of chromasync") as caught:
         pg_store.complete_task(task, result)
     assert "built anew" in said(caught.value)
     assert pg_store.task_counts(cycle.id) == TaskCounts(processing=1)

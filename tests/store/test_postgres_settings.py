@@ -178,7 +178,7 @@ def test_what_a_setting_forbids_is_said(
     kind: type[StoreError],
     words: str,
 ) -> None:
-    """The complaint names the setting, and no defect of ours."""
+    """The message names the setting, and no defect of ours."""
     url = altered(**settings)
     with pytest.raises(kind) as caught:
         ask(url)
@@ -189,7 +189,7 @@ def test_what_a_setting_forbids_is_said(
 FORBIDDING = {
     "a view of the same name": (
         ["CREATE VIEW sync_tasks AS SELECT 1"],
-        "something else under a name of our tables",
+        "another object with the name of a table of chromasync",
     ),
     "an event trigger": (
         [
@@ -198,7 +198,7 @@ FORBIDDING = {
             """CREATE EVENT TRIGGER refusing ON ddl_command_end WHEN TAG IN ('CREATE TABLE')
             EXECUTE FUNCTION refuse()""",
         ],
-        "a trigger that forbids what we need (no tables here)",
+        "a trigger that forbids a statement of chromasync (no tables here)",
     ),
     "a publication of all tables": (
         ["CREATE PUBLICATION everything FOR ALL TABLES"],
@@ -315,7 +315,7 @@ def test_a_refused_connection_is_understood_by_its_words(
 def test_so_is_a_variable_of_libpq(
     database: str, monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
 ) -> None:
-    """What the environment adds is no outage either, and the complaint points there."""
+    """What the environment adds is no outage either, and the message points there."""
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match="lead to no connection") as caught:
         open_store(database)

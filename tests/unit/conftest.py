@@ -50,7 +50,7 @@ def settings() -> Settings:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Idle threads look again soon, so that nothing here waits for long."""
     monkeypatch.setattr(working, "IDLE_SECONDS", 0.02)
-    monkeypatch.setattr(attempting, "INSIST_SECONDS", 0.02)
+    monkeypatch.setattr(attempting, "STORE_RETRY_SECONDS", 0.02)
 
 
 @pytest.fixture

@@ -198,7 +198,7 @@ def test_a_record_that_stays_unreadable_is_set_aside_for_now(replica: Replica) -
     replica.server.broken.unreadable = {"a"}
     done = replica.apply(joined(record("a"), record("b", "new")))
     assert done.refused == {
-        "a": "the replica's server does not keep it as written: it cannot give it back"
+        "a": "the replica's server does not keep it as written: it cannot return it"
     }
     assert (done.failed, done.absent, done.updated) == ({"a"}, set(), {"b"})
     assert done.seen == replica.returns("b")

@@ -229,7 +229,7 @@ def test_a_record_that_the_primary_cannot_give_is_quarantined(scene: Scene) -> N
     result = scene.reconcile()
     assert result.gone == []
     assert [(q.record_id, q.absent) for q in result.quarantined] == [("b", False), ("c", True)]
-    assert all("the primary has it but cannot give it" in q.reason for q in result.quarantined)
+    assert all("the primary has it but cannot return it" in q.reason for q in result.quarantined)
     assert result.counts == OpCounts(read=1, quarantined=2)
     assert result.chunk.ids == ["a", "b", "c"]
     assert scene.replica.writes == []

@@ -36,8 +36,8 @@ def test_tasks_run_side_by_side() -> None:
     assert is_free(gate)
 
 
-def test_a_lone_task_keeps_others_out() -> None:
-    """Whoever comes while it is inside is turned away at once, a second lone one too."""
+def test_a_retried_task_runs_alone() -> None:
+    """While it runs, every other task is turned away at once, also a second retried one."""
     gate = Gate()
     lone = Visit(gate, 1, retries=1)
     assert lone.entered
@@ -49,8 +49,8 @@ def test_a_lone_task_keeps_others_out() -> None:
     assert Visit(gate, 2).entered
 
 
-def test_a_lone_task_that_is_turned_away_has_its_place_kept() -> None:
-    """None is to be claimed beside others until it comes again, which it may when they left."""
+def test_a_retried_task_that_is_turned_away_is_reserved_for() -> None:
+    """No task is claimed beside others until the reserved one comes again and runs."""
     gate = Gate()
     first, second = Visit(gate, 2), Visit(gate, 3)
     assert not Visit(gate, 1, retries=1).entered
@@ -63,8 +63,8 @@ def test_a_lone_task_that_is_turned_away_has_its_place_kept() -> None:
     assert is_free(gate)
 
 
-def test_an_older_task_that_comes_first_costs_no_place() -> None:
-    """It runs, and the lone one is next."""
+def test_an_older_task_does_not_end_the_reservation() -> None:
+    """The older task runs, and the reserved one is next."""
     gate = Gate()
     inside = Visit(gate, 9)
     assert not Visit(gate, 5, retries=1).entered
@@ -77,8 +77,8 @@ def test_an_older_task_that_comes_first_costs_no_place() -> None:
     assert Visit(gate, 5, retries=1).entered
 
 
-def test_a_place_is_not_kept_for_a_task_that_is_elsewhere() -> None:
-    """Where a younger task comes, or none at all, another process has the lone one by now."""
+def test_a_reservation_ends_when_another_process_has_the_task() -> None:
+    """If a younger task comes, or none at all, another process has the reserved one."""
     gate = Gate()
     for number in (6, None):
         inside = Visit(gate, 9)
@@ -91,8 +91,8 @@ def test_a_place_is_not_kept_for_a_task_that_is_elsewhere() -> None:
         assert is_free(gate)
 
 
-def test_what_was_claimed_before_a_place_was_kept_does_not_take_it() -> None:
-    """A claim that was under way says nothing about where the lone task is."""
+def test_a_claim_before_the_reservation_does_not_end_it() -> None:
+    """A claim that was under way says nothing about the reserved task."""
     gate = Gate()
     inside = [Visit(gate, 8)]
     assert not Visit(gate, 5, retries=1).entered
@@ -102,8 +102,8 @@ def test_what_was_claimed_before_a_place_was_kept_does_not_take_it() -> None:
     assert not is_free(gate)
 
 
-def test_a_closed_gate_turns_everyone_away() -> None:
-    """Lone or not; whoever is inside may finish."""
+def test_a_closed_gate_turns_every_task_away() -> None:
+    """This holds for retried tasks, too; running tasks may finish."""
     gate = Gate()
     inside = Visit(gate, 1)
     gate.close()

@@ -267,5 +267,5 @@ def describe_left(difference: Difference) -> str:
     if difference is Whole.INSERT:
         return "it is not there after a write that the server accepted"
     if difference is Whole.REBUILD:
-        return "it cannot give it back"
+        return "it cannot return it"
     return f"{describe(difference)} differs"

@@ -226,7 +226,7 @@ class _ChunkWork:
             for i in range(len(records))
         ]
         rows = [i for i in range(len(records)) if self._compare_all or not same[i]]
-        done = self._mend(records, rows)
+        done = self._write_differing(records, rows)
         self._foreign.extend(i for i in records.ids if i in done.foreign)
         for i, record_id in enumerate(records.ids):
             if record_id in done.foreign:
@@ -248,7 +248,7 @@ class _ChunkWork:
                 seen = done.seen.get(record_id, UNKNOWN_DIGEST)
                 _put(self._replica, self._rows[record_id], seen)
 
-    def _mend(self, records: Records, rows: list[int]) -> Applied:
+    def _write_differing(self, records: Records, rows: list[int]) -> Applied:
         if not rows:
             _, reduced = carried(records, self._capabilities)
             self._reduced += reduced
@@ -326,7 +326,7 @@ class _ChunkWork:
         row = self._rows[record_id]
         # an unknown digest makes the next read compare the record with the replica
         _put(self._embedding, row, UNKNOWN_DIGEST)
-        words = f"the primary has it but cannot give it: {reason}"
+        words = f"the primary has it but cannot return it: {reason}"
         self._quarantine(record_id, words, absent=self._is_unknown(row))
 
     def _quarantine(self, record_id: str, reason: str, *, absent: bool) -> None:

@@ -94,7 +94,7 @@ class Differ:
     space: Space
 
     def difference(self, wanted: Records, row: int, present: Records, other: int) -> Difference:
-        """What must happen to `present[other]` so that it equals `wanted[row]`; None if equal.
+        """The write that makes `present[other]` equal to `wanted[row]`; None if they are equal.
 
         Embeddings are compared when both sides were read with them.
         """

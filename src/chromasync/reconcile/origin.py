@@ -6,8 +6,8 @@ record may be the only copy of its content.
 
     the replica            the ledger                              the record is
     ---------------------  --------------------------------------  ---------------------------------
-    (anything)             the chunk was in our hands when we      ours: we may have written it
-                           were cut off
+    (anything)             a worker of ours was cut off while it   ours: we may have written it
+                           had the chunk
     cannot return it       (anything else)                         foreign: unknown content
     does not have it       never written, quarantined as absent,   ours: nothing there to lose
                            or waiting to be deleted by us

@@ -193,7 +193,8 @@ def save(tx: Connection, saved: Sequence[Chunk], contents: Sequence[dict[str, An
     way of a chunk that was removed since. So every chunk that is stored is distrusted until the
     latest instant until which any chunk of its collection is distrusted.
     """
-    doubts = _doubts(tx, saved)  # before `remove`, which deletes the instants of its chunk
+    # before `remove`, which deletes the instants of its chunk
+    doubts = _inherited_distrust(tx, saved)
     added = []
     for chunk, content in zip(saved, contents, strict=True):
         chunk_id = chunk.head.id
@@ -210,7 +211,7 @@ def save(tx: Connection, saved: Sequence[Chunk], contents: Sequence[dict[str, An
     return added
 
 
-def _doubts(tx: Connection, saved: Sequence[Chunk]) -> dict[str, list[dict[str, Any]]]:
+def _inherited_distrust(tx: Connection, saved: Sequence[Chunk]) -> dict[str, list[dict[str, Any]]]:
     """The distrust that the chunks of a collection inherit: an instant, and two flags.
 
     The planner gives the flags of a chunk to the chunks that receive its records. If a chunk became

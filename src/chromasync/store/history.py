@@ -104,7 +104,7 @@ class HistoryPart(Core):
             if opened is None:
                 if tx.execute(_ABANDON).rowcount:
                     cancel_live(tx, self._backend, ENDED_BEFORE)
-                instants.settle_instants(tx, lease_seconds)
+                instants.correct_instants(tx, lease_seconds)
                 opened = tx.execute(new.returning(cycles.c.id)).scalar_one()
             return _cycle(tx, opened)
 

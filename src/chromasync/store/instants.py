@@ -68,7 +68,7 @@ _CUT = [
         workers.c.last_heartbeat,
     )
 ]
-_SETTLE = [
+_CORRECTIONS = [
     update(chunks).where(_is_ahead(*_READ)).values({c.name: _known(c) for c in _READ} | _WAS_READ),
     update(collections).where(_is_ahead(*_WALKED)).values({c.name: _known(c) for c in _WALKED}),
     update(deployment).where(_is_ahead(*_SEEN)).values({c.name: _known(c) for c in _SEEN}),
@@ -122,14 +122,14 @@ def suspicions_in(tx: Connection) -> dict[str, Suspicion]:
     return {row[0]: Suspicion(row[1], row[2]) for row in tx.execute(_SUSPECT)}
 
 
-def settle_instants(tx: Connection, lease_seconds: float | None) -> None:
+def correct_instants(tx: Connection, lease_seconds: float | None) -> None:
     """Make instants in the future unknown, and shorten waits that are too long.
 
     Args:
         lease_seconds: a worker whose task was called back may write for so long at most.
     """
-    for settle in _SETTLE:
-        tx.execute(settle)
+    for correction in _CORRECTIONS:
+        tx.execute(correction)
     if lease_seconds is not None:
         end = Later(lease_seconds)
         tx.execute(update(chunks).where(chunks.c.distrusted_at > end).values(distrusted_at=end))

@@ -29,7 +29,7 @@ _TAKE = (
         expires_at=Later(bindparam("seconds")),
     )
 )
-_BURY = (
+_MARK_DEAD = (
     update(workers)
     .where(
         workers.c.worker_id == bindparam("old_holder"),
@@ -37,7 +37,13 @@ _BURY = (
     )
     .values(worker_status=WorkerStatus.DEAD)
 )
-_NOBODY = {"name": COORDINATOR, "holder": "", "token": 0, "ttl_seconds": 0.0, "expires_at": Now()}
+_NO_LEADER = {
+    "name": COORDINATOR,
+    "holder": "",
+    "token": 0,
+    "ttl_seconds": 0.0,
+    "expires_at": Now(),
+}
 
 
 class LeadPart(Core):
@@ -63,7 +69,7 @@ class LeadPart(Core):
         heartbeat. When its tasks are called back, each is charged with a retry.
         """
         with self._writing() as tx:
-            tx.execute(self._backend.insert(leases).values(_NOBODY).on_conflict_do_nothing())
+            tx.execute(self._backend.insert(leases).values(_NO_LEADER).on_conflict_do_nothing())
             before = tx.execute(_LEASE).one()
             if before.holder != holder:
                 if not self._is_free(before):
@@ -77,7 +83,7 @@ class LeadPart(Core):
             lease |= {"old_holder": before.holder, "old_token": before.token}
             taken = tx.execute(_TAKE, lease).rowcount > 0
             if taken and before.holder != holder:
-                tx.execute(_BURY, {"old_holder": before.holder})
+                tx.execute(_MARK_DEAD, {"old_holder": before.holder})
         return Term(holder, number) if taken else None
 
     def _is_free(self, lease: Any) -> bool:

@@ -30,10 +30,10 @@ _ANOTHER = "name another database in DATABASE_URL"
 
 # By SQLSTATE, the longer prefix first: the event, and the hint.
 _PASSING = {
-    "40001": ("The transaction was undone in favour of another", _RESUMES),
-    "40P01": ("The transaction was undone in favour of another", _RESUMES),
-    "72": ("The transaction was undone in favour of another", _RESUMES),
-    "55P03": ("Another session keeps a lock", "Look in pg_locks for an open transaction"),
+    "40001": ("The transaction was rolled back in favour of another", _RESUMES),
+    "40P01": ("The transaction was rolled back in favour of another", _RESUMES),
+    "72": ("The transaction was rolled back in favour of another", _RESUMES),
+    "55P03": ("Another session holds a lock", "Look in pg_locks for an open transaction"),
     "57014": ("A statement took too long", "Look in pg_stat_activity for what slows it down"),
     "57P04": ("The database was dropped", "Create it again, or name another in DATABASE_URL"),
     "57P": ("The server ended the connection", "Check the server"),
@@ -48,7 +48,7 @@ _PASSING = {
     ),
     "53100": ("The disk is full", "Free some space"),
     "53300": ("No connection is left", _ENOUGH),
-    "53": ("The server has run out of something", "Check its log"),
+    "53": ("The server has run out of a resource", "Check its log"),
     "58": ("Reading or writing failed", "Check the server's disk and log"),
     "08004": (
         "No server was found that takes writes",
@@ -57,43 +57,58 @@ _PASSING = {
     "08": ("The connection was lost", "Check the server and the network"),
 }
 _LASTING = {
-    "28": ("refuses us", _CREDENTIALS),
+    "28": ("refuses the login", _CREDENTIALS),
     "3D000": ("does not exist", "Create it with CREATE DATABASE, or correct DATABASE_URL"),
     "3F": (
-        "has no schema for our tables",
+        "has no schema for the tables of chromasync",
         (
             "Grant this role USAGE and CREATE on a schema that its search_path names, or name"
             " another with ALTER ROLE ... SET search_path"
         ),
     ),
     "42501": (
-        "denies us what we need",
+        "denies a right that chromasync needs",
         "Grant this role CREATE on the schema and all on the sync_ tables, or make it their owner",
     ),
-    "42P01": ("has lost tables", "Drop the others: all are built anew by comparing both sides"),
-    "42703": ("has lost columns", "Drop our tables: they are built anew by comparing both sides"),
-    "42P07": ("has something else under a name of our tables", f"Rename it, or {_ANOTHER}"),
-    "42710": ("has something else under a name of our tables", f"Rename it, or {_ANOTHER}"),
+    "42P01": (
+        "lacks tables of chromasync",
+        "Drop the others: all are built anew by comparing both sides",
+    ),
+    "42703": (
+        "lacks columns of chromasync",
+        "Drop the sync_ tables: they are built anew by comparing both sides",
+    ),
+    "42P07": (
+        "has another object with the name of a table of chromasync",
+        f"Rename it, or {_ANOTHER}",
+    ),
+    "42710": (
+        "has another object with the name of a table of chromasync",
+        f"Rename it, or {_ANOTHER}",
+    ),
     "42704": (
-        "lacks what its own settings name",
+        "lacks an object that its own settings name",
         "Look at default_tablespace and default_table_access_method of this role",
     ),
-    "42883": ("lacks a function that we need", "Use PostgreSQL itself, in a supported version"),
+    "42883": (
+        "lacks a function that chromasync needs",
+        "Use PostgreSQL itself, in a supported version",
+    ),
     "0A": (
-        "does not support what we need",
+        "does not support a feature that chromasync needs",
         "Use PostgreSQL itself, with its ordinary tables (default_table_access_method heap)",
     ),
     "22P05": ("cannot hold a character", f"Use ENCODING 'UTF8': {_ANOTHER}"),
     "22021": ("cannot hold a character", f"Use ENCODING 'UTF8': {_ANOTHER}"),
     "55000": (
-        "is set up so that we cannot write",
+        "is configured so that chromasync cannot write",
         "If a publication names all tables, set REPLICA IDENTITY FULL on this one, or leave it out",
     ),
     "P0": (
-        "has a trigger that forbids what we need",
+        "has a trigger that forbids a statement of chromasync",
         f"Let it pass this role's sync_ tables, or {_ANOTHER}",
     ),
-    "XX000": ("failed in itself", "Look in the server's log for the reason"),
+    "XX000": ("had an internal error", "Look in the server's log for the reason"),
     "XX001": ("is corrupted", "Restore it, or name an empty one in DATABASE_URL"),
     "XX002": ("is corrupted", "REINDEX it, or name an empty one in DATABASE_URL"),
 }
@@ -165,7 +180,7 @@ def passes_soon(error: BaseException | None) -> bool:
 def store_error(error: Exception, place: str) -> StoreError:
     """Our error for an error of the driver, SQLAlchemy or the operating system."""
     if isinstance(error, PoolTimeout):
-        return _unavailable("No thread gave the connection back in time", _RESUMES, place)
+        return _unavailable("No thread released the connection in time", _RESUMES, place)
     code = code_of(error)
     for prefix, (what, hint) in _PASSING.items():
         if code.startswith(prefix):
@@ -182,7 +197,7 @@ def store_error(error: Exception, place: str) -> StoreError:
                 hint=f"{hint}.",
             )
     defect = "This is a defect in chromasync; please report it"
-    return _unusable(f"met something unexpected ({_words_of(error)})", defect, place)
+    return _unusable(f"raised an unexpected error ({_words_of(error)})", defect, place)
 
 
 def _refusal(said: str) -> tuple[str, str]:
@@ -196,8 +211,8 @@ def _refusal(said: str) -> tuple[str, str]:
         for phrase, code in known:
             if phrase in line:
                 return code, line
-    asked_nobody = said.startswith("connection is bad: ") and "connection to server" not in said
-    return ("F0000" if asked_nobody else "08000"), lines[0]
+    before_contact = said.startswith("connection is bad: ") and "connection to server" not in said
+    return ("F0000" if before_contact else "08000"), lines[0]
 
 
 def _words_of(error: Exception) -> str:

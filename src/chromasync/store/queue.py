@@ -49,7 +49,7 @@ from chromasync.store.schema import (
     tasks,
     workers,
 )
-from chromasync.store.workers import bury_silent
+from chromasync.store.workers import mark_silent_dead
 
 _NO_COUNTS = dict.fromkeys(COUNT_COLUMNS.values(), 0)
 _IS_HELD = tasks.c.lease_expires_at.is_not(None)
@@ -306,7 +306,7 @@ class QueuePart(Core):
         """
         with self._writing() as tx:
             tx.execute(CUT_HEARTBEATS)
-            bury_silent(tx)
+            mark_silent_dead(tx)
             found = tx.execute(_OVERDUE).all()
             chunkrows.distrust(tx, [row.chunk_id for row in found], in_hand=True)
             for task_id, chunk_id, retry_count, holder in found:

@@ -95,8 +95,8 @@ def _use(tx: Connection, table: Table, backend: Backend) -> None:
     deleted = tx.execute(delete(table).where(*ours)).rowcount
     if read is None or (changed, deleted) != (1, 1) or any(read[name] != row[name] for name in row):
         raise StoreUnusable(
-            f"{backend.place[0].upper()}{backend.place[1:]} does not give back what is written to"
-            f" {table.name}.",
+            f"{backend.place[0].upper()}{backend.place[1:]} returns other values than"
+            f" were written to {table.name}.",
             untouched="All was undone.",
             hint="Look for policies, rules or triggers on this table, or name another database in"
             " DATABASE_URL.",

@@ -2,7 +2,7 @@
 
 A connection may break after COMMIT was sent and before its answer came. Then it is unknown whether
 the transaction was committed. So every retried method is idempotent: a second call after a commit
-changes nothing and returns the same.
+changes nothing more.
 """
 
 from __future__ import annotations

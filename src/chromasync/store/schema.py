@@ -101,7 +101,7 @@ class Printed(TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        """What the driver gets."""
+        """The driver's value."""
         return None if value is None else printable(value)
 
 
@@ -116,7 +116,7 @@ class Verbatim(TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        """What the driver gets."""
+        """The driver's value."""
         return None if value is None else _REFUSED.sub(_escaped, value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
@@ -269,7 +269,7 @@ collections = Table(
     Column("space", Word(Space)),
     Column("dimension", Integer),
     Column("first_cycle", BigInteger),
-    # what the replica said of the collection when it was last defined there
+    # digest of the collection's definition on the replica when it was last defined there
     Column("definition_digest", LargeBinary),
     Column("settled_cycle", BigInteger),
     Column("probed_cycle", BigInteger),

@@ -146,7 +146,7 @@ class SqliteBackend:
         if code in _PASSING:
             return self._unavailable(*_PASSING[code])
         hint = _REBUILD if isinstance(driver, (sqlite3.Error, ValueError)) else _DEFECT
-        return self._unusable(*_LASTING.get(code, (f"met something unexpected ({driver})", hint)))
+        return self._unusable(*_LASTING.get(code, (f"raised an unexpected error ({driver})", hint)))
 
     def _locked(self) -> StoreUnavailable:
         return self._unavailable(

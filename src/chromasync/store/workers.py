@@ -29,7 +29,7 @@ _LATEST = select(*_COLUMNS).order_by(workers.c.last_heartbeat.desc(), workers.c.
 _COUNT_ACTIVE = select(func.count()).where(
     workers.c.worker_status == WorkerStatus.ACTIVE, ~_IS_SILENT
 )
-_BURY = update(workers).where(_IS_SILENT).values(worker_status=WorkerStatus.DEAD)
+_MARK_DEAD = update(workers).where(_IS_SILENT).values(worker_status=WorkerStatus.DEAD)
 
 
 class WorkerPart(Core):
@@ -62,6 +62,6 @@ def workers_in(tx: Connection) -> list[WorkerBeat]:
     return [WORKER.build(row) for row in tx.execute(_LATEST)]
 
 
-def bury_silent(tx: Connection) -> None:
+def mark_silent_dead(tx: Connection) -> None:
     """Mark silent workers as dead in the table, for users who query it."""
-    tx.execute(_BURY)
+    tx.execute(_MARK_DEAD)

@@ -38,7 +38,7 @@ from chromasync.model import DeletionKind, Side, Task, TaskInput
 from chromasync.ports import Permit, Reconciler, Store
 from chromasync.reconcile.chunk import pair_of
 
-INSIST_SECONDS = 1.0
+STORE_RETRY_SECONDS = 1.0
 """Pause between two tries to record an outcome while the store is away."""
 
 T = TypeVar("T")
@@ -178,5 +178,5 @@ class Attempts:
                 return step()
             except StoreUnavailable as error:
                 self._note_trouble(error)
-                if self._abandoned.wait(INSIST_SECONDS):
+                if self._abandoned.wait(STORE_RETRY_SECONDS):
                     raise
