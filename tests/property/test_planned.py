@@ -31,7 +31,7 @@ def impatient() -> Iterator[None]:
     """Idle threads look again soon."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pool, "IDLE_SECONDS", 0.02)
-        patch.setattr(attempt, "INSIST_SECONDS", 0.02)
+        patch.setattr(attempt, "STORE_RETRY_SECONDS", 0.02)
         yield
 
 

@@ -46,7 +46,7 @@ def must_read(head: ChunkHead) -> bool:
 
 
 def due_ids(
-    head: ChunkHead, hinted: Container[str] = (), *, check_before: datetime, joining: int = 0
+    head: ChunkHead, hinted: Container[str] = (), *, check_before: datetime
 ) -> frozenset[str] | None:
     """The records of a chunk that must be read regardless of the budget; None for all of them.
 
@@ -56,7 +56,6 @@ def due_ids(
     Args:
         hinted: ids that the walk missed, or met again.
         check_before: a check of the replica's side that is older than this is due again.
-        joining: number of records that are added to the chunk; their ids are not returned.
     """
     if head.read_at is None or head.suspect:
         return None
@@ -64,10 +63,9 @@ def due_ids(
     if again is None:
         return None
     ids = again.union(hinted)
-    concerned = len(ids) + joining
-    if not concerned:
+    if not ids:
         return ids
-    much = is_much(concerned, head.count + joining)
+    much = is_much(len(ids), head.count)
     return None if much or head.reduced_count or is_overdue(head, check_before) else ids
 
 
