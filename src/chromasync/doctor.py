@@ -81,8 +81,8 @@ def _examine_collections(
             ChromaReader(connect(Side.PRIMARY)) as left,
             ChromaReader(connect(Side.REPLICA)) as right,
         ):
-            primary = list_primary(left, settings)
-            replica = list_replica(right, settings, primary)
+            primary = list_primary(left, settings.scope)
+            replica = list_replica(right, settings.scope, primary)
             refuse_same_server(primary.collections, replica.collections)
             errors = [gone.error for gone in primary.missing]
             checks += [Check("collections", str(error), error.exit_code) for error in errors]
@@ -143,7 +143,7 @@ def _examine_guards(
 def _counted(primary: Listing, replica: Listing, settings: Settings) -> Check:
     """The numbers of collections; an error if the filters exclude all of them."""
     total = len(primary.collections)
-    wanted = sum(settings.wants_collection(c.name) for c in primary.collections.values())
+    wanted = sum(settings.scope.wants(c.name) for c in primary.collections.values())
     chosen = bool(settings.sync_include or settings.sync_exclude)
     share = f", {wanted:,} of them wanted by SYNC_INCLUDE and SYNC_EXCLUDE" if chosen else ""
     detail = f"{total:,} on the primary{share}, {len(replica.collections):,} on the replica"
@@ -157,7 +157,7 @@ def _counted(primary: Listing, replica: Listing, settings: Settings) -> Check:
 def _misspelt(primary: Listing, settings: Settings) -> list[Check]:
     """Each pattern in SYNC_INCLUDE that matches nothing, unless the primary has no collection."""
     names = [collection.name for collection in primary.collections.values()]
-    unmatched = settings.unmatched(names) if names else []
+    unmatched = settings.scope.unmatched(names) if names else []
     code = SettingsError.exit_code
     return [Check("SYNC_INCLUDE", what_is_unmatched(pattern), code) for pattern in unmatched]
 

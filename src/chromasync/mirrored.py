@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC
 
-from chromasync.config import Settings
+from chromasync.config import Scope
 from chromasync.model import (
     Hold,
     Mirror,
@@ -32,7 +32,7 @@ class Mirrored:
     quarantined: tuple[Quarantined, ...]
 
 
-def look_at_mirrored(seen: StoreSnapshot, settings: Settings) -> Mirrored:
+def look_at_mirrored(seen: StoreSnapshot, scope: Scope) -> Mirrored:
     """Leave out collections that are not mirrored any more: they stay as they are and cannot fail.
 
     Collections of self-tests that have ended are left out, too.
@@ -43,23 +43,23 @@ def look_at_mirrored(seen: StoreSnapshot, settings: Settings) -> Mirrored:
         for m in seen.mirrors
         if is_superseded(m)
         or trial_of(m.name) not in mirrored_trials
-        or not (settings.covers(m.tenant, m.database) and settings.wants_collection(m.name))
+        or not scope.includes(m.tenant, m.database, m.name)
     }
     return Mirrored(
         tuple(m for m in seen.mirrors if m.collection_id not in left),
         tuple(
             hold
             for hold in seen.holds
-            if trial_of(hold.collection_name) in mirrored_trials and _concerns(hold, settings)
+            if trial_of(hold.collection_name) in mirrored_trials and _concerns(hold, scope)
         ),
         tuple(q for q in seen.quarantined if q.collection_id not in left),
     )
 
 
-def _concerns(hold: Hold, settings: Settings) -> bool:
+def _concerns(hold: Hold, scope: Scope) -> bool:
     """Whether a hold concerns the selected collections; a hold without a place concerns all."""
-    chosen = settings.covers(hold.tenant, hold.database)
-    return not hold.tenant or (chosen and settings.wants_collection(hold.collection_name))
+    place = hold.tenant, hold.database, hold.collection_name
+    return not hold.tenant or scope.includes(*place)
 
 
 def report_mirror(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from chromasync.config import Settings
+from chromasync.config import Scope, Settings
 from chromasync.ledger.scrub import reread_seconds
 from chromasync.mirrored import Mirrored, look_at_mirrored, report_mirror, say_what_waits
 from chromasync.model import Mirror, OpCounts, StoreSnapshot
@@ -23,7 +23,7 @@ def take_snapshot(store: Store, settings: Settings) -> StatusSnapshot:
         StoreError: the store cannot be read.
     """
     seen = store.snapshot(CYCLES_SHOWN)
-    found = look_at_mirrored(seen, settings)
+    found = look_at_mirrored(seen, settings.scope)
     collections = _report_collections(seen, found)
     as_of = oldest(c.identical_as_of for c in collections)
     return StatusSnapshot(
@@ -40,7 +40,7 @@ def take_snapshot(store: Store, settings: Settings) -> StatusSnapshot:
         reread_seconds=_reread_seconds(seen, found, settings),
         clean_at=seen.clean_at,
         alert_lag_seconds=settings.alert_lag_seconds,
-        warnings=() if seen.clean_at is None else _warn_of_names(found.mirrors, settings),
+        warnings=() if seen.clean_at is None else _warn_of_names(found.mirrors, settings.scope),
         latest_as_of=max(
             (m.identical_as_of for m in found.mirrors if m.identical_as_of), default=None
         ),
@@ -68,10 +68,10 @@ def _reread_seconds(seen: StoreSnapshot, found: Mirrored, settings: Settings) ->
     return reread_seconds(settings, seen.active_workers, read_seconds)
 
 
-def _warn_of_names(mirrors: Iterable[Mirror], settings: Settings) -> tuple[str, ...]:
+def _warn_of_names(mirrors: Iterable[Mirror], scope: Scope) -> tuple[str, ...]:
     """Each pattern in SYNC_INCLUDE that matches no mirrored collection of the store."""
     return tuple(
         f"SYNC_INCLUDE names {pattern!r}, but no mirrored collection matches it; note that "
         "patterns are case-sensitive."
-        for pattern in settings.unmatched(mirror.name for mirror in mirrors)
+        for pattern in scope.unmatched(mirror.name for mirror in mirrors)
     )

@@ -122,11 +122,11 @@ class Verifier:
             ServerError: one side could not be read.
         """
         began = time.monotonic()
-        primary = list_primary(self._primary, self._settings, self._trials)
-        replica = list_replica(self._replica, self._settings, primary)
+        primary = list_primary(self._primary, self._settings.scope, self._trials)
+        replica = list_replica(self._replica, self._settings.scope, primary)
         refuse_same_server(primary.collections.keys(), replica.collections.keys())
         replica.hide(self._hidden())
-        wants = self._settings.wants_collection
+        wants = self._settings.scope.wants
         distances = Distances()
         distances.tell(primary, self._primary, wants)
         distances.tell(replica, self._replica, wants)
@@ -144,7 +144,8 @@ class Verifier:
             sample_percent=sample_percent,
             duration_seconds=time.monotonic() - began,
             repaired=repaired,
-            warnings=warn_of_filters(primary, self._settings) + warn_of_leftovers(primary, replica),
+            warnings=warn_of_filters(primary, self._settings.scope)
+            + warn_of_leftovers(primary, replica),
             failures=tuple(str(gone.error) for gone in primary.missing),
         )
 

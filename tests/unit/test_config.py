@@ -298,10 +298,10 @@ def test_lists_come_from_commas_or_from_toml_lists(
 
 def test_globs_choose_collections(monkeypatch: pytest.MonkeyPatch) -> None:
     """SYNC_INCLUDE lets in, SYNC_EXCLUDE keeps out, and the latter wins."""
-    assert load_settings().wants_collection("anything")
+    assert load_settings().scope.wants("anything")
     monkeypatch.setenv("SYNC_INCLUDE", "docs-*,Notes")
     monkeypatch.setenv("SYNC_EXCLUDE", "*-old")
-    wants = load_settings().wants_collection
+    wants = load_settings().scope.wants
     assert [wants(n) for n in ("docs-a", "Notes", "notes", "docs-old", "x")] == [
         True,
         True,

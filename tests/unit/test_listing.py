@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chromasync.config import Settings, load_settings
+from chromasync.config import Scope
 from chromasync.errors import NotFound
 from chromasync.lab.fake import FakeServer
 from chromasync.model import Mirror, Side
@@ -13,9 +13,8 @@ from chromasync.plan.listing import Listing, Missing, list_primary, list_replica
 PLACES = [("t", "sales"), ("t", "hr"), ("u", "hr")]
 
 
-def settings(tenants: str = "t", databases: str | None = None) -> Settings:
-    flags = {"PRIMARY_URL": "http://p:1", "REPLICA_URL": "http://r:2", "SYNC_TENANTS": tenants}
-    return load_settings(flags=flags | ({"SYNC_DATABASES": databases} if databases else {}))
+def scope(*tenants: str, databases: tuple[str, ...] | None = None) -> Scope:
+    return Scope(tenants or ("t",), databases, include=(), exclude=())
 
 
 def server(side: Side, *without: tuple[str, str]) -> FakeServer:
@@ -40,7 +39,7 @@ def mirror(tenant: str, database: str) -> Mirror:
 
 def test_a_named_database_that_is_missing_fails_alone() -> None:
     """The others are listed, and its mirrors are known to be untold of."""
-    listing = list_primary(server(Side.PRIMARY, ("t", "hr")), settings(databases="sales,hr"))
+    listing = list_primary(server(Side.PRIMARY, ("t", "hr")), scope(databases=("sales", "hr")))
     assert places(listing) == [("t", "sales")]
     assert listing.missing == [Missing("t", "hr")]
     assert listing.tells_of(mirror("t", "sales"))
@@ -52,10 +51,10 @@ def test_a_named_database_that_is_missing_fails_alone() -> None:
     )
 
 
-@pytest.mark.parametrize("databases", [None, "sales,hr"])
-def test_a_tenant_that_is_missing_fails_alone(databases: str | None) -> None:
+@pytest.mark.parametrize("databases", [None, ("sales", "hr")])
+def test_a_tenant_that_is_missing_fails_alone(databases: tuple[str, ...] | None) -> None:
     """Whatever its databases were; the replica's are not listed either, so none is surplus."""
-    chosen = settings("t,u", databases)
+    chosen = scope("t", "u", databases=databases)
     listing = list_primary(server(Side.PRIMARY, ("u", "hr")), chosen)
     assert places(listing) == [("t", "hr"), ("t", "sales")]
     assert listing.missing == [Missing("u", None)]
@@ -66,25 +65,29 @@ def test_a_tenant_that_is_missing_fails_alone(databases: str | None) -> None:
 
 def test_a_database_that_nobody_names_is_not_missing() -> None:
     """Where all of a tenant are mirrored, one that is gone has vanished with its collections."""
-    listing = list_primary(server(Side.PRIMARY, ("t", "hr")), settings())
+    listing = list_primary(server(Side.PRIMARY, ("t", "hr")), scope())
     assert listing.missing == []
     assert listing.tells_of(mirror("t", "hr"))
-    replica = list_replica(server(Side.REPLICA), settings(), listing)
+    replica = list_replica(server(Side.REPLICA), scope(), listing)
     assert places(replica) == [("t", "hr"), ("t", "sales")]
 
 
 @pytest.mark.parametrize(
     ("tenants", "databases", "words"),
     [
-        ("t", "nope", "no database 'nope' in tenant 't'"),
-        ("nope", None, "no databases in tenant 'nope'"),
-        ("t,nope", "no", "no database 'no' in tenant 't'. The primary has no databases in tenant"),
+        (("t",), ("nope",), "no database 'nope' in tenant 't'"),
+        (("nope",), None, "no databases in tenant 'nope'"),
+        (
+            ("t", "nope"),
+            ("no",),
+            "no database 'no' in tenant 't'. The primary has no databases in tenant",
+        ),
     ],
 )
 def test_where_all_that_is_named_is_missing_nothing_is_listed(
-    tenants: str, databases: str | None, words: str
+    tenants: tuple[str, ...], databases: tuple[str, ...] | None, words: str
 ) -> None:
     """Then it is no single database that is gone: the settings are wrong, or the server is."""
     with pytest.raises(NotFound, match=words) as caught:
-        list_primary(server(Side.PRIMARY), settings(tenants, databases))
+        list_primary(server(Side.PRIMARY), scope(*tenants, databases=databases))
     assert "Check SYNC_TENANTS and SYNC_DATABASES." in str(caught.value)

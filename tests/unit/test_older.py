@@ -137,11 +137,12 @@ def test_what_another_guard_took_out_stays_held() -> None:
     """But not what the settings leave out by now, nor what the store does not know any more."""
     (held,) = judged(seen()).held.values()
     urls = {"PRIMARY_URL": "http://p:1", "REPLICA_URL": "http://r:2", "SYNC_TENANTS": "t"}
-    settings, without = load_settings(flags=urls), load_settings(flags=urls | {"SYNC_EXCLUDE": "a"})
-    assert [s.mirror for s in unseen_of([], [held], [MIRROR], settings)] == [MIRROR]
-    assert unseen_of([seen()], [held], [MIRROR], settings) == []
+    scope = load_settings(flags=urls).scope
+    without = replace(scope, exclude=("a",))
+    assert [s.mirror for s in unseen_of([], [held], [MIRROR], scope)] == [MIRROR]
+    assert unseen_of([seen()], [held], [MIRROR], scope) == []
     assert unseen_of([], [held], [MIRROR], without) == []
-    assert unseen_of([], [held], [], settings) == []
+    assert unseen_of([], [held], [], scope) == []
 
 
 def test_the_newest_collection_may_have_been_undone_too() -> None:

@@ -166,5 +166,5 @@ def test_a_listing_has_the_trials_that_live(house: House) -> None:
     for name in (f"{TRIAL}l2", f"{other}l2"):
         put(house.primary, name)
     for trials, listed in ((set(), 1), ({TRIAL}, 2), ({TRIAL, other}, 3)):
-        listing = list_primary(house.primary, house.settings, trials)
+        listing = list_primary(house.primary, house.settings.scope, trials)
         assert (len(listing.collections), len(listing.leftovers)) == (listed, 3 - listed)

@@ -15,6 +15,7 @@ from chromasync.config.fields import (
     SettingInfo,
     SettingLine,
 )
+from chromasync.config.scope import Scope
 from chromasync.config.settings import (
     DATABASE_FILE,
     Settings,
@@ -31,6 +32,7 @@ __all__ = [
     "MaxDelete",
     "Origin",
     "Role",
+    "Scope",
     "ServerSettings",
     "SettingInfo",
     "SettingLine",

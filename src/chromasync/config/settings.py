@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
-from fnmatch import fnmatchcase
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,7 @@ from chromasync.config.fields import (
     SettingLine,
     setting,
 )
+from chromasync.config.scope import Scope
 from chromasync.config.shown import as_text, shown_database
 from chromasync.config.values import (
     BaseUrl,
@@ -418,21 +418,10 @@ class Settings(BaseSettings):
             headers["Authorization"] = f"Bearer {bearer.get_secret_value()}"
         return headers
 
-    def wants_collection(self, name: str) -> bool:
-        """Whether SYNC_INCLUDE and SYNC_EXCLUDE let a collection of this name be mirrored."""
-        included = not self.sync_include or any(fnmatchcase(name, g) for g in self.sync_include)
-        return included and not any(fnmatchcase(name, g) for g in self.sync_exclude)
-
-    def unmatched(self, names: Iterable[str]) -> list[str]:
-        """The patterns of SYNC_INCLUDE that match none of these names; they may be misspelt."""
-        known = list(names)
-        return [g for g in self.sync_include if not any(fnmatchcase(n, g) for n in known)]
-
-    def covers(self, tenant: str, database: str) -> bool:
-        """Whether SYNC_TENANTS and SYNC_DATABASES name this database."""
-        databases = self.sync_databases
-        named = databases is None or database in databases
-        return tenant in self.sync_tenants and named and database != MARKS_DATABASE
+    @property
+    def scope(self) -> Scope:
+        """The names that are mirrored."""
+        return Scope(self.sync_tenants, self.sync_databases, self.sync_include, self.sync_exclude)
 
     # ---- for people -------------------------------------------------------------------------
 

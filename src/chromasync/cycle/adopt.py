@@ -110,6 +110,5 @@ def clear_decided(cycle: CycleWork) -> None:
 
 def _is_settled(cycle: CycleWork, hold: Hold) -> bool:
     settings = cycle.settings
-    chosen = settings.covers(hold.tenant, hold.database)
-    chosen &= settings.wants_collection(hold.collection_name)
+    chosen = settings.scope.includes(hold.tenant, hold.database, hold.collection_name)
     return chosen and hold.kind is HoldKind.ADOPTION

@@ -179,7 +179,7 @@ def _has_live_hints(cycle: CycleWork, work: CollectionWork) -> bool:
 
 def report_cycle(work: CycleWork, closed: Cycle, seen: StoreSnapshot) -> CycleReport:
     """What people are told of the cycle, whose tasks `seen` counts."""
-    found = look_at_mirrored(seen, work.settings)
+    found = look_at_mirrored(seen, work.settings.scope)
     waits = say_what_waits(seen)
     notes = {w.mirror.collection_id: [*w.notes, *w.not_carried] for w in work.collections}
     more = {

@@ -406,7 +406,7 @@ class Coordinator:
         """The mirrors of a cycle; of one that ended before it had matched any, all of them."""
         if cycle.collections:
             return [work.mirror for work in cycle.collections]
-        return list(look_at_mirrored(self._store.snapshot(0), self._settings).mirrors)
+        return list(look_at_mirrored(self._store.snapshot(0), self._settings.scope).mirrors)
 
     def _prune_history(self) -> None:
         """Forget what is old; where the store refuses, the cycle that has ended stays as it is."""

@@ -86,10 +86,7 @@ def _end_approvals(cycle: CycleWork) -> None:
         hold.collection_id
         for hold in cycle.store.holds()
         if hold.tenant
-        and not (
-            settings.covers(hold.tenant, hold.database)
-            and settings.wants_collection(hold.collection_name)
-        )
+        and not (settings.scope.includes(hold.tenant, hold.database, hold.collection_name))
     }
     cycle.store.end_approvals(left_out)
 

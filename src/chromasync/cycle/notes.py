@@ -45,7 +45,7 @@ def note_absence(cycle: CycleWork) -> None:
 def note_definitions(cycle: CycleWork) -> None:
     """Remember how the replica's collections are defined now, to notice when others change it."""
     if cycle.redefined:
-        listing = list_replica(cycle.replica, cycle.settings, cycle.primary_listing)
+        listing = list_replica(cycle.replica, cycle.settings.scope, cycle.primary_listing)
         for work in cycle.collections:
             work.replica = listing.collections.get(work.replica.id, work.replica)
     for work in cycle.collections:

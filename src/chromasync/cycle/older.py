@@ -17,7 +17,7 @@ def hold_older(cycle: CycleWork, pairings: Pairings) -> None:
     """Hold the collections that look like those of a primary restored from an older copy."""
     ages, gone = look_at_ages(
         cycle.store,
-        cycle.settings,
+        cycle.settings.scope,
         map(_seen, cycle.collections),
         pairings.vanished,
         away=bool(cycle.why_away),

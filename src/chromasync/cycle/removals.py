@@ -160,7 +160,7 @@ class Removals:
 
     def _surroundings(self, *, succeeded: bool) -> Surroundings:
         store, settings = self._cycle.store, self._cycle.settings
-        mirrors = mirrors_told_of(store, settings, self._cycle.primary_listing)
+        mirrors = mirrors_told_of(store, settings.scope, self._cycle.primary_listing)
         totals = {mirror.collection_id: mirror.replica_count for mirror in mirrors}
         return Surroundings(
             settings.sync_max_delete,

@@ -172,7 +172,7 @@ class DryRun:
         drafts = [drafter.draft(pairing) for pairing in pairings.pairings]
         ages, _ = look_at_ages(
             self._store,
-            self._settings,
+            self._settings.scope,
             [draft.as_seen for draft in drafts],
             pairings.vanished,
             away=bool(matched.why_away),
@@ -342,7 +342,7 @@ class DryRun:
 
     def _surroundings(self, found: _Found, drafts: Sequence[Draft]) -> Surroundings:
         settings = self._settings
-        mirrors = mirrors_told_of(self._store, settings, found.matched.primary)
+        mirrors = mirrors_told_of(self._store, settings.scope, found.matched.primary)
         new = [draft.mirror for draft in drafts]
         totals = {m.collection_id: m.replica_count for m in [*new, *mirrors]}
         return Surroundings(

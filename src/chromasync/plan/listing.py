@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 
-from chromasync.config import Settings
+from chromasync.config import Scope
 from chromasync.errors import NotFound
 from chromasync.model import MARKS_DATABASE, Collection, Mirror, Side
 from chromasync.ports import Reader
@@ -94,20 +94,20 @@ class Listing:
         return {i: self.collections.pop(i) for i in listed}
 
 
-def list_primary(reader: Reader, settings: Settings, trials: Container[str] = ()) -> Listing:
+def list_primary(reader: Reader, scope: Scope, trials: Container[str] = ()) -> Listing:
     """The primary's collections, with those of self-tests that live, and not of any others.
 
     A database or tenant that is named and missing is a mistake, not a delete. It fails alone: the
     others are listed, and of its mirrors the listing tells nothing.
 
     Raises:
-        NotFound: nothing of what the settings name is there.
+        NotFound: nothing of what the scope names is there.
         ServerError: any part of the listing failed; a partial listing is never returned.
     """
     listing = Listing(trials=trials)
-    for tenant in settings.sync_tenants:
+    for tenant in scope.tenants:
         present = _without_marks(listing, tenant, reader.list_databases(tenant))
-        for database in _databases(settings, tenant, present, listing.missing):
+        for database in _databases(scope, tenant, present, listing.missing):
             _list_database(reader, listing, tenant, database)
     if not listing.databases:
         raise NotFound(
@@ -126,19 +126,17 @@ def _without_marks(listing: Listing, tenant: str, present: list[str]) -> list[st
     return [database for database in present if database != MARKS_DATABASE]
 
 
-def _databases(
-    settings: Settings, tenant: str, present: list[str], missing: list[Missing]
-) -> list[str]:
+def _databases(scope: Scope, tenant: str, present: list[str], missing: list[Missing]) -> list[str]:
     """The databases to mirror in a tenant; those that are not there are added to `missing`."""
     if not present:
         missing.append(Missing(tenant, None))
         return []
-    chosen = present if settings.sync_databases is None else list(settings.sync_databases)
+    chosen = present if scope.databases is None else list(scope.databases)
     missing += [Missing(tenant, database) for database in chosen if database not in present]
     return [database for database in chosen if database in present]
 
 
-def list_replica(reader: Reader, settings: Settings, primary: Listing) -> Listing:
+def list_replica(reader: Reader, scope: Scope, primary: Listing) -> Listing:
     """The replica's collections in the databases of the primary and in its own of those tenants.
 
     A database that is not there yet is not among those listed; a cycle creates it first. One of
@@ -151,11 +149,11 @@ def list_replica(reader: Reader, settings: Settings, primary: Listing) -> Listin
     gone = {missing.tenant for missing in primary.missing if missing.database is None}
     own = [
         (tenant, database)
-        for tenant in settings.sync_tenants
+        for tenant in scope.tenants
         if tenant not in gone
         for database in _without_marks(listing, tenant, _own_databases(reader, tenant))
     ]
-    every = own if settings.sync_databases is None else []
+    every = own if scope.databases is None else []
     for tenant, database in dict.fromkeys([*primary.databases, *every]):
         if (tenant, database) in own:
             _list_database(reader, listing, tenant, database)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from chromasync.config import Settings
+from chromasync.config import Scope, Settings
 from chromasync.guard import refuse_same_server
 from chromasync.ledger.ids import lists_of
 from chromasync.ledger.idset import has_more
@@ -85,24 +85,26 @@ def list_sides(primary: Reader, replica: Reader, store: Store, settings: Setting
         ServerError: a listing failed.
         StoreError: the store cannot be read.
     """
-    ours = list_primary(primary, settings, store.live_trials())
-    theirs = list_replica(replica, settings, ours)
-    mirrors = _covered(store, settings)
+    scope = settings.scope
+    ours = list_primary(primary, scope, store.live_trials())
+    theirs = list_replica(replica, scope, ours)
+    mirrors = _covered(store, scope)
     met = _met(store, mirrors, [*ours.collections, *theirs.collections])
     refuse_wrong_sides(ours.collections, (), met, settings.primary_url)
     refuse_same_server(ours.collections, theirs.collections)
     refuse_wrong_sides((), theirs.collections, met, settings.primary_url)
     distances = Distances({one.collection_id: one for one in store.distances()})
-    distances.tell(ours, primary, settings.wants_collection)
-    distances.tell(theirs, replica, lambda name: settings.wants_collection(unmarked(name)))
+    distances.tell(ours, primary, scope.wants)
+    distances.tell(theirs, replica, lambda name: scope.wants(unmarked(name)))
     return Sides(ours, theirs, met, mirrors, distances)
 
 
 def pair_sides(sides: Sides, replica: Reader, store: Store, settings: Settings) -> Matched:
     """Match what both sides listed, by what the store knows now."""
-    ours, mirrors = sides.primary, _covered(store, settings)
+    scope = settings.scope
+    ours, mirrors = sides.primary, _covered(store, scope)
     told = [m for m in mirrors if ours.tells_of(m)]
-    wanted = [m for m in told if settings.wants_collection(m.name)]
+    wanted = [m for m in told if scope.wants(m.name)]
     deployment = store.deployment()
     other = judge_primary(ours, wanted, deployment.primary_url, settings.primary_url)
     known = find_hold(store.holds(), PRIMARY_KEY, HoldKind.OTHER_PRIMARY)
@@ -113,15 +115,15 @@ def pair_sides(sides: Sides, replica: Reader, store: Store, settings: Settings) 
             ours,
             sides.replica,
             told,
-            settings.wants_collection,
+            scope.wants,
             partial(why_incompatible, server=replica.capabilities()),
         ),
         sides.met,
         _why_away(deployment, mirrors, store.now(), settings),
         other,
         other is not None and is_approved(known, other.set_digest),
-        warn_of_filters(ours, settings) + warn_of_leftovers(ours, sides.replica),
-        [m for m in mirrors if not ours.tells_of(m) and settings.wants_collection(m.name)],
+        warn_of_filters(ours, scope) + warn_of_leftovers(ours, sides.replica),
+        [m for m in mirrors if not ours.tells_of(m) and scope.wants(m.name)],
     )
 
 
@@ -131,17 +133,16 @@ def lacks_ledger_ids(store: Store, primary: Reader, pairing: Pairing) -> bool:
     return has_more(known, pages(primary, pairing.primary, primary.count(pairing.primary)))
 
 
-def _covered(store: Store, settings: Settings) -> list[Mirror]:
-    return [m for m in store.mirrors() if settings.covers(m.tenant, m.database)]
+def _covered(store: Store, scope: Scope) -> list[Mirror]:
+    return [m for m in store.mirrors() if scope.covers(m.tenant, m.database)]
 
 
-def mirrors_told_of(store: Store, settings: Settings, primary: Listing) -> list[Mirror]:
+def mirrors_told_of(store: Store, scope: Scope, primary: Listing) -> list[Mirror]:
     """Mirrors of collections that are wanted and could be listed: what a budget counts."""
     return [
         mirror
         for mirror in store.mirrors()
-        if settings.covers(mirror.tenant, mirror.database)
-        and settings.wants_collection(mirror.name)
+        if scope.includes(mirror.tenant, mirror.database, mirror.name)
         and primary.tells_of(mirror)
         and not is_superseded(mirror)
     ]

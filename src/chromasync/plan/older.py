@@ -31,7 +31,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
 
-from chromasync.config import Settings
+from chromasync.config import Scope
 from chromasync.ledger.ids import ids_of
 from chromasync.model import Hold, HoldKind, Mirror
 from chromasync.plan.pairing import is_superseded
@@ -226,7 +226,7 @@ class Ages:
 
 def look_at_ages(
     store: Store,
-    settings: Settings,
+    scope: Scope,
     walked: Iterable[Seen],
     vanished: Iterable[Mirror],
     *,
@@ -242,7 +242,7 @@ def look_at_ages(
     holds = store.holds()
     gone = vanished_to_judge(vanished, holds, away=away)
     seen = [*walked, *(Seen.gone(m, partial(ids_of, store, m.collection_id)) for m in gone)]
-    seen += unseen_of(seen, holds, store.mirrors(), settings)
+    seen += unseen_of(seen, holds, store.mirrors(), scope)
     clean_cycle = store.deployment().clean_cycle
     return judge_ages(seen, holds, clean_cycle=clean_cycle, away=away), gone
 
@@ -294,7 +294,7 @@ def _is_older(
 
 
 def unseen_of(
-    seen: Iterable[Seen], holds: Iterable[Hold], mirrors: Iterable[Mirror], settings: Settings
+    seen: Iterable[Seen], holds: Iterable[Hold], mirrors: Iterable[Mirror], scope: Scope
 ) -> list[Seen]:
     """Collections whose hold stays, because this cycle looks at them for another reason only."""
     known = {mirror.collection_id: mirror for mirror in mirrors}
@@ -305,8 +305,7 @@ def unseen_of(
         if hold.kind is HoldKind.OLDER_PRIMARY
         and hold.collection_id in known
         and hold.collection_id not in looked_at
-        and settings.covers(hold.tenant, hold.database)
-        and settings.wants_collection(hold.collection_name)
+        and scope.includes(hold.tenant, hold.database, hold.collection_name)
     ]
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
-from chromasync.config import Settings
+from chromasync.config import Scope
 from chromasync.definition import immutable_differences
 from chromasync.errors import SettingsError
 from chromasync.model import Capabilities, Collection, Hold, Mirror, MirrorStatus
@@ -95,13 +95,13 @@ def why_incompatible(primary: Collection, replica: Collection, server: Capabilit
     return " ".join(immutable_differences(primary, replica, server))
 
 
-def warn_of_filters(primary: Listing, settings: Settings) -> tuple[str, ...]:
+def warn_of_filters(primary: Listing, scope: Scope) -> tuple[str, ...]:
     """What SYNC_INCLUDE and SYNC_EXCLUDE miss: all that is there, or, name by name, anything."""
     names = [collection.name for collection in primary.collections.values()]
     if not names:
         return ()
-    each = tuple(f"SYNC_INCLUDE {what_is_unmatched(g)}" for g in settings.unmatched(names))
-    if any(map(settings.wants_collection, names)):
+    each = tuple(f"SYNC_INCLUDE {what_is_unmatched(g)}" for g in scope.unmatched(names))
+    if any(map(scope.wants, names)):
         return each
     which = "the only collection" if len(names) == 1 else f"all {len(names):,} collections"
     return (f"SYNC_INCLUDE and SYNC_EXCLUDE leave out {which} of the primary.", *each)

@@ -264,7 +264,7 @@ def check_names(stage: Stage) -> None:
     Raises:
         SettingsError: SYNC_INCLUDE or SYNC_EXCLUDE leave them out.
     """
-    if not all(stage.settings.wants_collection(f"{stage.prefix}{space}") for space in SPACES):
+    if not all(stage.settings.scope.wants(f"{stage.prefix}{space}") for space in SPACES):
         raise SettingsError(
             f"SYNC_INCLUDE or SYNC_EXCLUDE leave out collections named {stage.prefix}…, and a "
             "coordinator with these settings leads already.",

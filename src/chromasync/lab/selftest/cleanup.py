@@ -55,7 +55,7 @@ def clear_leftovers(stage: Stage, quiet_seconds: float) -> tuple[int, list[str]]
         (tenant, database)
         for tenant in stage.settings.sync_tenants
         for database in stage.primary.list_databases(tenant)
-        if stage.settings.covers(tenant, database)
+        if stage.settings.scope.covers(tenant, database)
     ]
     listed = [c for side in (stage.primary, stage.replica) for c in _made(side, places)]
     over = find_over(stage.store, listed)
