@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from chromasync.config import Settings
-from chromasync.cycle.close import identical_since, report_cycle, settle_mirrors
+from chromasync.cycle.close import close_mirrors, identical_since, report_cycle
 from chromasync.cycle.work import CollectionWork, CycleWork
 from chromasync.errors import ServerFault
 from chromasync.lab.fake import FakeServer
@@ -67,7 +67,7 @@ class Room:
     def settle(self) -> Mirror:
         self.cycle.collections = [self.work]
         self.cycle.waiting = self.store.waiting_deletions()
-        settle_mirrors(self.cycle)
+        close_mirrors(self.cycle)
         (stored,) = self.store.mirrors()
         assert stored == self.work.mirror
         return stored

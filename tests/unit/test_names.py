@@ -8,7 +8,7 @@ from itertools import permutations
 import pytest
 
 from chromasync import faultpoints
-from chromasync.cycle.names import aside_name, rename, settle_names
+from chromasync.cycle.names import aside_name, assign_names, rename
 from chromasync.errors import ChromasyncError, LeaseLost, RequestRefused
 from chromasync.lab.fake import Call, FakeServer
 from chromasync.model import Collection, Side
@@ -50,7 +50,7 @@ def test_a_free_name_is_taken(server: FakeServer) -> None:
     """A rename onto a free name is one request, and the listing follows."""
     one = server.make("old")
     listing = listed(server)
-    assert settle_names(server, listing, {one.id: "new"}, anyone, fail) == []
+    assert assign_names(server, listing, {one.id: "new"}, anyone, fail) == []
     assert names(server) == {one.id: "new"}
     assert listing.collections[one.id].name == "new"
     assert [call.name for call in server.calls].count("modify_collection") == 1
@@ -59,14 +59,14 @@ def test_a_free_name_is_taken(server: FakeServer) -> None:
 def test_a_right_name_costs_nothing(server: FakeServer) -> None:
     """Nothing is sent for a collection that has its name."""
     one = server.make("docs")
-    assert settle_names(server, listed(server), {one.id: "docs"}, anyone, fail) == []
+    assert assign_names(server, listed(server), {one.id: "docs"}, anyone, fail) == []
     assert "modify_collection" not in [call.name for call in server.calls]
 
 
 def test_an_occupant_is_moved_aside(server: FakeServer) -> None:
     """Who has the name and may lose it is renamed first, under a name that says what it is."""
     old, new = server.make("docs"), server.make("docs.building")
-    ousted = settle_names(server, listed(server), {new.id: "docs"}, anyone, fail)
+    ousted = assign_names(server, listed(server), {new.id: "docs"}, anyone, fail)
     assert [c.id for c in ousted] == [old.id]
     assert names(server) == {old.id: aside_name(old), new.id: "docs"}
     assert aside_name(old).startswith("docs.chromasync-old-")
@@ -81,7 +81,7 @@ def test_an_occupant_that_may_not_be_moved_stays(server: FakeServer) -> None:
         asked.append((newcomer.id, occupant.id))
         return False
 
-    assert settle_names(server, listed(server), {new.id: "docs"}, refuse, fail) == []
+    assert assign_names(server, listed(server), {new.id: "docs"}, refuse, fail) == []
     assert names(server) == {old.id: "docs", new.id: "other"}
     assert asked == [(new.id, old.id)]
 
@@ -93,7 +93,7 @@ def test_the_same_name_elsewhere_is_free(server: FakeServer) -> None:
     one = server.make("old")
     other = Collection("x", "new", TENANT, "elsewhere")
     listing.collections |= {one.id: one, other.id: other}
-    assert settle_names(server, listing, {one.id: "new"}, lambda *_: False, fail) == []
+    assert assign_names(server, listing, {one.id: "new"}, lambda *_: False, fail) == []
     assert names(server) == {one.id: "new"}
 
 
@@ -103,7 +103,7 @@ def test_names_can_go_round(server: FakeServer, order: tuple[str, ...]) -> None:
     made = {name: server.make(name) for name in order}
     turn = {"a": "b", "b": "c", "c": "a"}
     wanted = {made[name].id: turn[name] for name in order}
-    settle_names(server, listed(server), wanted, unwanted_elsewhere(wanted), fail)
+    assign_names(server, listed(server), wanted, unwanted_elsewhere(wanted), fail)
     assert names(server) == wanted
 
 
@@ -116,9 +116,9 @@ def test_an_interrupted_exchange_is_finished_later(server: FakeServer) -> None:
         raise LeaseLost(point)
 
     with pytest.raises(LeaseLost, match="between-renames"), faultpoints.injected(stop):
-        settle_names(server, listed(server), wanted, unwanted_elsewhere(wanted), fail)
+        assign_names(server, listed(server), wanted, unwanted_elsewhere(wanted), fail)
     assert sorted(names(server).values()) == sorted(["a", aside_name(two)])
-    settle_names(server, listed(server), wanted, unwanted_elsewhere(wanted), fail)
+    assign_names(server, listed(server), wanted, unwanted_elsewhere(wanted), fail)
     assert names(server) == wanted
 
 
@@ -134,7 +134,7 @@ def test_a_refused_rename_leaves_both_as_they_were(server: FakeServer) -> None:
 
     server.on_request(refuse)
     wanted = {new.id: "docs", third.id: "fourth"}
-    ousted = settle_names(
+    ousted = assign_names(
         server, listed(server), wanted, anyone, lambda c, error: told.append((c.id, error.what))
     )
     assert ousted == []

@@ -1,1 +1,1 @@
-"""One cycle of the coordinator: collections, walk, tasks, deletes, close."""
+"""One cycle of the coordinator: collections, walks, tasks, deletes, close."""

@@ -1,12 +1,13 @@
-"""What the replica holds already: taken over where it is mostly the same, else left alone.
+"""Takes over existing collections of the replica that are mostly the same, and holds the others.
 
-Two questions come before anything is written to a collection, and a sample answers both:
+Two questions come before the first write to a collection, and a sample answers both:
 
-* A collection of the replica that no ledger knows has the name of a primary one. Mostly the same,
-  it is adopted; else it is *held*: nothing is created, renamed, redefined or written for it until
-  someone decides (`sync --adopt`, or an approval). The other collections go on.
-* A collection of the primary is new, and the one that had its name is gone. Mostly the same, it is
-  the heir of the old one (see `plan.heirs`); else it is built beside.
+* A collection of the replica is in no ledger and has the name of a primary one. If it is mostly the
+  same, it is adopted. Otherwise it is *held*: nothing is created, renamed, redefined or written for
+  it until someone decides (`sync --adopt`, or an approval). The other collections continue.
+* A collection of the primary is new, and the one that had its name is gone. If the new one is
+  mostly the same, it is the heir of the old one (see `plan.heirs`). Otherwise it is built beside
+  the old one.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from chromasync.plan.sampler import Sampler, judge_adoption
 
 
 def choose_heirs(cycle: CycleWork, pairings: Pairings, mirrors: Iterable[Mirror]) -> Pairings:
-    """Let new collections of the primary take over what those of their name left behind."""
+    """Let new collections take over the replicas of vanished collections with the same name."""
     sampler = Sampler(cycle.primary, cycle.replica, cycle.store)
     refused: set[str] = set()
 
@@ -51,7 +52,7 @@ def choose_heirs(cycle: CycleWork, pairings: Pairings, mirrors: Iterable[Mirror]
 
 
 def hold_unlike(cycle: CycleWork, pairings: Pairings) -> Pairings:
-    """The pairings without those whose replica nobody vouches for, which are held."""
+    """The pairings without those that are held, because no ledger knows their replica."""
     sampler = Sampler(cycle.primary, cycle.replica, cycle.store)
     holds = cycle.store.holds()
     going_on = []
@@ -79,7 +80,7 @@ def _is_held(cycle: CycleWork, sampler: Sampler, pairing: Pairing, holds: list[H
 
 
 def _remember_held(cycle: CycleWork, pairing: Pairing, likeness: Likeness) -> None:
-    """Store what people are shown; what the ledger knows of another replica stays, in doubt."""
+    """Store the mirror for `status`; a ledger about another replica stays, as suspect."""
     stored = cycle.store.mirror(pairing.mirror.collection_id)
     if stored is not None:
         cycle.store.distrust(stored.collection_id)
@@ -100,7 +101,7 @@ def _remember_held(cycle: CycleWork, pairing: Pairing, likeness: Likeness) -> No
 
 
 def clear_decided(cycle: CycleWork) -> None:
-    """Forget holds whose collection was taken over, or is another one by now."""
+    """Delete adoption holds whose collection was taken over, or is another one now."""
     held = {mirror.collection_id for mirror in cycle.held_back}
     held |= {mirror.collection_id for mirror, _ in cycle.refused}
     for hold in cycle.store.holds():

@@ -1,8 +1,8 @@
-"""Asking the primary ahead: the ids of the next collections are on their way meanwhile.
+"""Prefetches the ids of the primary's next collections while one collection is walked.
 
-A small collection costs little but the time that its answers take to come. Large ones are not asked
-ahead: their ids need memory. A tiny one that is due to be read is read whole at once (see `tiny`),
-and its ids are those of its records.
+The cost of a small collection is mostly the latency of its requests. Large collections are not
+prefetched, because their ids need memory. A tiny collection that is due to be read is read whole
+(see `tiny`), and its ids are taken from its records.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from chromasync.ports import Reader
 
 AT_ONCE = 4
 AHEAD = 8
-"""Collections whose ids are asked for before their turn."""
+"""Collections whose ids are requested before their turn."""
 
 SMALL = 2_000
-"""Records that a collection had in the last cycle, so that its ids may be asked ahead."""
+"""Most records that a collection may have had in the last cycle to be prefetched."""
 
 TINY = 64
-"""Records of a collection that may be read whole, instead of its ids."""
+"""Most records of a collection that is read whole instead of listing its ids."""
 
 
 class Content(NamedTuple):
-    """All records of a collection as digests: the records of many may be too much to keep.
+    """The digests of all records of a collection; the records themselves need too much memory.
 
     The columns are those of a chunk of the ledger.
     """
@@ -47,13 +47,13 @@ class Content(NamedTuple):
 
 
 class FirstPages:
-    """The ids with which each small collection of the primary begins; a context manager.
+    """The first page of ids of each small collection of the primary; a context manager.
 
     Args:
         whole: keys of the primary's collections that are read whole.
 
     Attributes:
-        contents: what was read of them, by key; nothing of those that are not tiny any more.
+        contents: their content by key; collections that are no longer tiny are not in it.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class FirstPages:
         return paging.stitched(ask, count, paging.PAGE_IDS)
 
     def _look_ahead(self, collection: Collection) -> None:
-        """Ask for the ids of those whose turn comes next."""
+        """Request the ids of the next collections."""
         while self._waiting and self._waiting[0].primary.id == collection.id:
             self._waiting.popleft()
         for work in list(self._waiting)[:AHEAD]:
@@ -102,10 +102,10 @@ class FirstPages:
         return self._reader.list_ids(collection, offset=0, limit=paging.PAGE_IDS)
 
     def _read_whole(self, collection: Collection) -> list[str]:
-        """The ids of a tiny collection, and its content; of one that has grown, the ids alone."""
+        """The ids of a tiny collection; its content is kept, too, unless it has grown."""
         try:
             records = self._reader.read_first(collection, TINY + 1)
-        except ServerError:  # the reason may be a single record: a task finds out which
+        except ServerError:  # a single record may be the reason: a task finds out which
             return self._list(collection)
         if len(records) > TINY:
             return self._list(collection)

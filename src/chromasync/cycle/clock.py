@@ -1,9 +1,9 @@
-"""The clock of a process that runs cycles: notices that the store's wall clock jumped.
+"""Detects that the store's wall clock jumped between the cycles of a process.
 
-It lives as long as the process. Before a cycle is opened, the store's clock and the monotonic one
-are compared with the last time that this was done, and what the store holds with its clock. Where
-either says that the clock jumped, the store forgets every instant; this is done before anything
-else, so that a process that dies here leaves nothing that looks fresh.
+The detector lives as long as the process. Before a cycle is opened, it compares how far the store's
+clock and the monotonic clock moved since the last comparison, and it compares the newest stored
+instant with the store's clock. If either comparison shows a jump, the store forgets all instants.
+This is the first step of a cycle, so a process that dies here leaves nothing that looks fresh.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from chromasync.plan.clock import Reading, is_ahead, step_between
 from chromasync.ports import Store
 
 FUTURE = (
-    "Instants that are stored lie in the future, so the clock has gone back since. It is not known "
-    "any more when anything was read: everything is read again."
+    "Stored instants lie in the future, so the clock went back. All stored instants are unknown "
+    "now, so everything is read again."
 )
 MEANWHILE = (
-    "The clock jumped during this cycle, so it cannot be said since when anything is identical: "
-    "the next cycle reads everything again."
+    "The clock jumped during this cycle, so no collection has a known instant as of which it is "
+    "identical. The next cycle reads everything again."
 )
 
 
 class CycleClock:
-    """Compares clocks from cycle to cycle."""
+    """Compares the two clocks from cycle to cycle."""
 
     def __init__(self) -> None:
         self._last: Reading | None = None
 
     def open(self, store: Store) -> str:
-        """Look at the clocks before a cycle; returns what to say when all instants were unknown."""
+        """Compare the clocks before a cycle; returns a warning if the instants were forgotten."""
         now = _read(store)
         words = self._why_unknown(store, now)
         if words:
@@ -46,8 +46,8 @@ class CycleClock:
         if step:
             way = "forwards" if step > 0 else "back"
             return (
-                f"The clock went {abs(step):,.1f} seconds {way} since the last cycle. It is not "
-                "known any more when anything was read: everything is read again."
+                f"The clock went {abs(step):,.1f} seconds {way} since the last cycle. All stored "
+                "instants are unknown now, so everything is read again."
             )
         return FUTURE if is_ahead(store.newest_instant(), now.wall) else ""
 

@@ -1,10 +1,10 @@
-"""The cycle's last room: what each collection came to, and since when it is identical.
+"""Closes the mirrors of a cycle: the state of each, and the instant as of which it is identical.
 
 *Identical as of T* means: every record that the primary did not change since T is the same on the
-replica. T is the oldest of the instants at which the ids were walked and each chunk's content was
-read whole, so it moves only when a clean read has covered everything. Single records that were read
-since then do not move it; while some were never read, nothing is called identical. An instant that
-is still to come, or a clock that jumped during the cycle, makes it unknown, which does the same.
+replica. T is the oldest of the instants at which the ids were walked and each chunk was read whole.
+So T moves only after a clean read of everything. Reads of single records do not move it. A
+collection with records that were never read is not identical. If an instant lies in the future, or
+if the clock jumped during the cycle, T is unknown, and the collection is not identical, either.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from chromasync.plan.clock import known
 from chromasync.reports import CollectionReport, CycleReport, Outcome, oldest
 
 
-def settle_mirrors(cycle: CycleWork) -> None:
-    """Count the replica's collections, decide the state of each, and remember all of it."""
+def close_mirrors(cycle: CycleWork) -> None:
+    """Count the replica's collections, decide the state of each mirror, and store the mirrors."""
     store = cycle.store
     heads = store.heads_of([work.mirror.collection_id for work in cycle.collections])
     done = store.cycle_counts(cycle.cycle.id)
@@ -43,11 +43,11 @@ def settle_mirrors(cycle: CycleWork) -> None:
     for work in cycle.collections:
         key = work.mirror.collection_id
         counted = _count_replica(cycle, work, done.get(key, OpCounts()))
-        _settle(cycle, work, heads[key], aside.get(key, []), now, counted=counted)
+        _close(cycle, work, heads[key], aside.get(key, []), now, counted=counted)
     store.save_mirrors([work.mirror for work in cycle.collections])
 
 
-def _settle(
+def _close(
     cycle: CycleWork,
     work: CollectionWork,
     heads: list[ChunkHead],
@@ -74,12 +74,13 @@ def _settle(
 
 
 def _count_replica(cycle: CycleWork, work: CollectionWork, done: OpCounts) -> bool:
-    """Count what the replica has, and say whether that is what this cycle left there.
+    """Count the replica's records; returns whether the count is the one that this cycle left.
 
-    Where nothing was added or deleted, that is what was counted at the beginning.
+    If the cycle added and deleted nothing, the count from its beginning is valid.
 
-    A collection that someone dropped meanwhile is an error of it. Where nobody looked whether it is
-    as it was left, the count of then stays, so that the next cycle can look.
+    If the collection was dropped during the cycle, that is recorded as its error. If the count was
+    not checked at the beginning of the cycle, the former count stays, so that the next cycle can
+    check it.
     """
     if work.error is not None and not work.counted:
         return False
@@ -95,48 +96,51 @@ def _count_replica(cycle: CycleWork, work: CollectionWork, done: OpCounts) -> bo
 
 
 def identical_since(mirror: Mirror, heads: Iterable[ChunkHead], now: datetime) -> datetime | None:
-    """The oldest instant at which a part was last read; None when that of any is unknown."""
+    """The oldest instant of the last reads of all parts; None if any of them is unknown."""
     return oldest(known(i, now) for i in [mirror.walked_at, *(head.read_at for head in heads)])
 
 
 def _counts_agree(
     cycle: CycleWork, work: CollectionWork, heads: list[ChunkHead], quarantined: list[Quarantined]
 ) -> bool:
-    """Whether the replica holds as many records as the ledger says; if not, walk it next time."""
+    """Whether the replica has the number of records that the ledger expects.
+
+    If not, the next cycle walks the replica.
+    """
     surplus = sum(len(d.ids) for d in _waiting(cycle, work) if d.chunk_id is None)
     expected = sum(h.count for h in heads) - sum(q.absent for q in quarantined) + surplus
     if work.mirror.replica_count != expected and work.count_is_early:
-        # an attempt that was cut off may have written what no other one had to
+        # a task that was cut off may have written records, so later tasks had nothing to write
         work.update(replica_count=cycle.replica.count(work.replica))
     if work.mirror.replica_count == expected:
         return True
     work.notes.append(
         f"the replica has {work.mirror.replica_count:,} records where {expected:,} were expected; "
-        "the next cycle looks which"
+        "the next cycle lists its ids to find them"
     )
     work.update(replica_walked_at=None)
     return False
 
 
 def _waiting(cycle: CycleWork, work: CollectionWork) -> list[Deletion]:
-    """What waits to be deleted, asked for only where something did when the tasks were done."""
+    """The waiting deletions; read from the store only if some waited after the last task."""
     key = work.mirror.collection_id
     return cycle.store.deletions(key) if key in cycle.waiting else []
 
 
 def _is_in_place(work: CollectionWork) -> bool:
-    """Whether the replica's collection has its name; if not, say who waits for what."""
+    """Whether the replica's collection has its final name; if not, a note says why."""
     if work.replica.name == work.mirror.name:
         return True
     work.notes.append(
-        f"on the replica it stands under the name {work.replica.name!r}, because another "
+        f"on the replica it has the name {work.replica.name!r}, because another "
         f"collection there still has the name {work.mirror.name!r}"
     )
     return False
 
 
 def _is_settled(cycle: CycleWork, work: CollectionWork) -> bool:
-    """Whether the replica's ids were walked and nothing surplus waits for an approval."""
+    """Whether the replica's ids were walked and no surplus record waits for an approval."""
     surplus = any(d.kind is DeletionKind.SURPLUS for d in _waiting(cycle, work))
     return work.mirror.replica_walked_at is not None and not surplus
 
@@ -165,7 +169,7 @@ def _status(
 
 
 def _has_live_hints(cycle: CycleWork, work: CollectionWork) -> bool:
-    """Whether an id that the walk did not see is there all the same: the order is not as kept."""
+    """Whether an id that the walk missed exists, so that the order differs from the ledger's."""
     if not work.hints:
         return False
     deletions = cycle.store.deletions(work.mirror.collection_id)
@@ -178,7 +182,7 @@ def _has_live_hints(cycle: CycleWork, work: CollectionWork) -> bool:
 
 
 def report_cycle(work: CycleWork, closed: Cycle, seen: StoreSnapshot) -> CycleReport:
-    """What people are told of the cycle, whose tasks `seen` counts."""
+    """The report of a closed cycle; `seen` has the counts of its tasks."""
     found = look_at_mirrored(seen, work.settings.scope)
     waits = say_what_waits(seen)
     notes = {w.mirror.collection_id: [*w.notes, *w.not_carried] for w in work.collections}

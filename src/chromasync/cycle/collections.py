@@ -1,7 +1,7 @@
-"""The cycle's first room: every primary collection gets its replica, with the right definition.
+"""Ensures that each primary collection has a replica collection with the right definition.
 
-Nothing is dropped here. A crash between creating a collection and remembering its id is mended by
-the next cycle, which finds the collection by its name and adopts it.
+This step drops nothing. If the process dies after it created a collection and before it stored its
+id, the next cycle finds the collection by its name and adopts it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from chromasync import faultpoints
-from chromasync.cycle.names import settle_names
+from chromasync.cycle.names import assign_names
 from chromasync.cycle.work import REFUSALS, CollectionWork, CycleWork
 from chromasync.definition import (
     creatable,
@@ -24,18 +24,18 @@ from chromasync.plan.pairing import Match, Pairing, Pairings, begun, final_name,
 from chromasync.plan.redefinition import redefinition
 
 
-def settle_collections(cycle: CycleWork, pairings: Pairings) -> None:
-    """Create, adopt, redefine and rename, so that `cycle.collections` is ready for the walks."""
+def ensure_collections(cycle: CycleWork, pairings: Pairings) -> None:
+    """Create, adopt, redefine and rename; fills `cycle.collections` for the walks."""
     for tenant, database in cycle.primary_listing.databases:
         if (tenant, database) not in cycle.replica_listing.databases:
             cycle.replica.ensure_database(tenant, database)
     for pairing in pairings.pairings:
-        _settle_one(cycle, pairing)
+        _ensure_collection(cycle, pairing)
     pairings.vanished.extend(cycle.superseded)
     _rename(cycle, pairings)
 
 
-def _settle_one(cycle: CycleWork, pairing: Pairing) -> None:
+def _ensure_collection(cycle: CycleWork, pairing: Pairing) -> None:
     mirror, started_at = pairing.mirror, cycle.cycle.started_at
     definition, not_carried = creatable(pairing.primary, cycle.replica.capabilities())
     if pairing.lost:
@@ -62,10 +62,10 @@ def _settle_one(cycle: CycleWork, pairing: Pairing) -> None:
 
 
 def _put_aside(cycle: CycleWork, pairing: Pairing) -> None:
-    """Take the ledger from a collection that begins anew.
+    """Take the ledger away from a collection that is copied anew.
 
-    Where the former replica is still there it keeps its ledger, under a mirror of its own: only
-    that tells later which of its records are ours.
+    If the former replica collection still exists, it keeps the ledger under a mirror of its own:
+    the ledger tells later which of its records this program wrote.
     """
     if pairing.superseded is None:
         cycle.store.forget_chunks(pairing.mirror.collection_id)
@@ -98,17 +98,17 @@ def _create(cycle: CycleWork, pairing: Pairing, definition: Definition) -> Colle
 
 
 def _misbuilt(cycle: CycleWork, replica: Collection) -> Iterator[str]:
-    """What to say of an index that the server made otherwise than it was asked to."""
+    """A note if the server built the index with another distance than requested."""
     space = cycle.misbuilt.get(replica.id)
     if space is not None:
         yield (
-            f"The replica's server built an index that answers with the distance {space} where "
-            f"{replica.live} was asked for, so queries give other results."
+            f"The replica's server built an index with the distance {space}, although "
+            f"{replica.live} was requested, so queries return other results."
         )
 
 
 def _remember(cycle: CycleWork, pairing: Pairing, work: CollectionWork) -> None:
-    """Store whose replica it is, before any record is written to it."""
+    """Store which mirror the replica collection belongs to, before any record is written to it."""
     if pairing.former is not None:
         _take_over(cycle, pairing.former, work)
     if pairing.match is not Match.KEEP:
@@ -117,14 +117,14 @@ def _remember(cycle: CycleWork, pairing: Pairing, work: CollectionWork) -> None:
 
 
 def _take_over(cycle: CycleWork, former: Mirror, work: CollectionWork) -> None:
-    """Move the ledger of a collection that is gone; a kill in between is healed by `plan.heirs`."""
+    """Move the ledger of a vanished collection; `plan.heirs` repairs a move that was cut off."""
     cycle.store.save_mirror(work.mirror)
     faultpoints.reach(faultpoints.BETWEEN_LEDGERS)
     cycle.store.move_ledger(former.collection_id, work.mirror.collection_id)
 
 
 def _redefine(cycle: CycleWork, work: CollectionWork) -> None:
-    """Bring metadata and changeable configuration in line."""
+    """Make metadata and changeable configuration equal to the primary's."""
     change = redefinition(work.primary, work.replica, cycle.replica.capabilities())
     if change:
         cycle.redefined = True
@@ -137,10 +137,10 @@ def _redefine(cycle: CycleWork, work: CollectionWork) -> None:
 
 
 def _rename(cycle: CycleWork, pairings: Pairings) -> None:
-    """Renames that need nothing to be finished first.
+    """Do the renames that need not wait for other steps.
 
-    A name is taken only from a mirror whose own primary collection has another name now. A rename
-    that is refused stops nothing: it is asked for again when the collection is complete.
+    A name is taken only from a mirror whose own primary collection has another name now. A refused
+    rename stops nothing: it is repeated when the collection is complete.
     """
     wanted = {m.replica_id: m.name for m in pairings.excluded if m.replica_id}
     wanted |= {work.replica.id: work.mirror.name for work in cycle.collections}
@@ -155,5 +155,5 @@ def _rename(cycle: CycleWork, pairings: Pairings) -> None:
     cycle.forget_definitions_to_rename()
     for mirror in pairings.excluded:
         cycle.store.save_mirror(replace(mirror, definition_digest=None))
-    settle_names(cycle.replica, cycle.replica_listing, wanted, may_take, refused)
+    assign_names(cycle.replica, cycle.replica_listing, wanted, may_take, refused)
     cycle.refresh_replicas()

@@ -1,12 +1,12 @@
-"""The coordinator: one cycle from listing to close.
+"""The coordinator: runs one cycle from the listing to the close.
 
     list both sides → guards → collections → membership (walks, tasks) → scrub → wait → prune
     → drops → close
 
-Workers, of this process and of others, take tasks as soon as they are published. An error that
-concerns one collection is noted there, stops deletes in it, and the cycle goes on; an error that
-concerns a server or the store ends the cycle, which then deletes nothing. Whatever was published
-and not done stays visible in the ledger's chunks, so the next cycle plans it again.
+Workers of this and of other processes claim tasks as soon as they are published. An error of one
+collection is recorded with it and stops deletes in it; the cycle continues. An error of a server or
+of the store ends the cycle, which then deletes nothing. The chunks in the ledger show which tasks
+were published and not done, so the next cycle plans them again.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from chromasync.config import Settings
 from chromasync.cycle.adopt import clear_decided, hold_unlike
 from chromasync.cycle.ahead import FirstPages
 from chromasync.cycle.clock import MEANWHILE, CycleClock
-from chromasync.cycle.close import report_cycle, settle_mirrors
-from chromasync.cycle.collections import settle_collections
+from chromasync.cycle.close import close_mirrors, report_cycle
+from chromasync.cycle.collections import ensure_collections
 from chromasync.cycle.keep import drop_overdue, finish_keeping
 from chromasync.cycle.marks import CycleMarks
 from chromasync.cycle.match import match_collections
@@ -74,10 +74,10 @@ from chromasync.worker.pool import WorkerPool
 
 WAIT_SECONDS = 0.25
 WATCH_SHARE = 10
-"""Between two looks at the queue, so many times as long as the look took: it has other work."""
+"""The pause between two looks at the queue, in units of the time that a look takes."""
 LONGEST_WAIT_SECONDS = 5.0
 STALL_SECONDS = 30.0
-"""Without progress for so long, the servers are asked whether they are there at all."""
+"""Time without progress after which the cycle checks whether the servers answer."""
 KEEP_SECONDS = 86_400.0
 KEEP_TASKS = 1_000_000
 
@@ -89,13 +89,13 @@ class Coordinator:
     """Runs cycles for as long as `lead` holds.
 
     Args:
-        pool: the workers of this process; others may share the work.
-        stop: set when the process shall end; the cycle at hand ends early then.
-        marks: what this process knows of the marks on the replica.
-        clock: that of the process, which has seen its cycles before this one.
+        pool: the workers of this process; other processes may share the work.
+        stop: set when the process is to end; then the running cycle ends early.
+        marks: writes the marks of this process on the replica.
+        clock: the clock of the process, which has seen its earlier cycles.
 
     Attributes:
-        figures: those of a cycle that ended early, for the log; None when there was none.
+        figures: the figures of a cycle that ended early, for the log; None if there was none.
     """
 
     def __init__(
@@ -130,15 +130,15 @@ class Coordinator:
         adopt: bool = False,
         rebuild: Sequence[str] = (),
     ) -> CycleReport:
-        """One cycle.
+        """Run one cycle.
 
         Args:
-            full: read every record of the primary and the replica, whatever the budget.
+            full: read every record of the primary and the replica, regardless of the budget.
             adopt: take over collections of the replica that are not mostly the same.
-            rebuild: names of collections to build anew beside those that the replica has.
+            rebuild: names of collections to build anew beside those on the replica.
 
         Raises:
-            ChromasyncError: the cycle could not be finished; its reason is stored with it.
+            ChromasyncError: the cycle could not be finished; the store has the reason.
         """
         jumped = self._clock.open(self._store)
         cycle = CycleWork(
@@ -169,7 +169,7 @@ class Coordinator:
             return
         pairings = hold_unlike(cycle, pairings)
         finish_keeping(cycle)
-        settle_collections(cycle, pairings)
+        ensure_collections(cycle, pairings)
         clear_decided(cycle)
         membership = self._update_membership(cycle)
         hold_older(cycle, pairings)
@@ -201,7 +201,7 @@ class Coordinator:
         return scrub_budget_seconds(self._settings, self._store.active_workers())
 
     def _publish_due(self, cycle: CycleWork, membership: MembershipUpdate) -> None:
-        """Tasks for what must be read again, once it is known which collections are in doubt."""
+        """Publish tasks for chunks that must be read; collections in doubt are known by now."""
         works = [work for work in cycle.collections if work.error is None and not work.older]
         heads = self._store.heads_of([work.mirror.collection_id for work in works])
         tasks = [
@@ -222,9 +222,9 @@ class Coordinator:
         self._pool.wake()
 
     def _mark_syncing(self, *works: CollectionWork) -> None:
-        """Remember that writes may follow: if they are cut off, no count is known that was left.
+        """Store that writes may follow, so that the count is unknown if the cycle is cut off.
 
-        It also tells the workers, who know of a collection what its mirror says and no more.
+        Workers read the mirror, too: they know nothing else of a collection.
         """
         new = [work for work in works if not work.announced]
         for work in new:
@@ -233,7 +233,7 @@ class Coordinator:
         self._store.save_mirrors([work.mirror for work in new])
 
     def _publish_scrubs(self, cycle: CycleWork, membership: MembershipUpdate) -> None:
-        """Tasks for chunks within the budget, and for what is due of those beyond it."""
+        """Publish tasks for chunks within the budget, and for the due records of the others."""
         works = {
             w.mirror.collection_id: w for w in cycle.collections if w.error is None and not w.older
         }
@@ -265,10 +265,10 @@ class Coordinator:
             self._publish(cycle, tasks)
 
     def _wait_for_tasks(self, cycle: CycleWork) -> None:
-        """Until every task is done; errors of single collections are noted with them.
+        """Wait until every task is done; an error of one collection is recorded with it.
 
         Raises:
-            ChromasyncError: a server or the store cannot be reached any more.
+            ChromasyncError: a server or the store is no longer reachable.
         """
         total = sum(work.planned for work in cycle.collections)
         cycle.progress.start("reconciling", total)
@@ -289,7 +289,7 @@ class Coordinator:
                 work.error = ChromasyncError(failed[work.mirror.collection_id])
 
     def _check_workers(self) -> None:
-        """Raise what stops the workers of this process."""
+        """Raise the error that stops the workers of this process."""
         trouble = self._pool.trouble
         if trouble is not None:
             raise trouble
@@ -297,12 +297,12 @@ class Coordinator:
             raise ChromasyncError("A worker thread of this process ended unexpectedly.")
 
     def _look_why_nothing_happens(self, cycle: CycleWork, counts: TaskCounts) -> None:
-        """Say what is waited for.
+        """Find out why no task ends, and report it.
 
         Raises:
-            ServerUnreachable: a server is away.
+            ServerUnreachable: a server is unreachable.
             AnotherStore: another store's mark keeps the workers from writing.
-            WritesRefused: the replica takes no writes, so the workers hand everything back.
+            WritesRefused: the replica refuses all writes, so the workers hand all tasks back.
         """
         workers = self._store.active_workers()
         if not workers:
@@ -320,12 +320,12 @@ class Coordinator:
             self._replica.check_writes(cycle.collections[0].replica)
 
     def _check_stop(self) -> None:
-        """Let the tasks at hand be finished, and raise Stopped, when the process shall end."""
+        """If the process is to end, drain the pool and raise Stopped."""
         if self._stop.is_set():
             self._pool.drain()
             raise Stopped(
                 "The cycle ended early, because the process was asked to stop.",
-                untouched="What it had not done yet is planned again by the next cycle.",
+                untouched="The next cycle plans the remaining work again.",
             )
 
     def _show(self, cycle: CycleWork, seen: int) -> int:
@@ -352,7 +352,7 @@ class Coordinator:
         cycle.jumped = self._clock.has_jumped(self._store)
         note_definitions(cycle)
         note_foreign(cycle)
-        settle_mirrors(cycle)
+        close_mirrors(cycle)
         for mirror, error in [*cycle.refused, *cycle.untold]:
             self._store.save_mirror(_refused(cycle, mirror, error))
         if cycle.jumped:
@@ -371,7 +371,7 @@ class Coordinator:
         return report_cycle(cycle, closed, self._store.snapshot(0, counted=closed.id))
 
     def _abort(self, cycle: CycleWork, error: ChromasyncError) -> None:
-        """Leave the store so that the next cycle starts clean; the store may be gone itself."""
+        """Close the cycle in the store with its error; the store may be unreachable itself."""
         stopped = isinstance(error, Stopped)
         status = CycleStatus.ABANDONED if stopped else CycleStatus.FAILED
         self.figures = known_figures(cycle)
@@ -389,7 +389,7 @@ class Coordinator:
                 cycle.cycle.id, status, cycle.deleted, str(error), read=cycle.read
             )
         except ChromasyncError as second:
-            # what is left running, its tasks included, ends when the next cycle is opened
+            # the next cycle ends this one in the store, with its tasks, when it is opened
             if not is_same_failure(error, second):
                 log.warning(Event.NOT_RECORDED, reason=str(second))
         else:
@@ -403,13 +403,13 @@ class Coordinator:
             log.warning(Event.FIGURES_UNKNOWN, reason=str(error))
 
     def _concerned(self, cycle: CycleWork) -> list[Mirror]:
-        """The mirrors of a cycle; of one that ended before it had matched any, all of them."""
+        """The mirrors of a cycle; all of them if it ended before the matching."""
         if cycle.collections:
             return [work.mirror for work in cycle.collections]
         return list(look_at_mirrored(self._store.snapshot(0), self._settings.scope).mirrors)
 
     def _prune_history(self) -> None:
-        """Forget what is old; where the store refuses, the cycle that has ended stays as it is."""
+        """Delete old history; if the store refuses, the closed cycle is not affected."""
         try:
             self._store.prune_history(keep_seconds=KEEP_SECONDS, keep_tasks=KEEP_TASKS)
         except StoreError as error:
@@ -417,7 +417,7 @@ class Coordinator:
 
     @staticmethod
     def _note_error(work: CollectionWork, step: Callable[[], None]) -> None:
-        """Do one collection's step; an error that concerns only it is kept with it."""
+        """Do a step of one collection; an error of this collection is recorded with it."""
         try:
             step()
         except REFUSALS as error:
@@ -425,7 +425,7 @@ class Coordinator:
 
 
 class _Watch:
-    """Looks at the queue again and again: soon while that is cheap, seldom where it is not."""
+    """Polls the queue, more often the cheaper that is."""
 
     def __init__(self) -> None:
         self._cost = 0.0
@@ -433,7 +433,7 @@ class _Watch:
         self._progress_at = monotonic()
 
     def look(self, ask: Callable[[], TaskCounts]) -> TaskCounts:
-        """Ask for the counts, and note what that cost."""
+        """Read the counts, and measure how long that takes."""
         self._cost = 0.0
         counts = self.timed(ask)
         finished = counts.completed + counts.failed
@@ -442,7 +442,7 @@ class _Watch:
         return counts
 
     def timed(self, ask: Callable[[], T]) -> T:
-        """What `ask` returns; its time counts as that of this look."""
+        """The result of `ask`; its time is added to this look."""
         began = monotonic()
         try:
             return ask()
@@ -450,14 +450,14 @@ class _Watch:
             self._cost += monotonic() - began
 
     def is_stalled(self, counts: TaskCounts) -> bool:
-        """Whether nothing ended for `STALL_SECONDS`; once in each such time."""
+        """Whether no task ended for `STALL_SECONDS`; true once per such period."""
         stalled = counts.live > 0 and monotonic() - self._progress_at > STALL_SECONDS
         if stalled:
             self._progress_at = monotonic()
         return stalled
 
     def wait(self, progressed: threading.Event) -> None:
-        """Until something ended here, or for a while: other processes tell us nothing."""
+        """Wait until a task of this process ends, or a while: other processes send no signal."""
         pause = min(WATCH_SHARE * self._cost, LONGEST_WAIT_SECONDS)
         time.sleep(pause)
         progressed.wait(max(0.0, WAIT_SECONDS - pause))

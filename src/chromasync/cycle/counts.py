@@ -1,4 +1,4 @@
-"""How many records the replica's collections have when a cycle begins, asked side by side."""
+"""The record counts of the replica's collections at the start of a cycle, read in parallel."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ AT_ONCE = 4
 
 
 class Counts:
-    """How many records collections of the replica had when the cycle began."""
+    """Record counts of the replica's collections at the start of the cycle."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._known: dict[str, Future[int]] = {}
 
     def ask(self, collections: Iterable[Collection]) -> None:
-        """Ask for these, side by side.
+        """Count these collections in parallel.
 
         Raises:
-            ServerUnreachable: the server is away; the others are not asked then.
+            ServerUnreachable: the server is unreachable; the remaining requests are cancelled.
         """
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for collection in collections:
@@ -34,16 +34,16 @@ class Counts:
                     raise error
 
     def note_created(self, collection: Collection) -> None:
-        """One that was created in this cycle had none."""
+        """Set the count of a collection that this cycle created to 0."""
         created: Future[int] = Future()
         created.set_result(0)
         self._known[collection.id] = created
 
     def of(self, collection: Collection) -> int:
-        """The count of one; asked now, if it was not before.
+        """The count of one collection; requested now if it was not before.
 
         Raises:
-            ServerError: it could not be counted.
+            ServerError: the collection could not be counted.
         """
         known = self._known.get(collection.id)
         return self._reader.count(collection) if known is None else known.result()

@@ -1,4 +1,4 @@
-"""What diverged is held, or taken over as the primary has it where someone approved that."""
+"""Holds diverged collections, or takes the primary's side if someone approved that."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from chromasync.plan.pairing import Pairings, take_out
 def hold_diverged(
     cycle: CycleWork, pairings: Pairings, found: Sequence[Diverged], looked_at: Container[str]
 ) -> None:
-    """Take what diverged out of the cycle; where someone approved it, take the primary's side.
+    """Take diverged collections out of the cycle; if approved, take the primary's side.
 
-    A hold ends when its collection was looked at and is as it was left.
+    A hold ends when its collection was checked and has not diverged.
     """
     for diverged in found:
         if diverged.approved:
@@ -37,7 +37,7 @@ def hold_diverged(
 
 
 def _take_side(cycle: CycleWork, pairings: Pairings, diverged: Diverged) -> None:
-    """The primary's side: everything is compared anew, and what only the replica has goes."""
+    """Take the primary's side: compare everything anew, and delete what only the replica has."""
     key = diverged.hold.collection_id
     cycle.taken.append((key, HoldKind.DIVERGED))
     cycle.approved_sets |= diverged.approved_sets

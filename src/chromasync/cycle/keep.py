@@ -1,11 +1,11 @@
-"""Whole collections that leave the replica: dropped, or kept under another name for a while.
+"""Drops whole collections of the replica, or keeps them under another name for a while.
 
-With SYNC_KEEP_DROPPED, what is replaced or dropped as a whole gets another name instead, and is
-remembered as *kept*: hidden from every listing, so that it is neither mirrored, counted, held nor
-verified, and dropped once its time is over.
+With SYNC_KEEP_DROPPED, a replaced or dropped collection gets another name instead, and the store
+records it as *kept*. A kept collection is hidden from every listing, so it is not mirrored,
+counted, held or verified. It is dropped when its time is over.
 
-It is remembered before it is renamed. A process that dies in between leaves a kept collection under
-its old name; the next cycle renames it before it looks at any name.
+The store records it before the rename. If the process dies in between, the kept collection still
+has its old name, and the next cycle renames it before it looks at any name.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def kept_name(collection: Collection) -> str:
 
 
 def drop_or_keep(cycle: CycleWork, collection: Collection) -> int:
-    """Let one collection leave the replica; how many records were deleted with it.
+    """Drop or keep one collection of the replica; returns how many records were deleted with it.
 
     Raises:
-        ServerError: the replica refused it; then it is where it was.
+        ServerError: the replica refused it; the collection is unchanged.
     """
     if cycle.settings.sync_keep_dropped is not None:
         _keep(cycle, collection, cycle.settings.sync_keep_dropped)
@@ -56,7 +56,7 @@ def _keep(cycle: CycleWork, collection: Collection, seconds: float) -> None:
     cycle.replica_listing.hide([collection.id])
     until = cycle.store.now() + timedelta(seconds=seconds)
     cycle.warnings.append(
-        f"{final_name(collection)}: what left the replica is kept there as {name!r} "
+        f"{final_name(collection)}: the removed collection is kept on the replica as {name!r} "
         f"until {until:%Y-%m-%d %H:%M:%S} UTC."
     )
 
@@ -68,7 +68,7 @@ def set_kept_apart(cycle: CycleWork) -> None:
 
 
 def finish_keeping(cycle: CycleWork) -> None:
-    """Rename what is kept and has its old name still, so that the name is free."""
+    """Rename kept collections that still have their old name, so that the name is free."""
     for one in cycle.store.kept():
         collection = cycle.kept.get(one.replica_id)
         if collection is not None and collection.name != one.name:
@@ -81,9 +81,9 @@ def finish_keeping(cycle: CycleWork) -> None:
 
 
 def drop_overdue(cycle: CycleWork) -> None:
-    """Drop what was kept for long enough; what the replica refuses is tried again next time.
+    """Drop kept collections whose time is over; the next cycle repeats drops that were refused.
 
-    A cycle with an error in it drops nothing.
+    A cycle with an error drops nothing.
     """
     if cycle.settings.sync_keep_dropped is None or cycle.has_errors:
         return

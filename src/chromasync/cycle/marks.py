@@ -1,8 +1,8 @@
-"""The mark in one cycle: looked at before anything is written, written first, and at the end.
+"""Checks and writes the marks of one cycle: checked before all writes, written first and last.
 
-A mark that is not what this store left makes all that the ledger says of that place doubtful:
-every record is compared on both sides before anything there is called identical again. The doubt
-is in the store before the new mark is on the replica, so a process may die between any two steps.
+If a mark is not the one that this store left, the ledger of that place is doubtful: every record is
+compared on both sides before a collection there is called identical again. The store has the doubt
+before the replica has the new mark, so the process may die between any two steps.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ log = structlog.get_logger()
 
 
 class CycleMarks:
-    """The marks of one cycle, as the leader keeps them.
+    """The marks of one cycle, as the leader checks and writes them.
 
     Args:
         keeper: writes marks for this process.
         store: bound to the leader's term.
-        bare: the leader's permit to write.
+        bare: the leader's permit to write, without the marks.
         holder: the leader's name.
     """
 
@@ -66,12 +66,12 @@ class CycleMarks:
     # ---- before anything is written ---------------------------------------------------------
 
     def look(self, cycle: CycleWork, mirrors: Sequence[Mirror]) -> list[Mirror]:
-        """Compare the marks of both sides with what the store knows; the mirrors as they are then.
+        """Compare the marks of both sides with the store's; returns the mirrors after that.
 
         Raises:
-            AnotherStore: another store is at work in one of the places.
-            GuardRefusal: the primary carries a mark.
-            ServerUnreachable: a side is away.
+            AnotherStore: another store is active in one of the places.
+            GuardRefusal: the primary has a mark.
+            ServerUnreachable: a side is unreachable.
         """
         if not cycle.settings.sync_mark:
             return list(mirrors)
@@ -92,7 +92,7 @@ class CycleMarks:
         return [self._doubted(cycle, mirror) for mirror in mirrors]
 
     def _remember_met(self, known: Mapping[str, MarkRow]) -> None:
-        """Keep when a mark of another store was met first, and refuse where that one is alive."""
+        """Store when a mark of another store was first seen; refuse if that store is active."""
         for verdict in self._verdicts.values():
             if verdict.row != known.get(verdict.place, MarkRow(verdict.place)):
                 self._store.save_mark(verdict.row)
@@ -101,7 +101,7 @@ class CycleMarks:
                 raise verdict.error
 
     def _doubted(self, cycle: CycleWork, mirror: Mirror) -> Mirror:
-        """The mirror; with all of it to be compared where its place is doubtful."""
+        """The mirror; if its place is doubtful, all of it becomes suspect."""
         verdict = self._verdicts[mirror.tenant, mirror.database]
         if verdict.state is not MarkState.DOUBT:
             return mirror
@@ -118,14 +118,14 @@ class CycleMarks:
     # ---- the first write --------------------------------------------------------------------
 
     def prepare(self, spots: Iterable[Spot]) -> None:
-        """Let the store have the marks of these places for whoever writes there first."""
+        """Save the marks of these places for the process that writes there first."""
         for spot in spots:
             if spot in self._verdicts and spot not in self._rows:
                 row, found = self._verdicts[spot].row, self._verdicts[spot].found
                 self._rows[spot] = self._save(row, found, final=False)
 
     def permit(self) -> float:
-        """The leader's permit to write: the marks of all places come first."""
+        """The leader's permit to write; the marks of all places are written before."""
         if not self._settled:
             self.prepare(self._verdicts)
             self._keeper.settle(self._rows, self._bare, self._store.note_mark_written)
@@ -135,7 +135,7 @@ class CycleMarks:
     def _save(self, row: MarkRow, found: Mark | None, *, final: bool) -> MarkRow:
         cycle = self._cycle
         if cycle is None:
-            raise RuntimeError("a mark is prepared by a cycle that has looked")
+            raise RuntimeError("a cycle must look at the marks before it prepares one")
         mark = Mark(
             store_id=self._store_id,
             cycle_id=cycle.cycle.id,
@@ -160,7 +160,7 @@ class CycleMarks:
     # ---- while it lasts, and at the end -----------------------------------------------------
 
     def refresh(self) -> None:
-        """In a long cycle, show other stores now and then that this one is alive.
+        """In a long cycle, renew the marks to show other stores that this one is active.
 
         Raises:
             AnotherStore: another mark was written meanwhile.
@@ -177,7 +177,7 @@ class CycleMarks:
         self._keeper.write({s: replace(m, written_at=now) for s, m in own.items()}, self._bare)
 
     def check(self) -> dict[Spot, Mark]:
-        """The marks in the places of this cycle's tasks, which nobody else may have written.
+        """The marks in the places of this cycle's tasks; they must be this store's.
 
         Raises:
             AnotherStore: another mark was written meanwhile.
@@ -192,7 +192,7 @@ class CycleMarks:
             return {}
 
     def finish(self, cycle: CycleWork) -> None:
-        """Write the marks of places that were written to, or doubtful, with new random numbers.
+        """Write marks with new random numbers to the places that were written to or doubtful.
 
         Raises:
             AnotherStore: another mark was written meanwhile.
@@ -208,7 +208,7 @@ class CycleMarks:
             cycle.warnings.append(say_refused(self._keeper.refusal))
 
     def finish_quietly(self, cycle: CycleWork, error: ChromasyncError) -> None:
-        """The same for a cycle that ended early; where that fails, the next one sees it."""
+        """The same for a cycle that ended early; the next cycle sees if that fails."""
         away = isinstance(error, ServerUnreachable) and error.side == Side.REPLICA
         if away or isinstance(error, LeaseLost):
             return
@@ -227,12 +227,12 @@ class CycleMarks:
             self._keeper.refuse(error)
 
     def _current(self) -> dict[Spot, MarkRow]:
-        """What the store knows by now of the places that were looked at."""
+        """The store's present rows of the checked places."""
         known = self._store.marks()
         return {s: known.get(mark_place(*s), v.row) for s, v in self._verdicts.items()}
 
     def _is_taken_over(self, spot: Spot, verdict: MarkVerdict) -> bool:
-        """Whether a doubtful place gets a mark in any case: nobody has to decide about it first."""
+        """Whether a doubtful place gets a mark in any case, because no hold waits there."""
         return verdict.state is MarkState.DOUBT and not any(
             h.kind in DECISIONS and (h.tenant, h.database) == spot for h in self._store.holds()
         )

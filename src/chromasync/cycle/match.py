@@ -1,4 +1,4 @@
-"""The cycle's first room: both sides are matched, and what must be decided first is held."""
+"""Matches the collections of both sides, and holds those that someone must decide about."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from chromasync.plan.match import Matched, Sides, lacks_ledger_ids, list_sides, 
 from chromasync.plan.pairing import Pairings, rebuilt
 
 SPARE_DISTANCES = 1000
-"""So many distances of collections that are not listed are kept at least: they may come back."""
+"""Distances of unlisted collections that are kept, because these may come back."""
 
 
 def match_collections(cycle: CycleWork, marks: CycleMarks) -> Pairings | None:
-    """Match both sides; None when another server answers as the primary, and nothing may be done.
+    """Match both sides; None if another server answers as the primary, and nothing may be done.
 
-    What diverged is taken out of the pairings. The primary counts as seen from here on; that it
-    was away stays in the store until a cycle ends that found nothing undecided.
+    Diverged collections are taken out of the pairings. The primary counts as seen from here on. Its
+    outage stays in the store until a cycle ends without an undecided hold.
 
     Raises:
-        AnotherStore: another store is at work on the replica.
-        GuardRefusal: a server has another role than it had, or both are one.
+        AnotherStore: another store is active on the replica.
+        GuardRefusal: a server has another role than before, or both sides are one server.
         ServerError: a listing failed.
     """
     sides = list_sides(cycle.primary, cycle.replica, cycle.store, cycle.settings)
@@ -54,7 +54,7 @@ def match_collections(cycle: CycleWork, marks: CycleMarks) -> Pairings | None:
 
 
 def _note_distances(cycle: CycleWork, sides: Sides) -> None:
-    """Remember what was asked; what is known of collections that are gone goes when it is much."""
+    """Store new distances; delete those of unlisted collections when there are many."""
     cycle.store.save_distances(sides.distances.learned)
     listed = sides.primary.collections.keys() | sides.replica.collections.keys()
     if len(sides.distances.known) > 2 * len(listed) + SPARE_DISTANCES:
@@ -62,7 +62,7 @@ def _note_distances(cycle: CycleWork, sides: Sides) -> None:
 
 
 def _note_untold(cycle: CycleWork, matched: Matched) -> None:
-    """Mirrors in databases that are missing on the primary fail alone, and stay as they are."""
+    """Record an error for mirrors in databases that the primary lacks; they stay as they are."""
     for mirror in matched.untold:
         reason = cycle.primary_listing.why_untold(mirror)
         if reason is not None:
@@ -70,7 +70,7 @@ def _note_untold(cycle: CycleWork, matched: Matched) -> None:
 
 
 def _note_seen(cycle: CycleWork) -> None:
-    """The primary is there now; an outage before is remembered until it was looked into."""
+    """Record that the primary answers; an earlier outage stays recorded until it was checked."""
     deployment, now = cycle.store.deployment(), cycle.store.now()
     away_since = deployment.away_since
     if cycle.why_away and away_since is None:
@@ -80,7 +80,7 @@ def _note_seen(cycle: CycleWork) -> None:
 
 
 def _end_approvals(cycle: CycleWork) -> None:
-    """Approvals of collections that the settings leave out end, and old ones."""
+    """End old approvals, and those of collections that the settings exclude."""
     settings = cycle.settings
     left_out = {
         hold.collection_id
@@ -92,7 +92,7 @@ def _end_approvals(cycle: CycleWork) -> None:
 
 
 def _is_held_whole(cycle: CycleWork, matched: Matched) -> bool:
-    """Whether another server answers as the primary, and nobody accepted it."""
+    """Whether another server answers as the primary and was not approved."""
     if matched.other is None:
         if any(hold.kind is HoldKind.OTHER_PRIMARY for hold in cycle.store.holds()):
             cycle.store.clear_hold(PRIMARY_KEY, HoldKind.OTHER_PRIMARY)

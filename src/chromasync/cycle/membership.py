@@ -1,13 +1,13 @@
-"""The membership of one collection brought up to date, and the tasks that follow from it.
+"""Updates the membership of collections in the ledger, and makes the tasks that follow from it.
 
-The primary's walk (`plan.membership`) brings the ledger up to date: new ids become chunks (the last
-chunk is filled first), ids that moved to the end change chunk with their digests, ids that the
-ledger has twice leave one place. Each such step is one transaction and makes sense alone, so a
-process may die between any two. Which *content* is read again is planned from the chunks alone.
+The walk of the primary (`plan.membership`) updates the ledger. New ids become chunks; the last
+chunk is filled first. Ids that moved to the end change chunk with their digests. Ids that the
+ledger has twice lose one place. Each of these steps is one consistent transaction, so the process
+may die between any two. The choice of *content* to read again depends on the chunks alone.
 
-The replica's count and the walk of its ids tell whether it is as it was left (`plan.replica`). If
-it is not, all that was ever written there is compared. Ids that no chunk has are surplus, left to
-the delete guard.
+The replica's count and the walk of its ids show whether it is as the last cycle left it
+(`plan.replica`). If not, everything that was ever written there is compared. Ids that no chunk has
+are surplus; the delete guard judges them.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class MembershipUpdate:
 
     Args:
         heads: the chunks of each collection before the walk.
-        first: the primary's ids that were asked for ahead; none are when None.
+        first: the primary's prefetched ids; None prefetches nothing.
     """
 
     def __init__(
@@ -81,9 +81,9 @@ class MembershipUpdate:
         self._heads = heads
 
     def take(self, work: CollectionWork) -> None:
-        """Bring the ledger's membership up to date, and publish tasks for new chunks.
+        """Update the membership of one collection, and publish tasks for its new chunks.
 
-        A ledger that is empty, or damaged and thus forgotten, is built anew by comparing.
+        A damaged ledger is deleted. An empty ledger is built anew by comparing both sides.
         """
         try:
             heads = self._heads[work.mirror.collection_id]
@@ -103,13 +103,13 @@ class MembershipUpdate:
             self._walk_replica(work)
 
     def due(self, work: CollectionWork, heads: Iterable[ChunkHead]) -> list[NewTask]:
-        """Tasks for chunks that must be read whole whatever the budget, and are not published."""
+        """Tasks for unpublished chunks that must be read whole regardless of the budget."""
         unpublished = (head for head in heads if head.id not in work.published)
         due = due_chunks(unpublished, work.membership.asked, self._cycle.check_before)
         return self._tasks_for(work, due)
 
     def due_in_part(self, work: CollectionWork, head: ChunkHead) -> NewTask | None:
-        """A task for the records that must be read of a chunk whose rest need not be, if any."""
+        """A task for those records of a chunk that must be read; None if there are none."""
         ids = due_in_part(head, work.membership.asked, self._cycle.check_before)
         if not ids:
             return None
@@ -120,9 +120,9 @@ class MembershipUpdate:
     # ---- the primary ------------------------------------------------------------------------
 
     def _walk_primary(self, work: CollectionWork, heads: list[ChunkHead]) -> set[int]:
-        """Returns the chunks whose tasks are published already."""
+        """Walk the primary's ids; returns the chunks whose tasks are published already."""
         if has_lost_its_ledger(work.mirror, heads, work.mirror.replica_count):
-            # remembered before any chunk is stored
+            # stored before any chunk is
             work.update(adopting=True, replica_walked_at=None)
             self._store.save_mirror(work.mirror)
         ledger = KnownLedger(self._store, work.mirror.collection_id)
@@ -147,7 +147,7 @@ class MembershipUpdate:
         return self._until_stop(self._first.pages(work.primary, count))
 
     def _check_distance(self, work: CollectionWork) -> None:
-        """Ask a collection whose first records came after it was listed, before any is copied."""
+        """Check the index of a collection that got its first records after it was listed."""
         page = self._primary.list_ids(work.primary, offset=0, limit=1)
         first = self._primary.read(work.primary, page)
         if first.embeddings is None or not len(first):
@@ -156,15 +156,15 @@ class MembershipUpdate:
         space = ask_distance(self._primary, asked)
         if space not in (None, effective(work.primary).space):
             raise RequestRefused(
-                f"The first records of {work.mirror.name} came a moment ago, and its index has the "
-                f"distance {space}, which is not what its description says.",
+                f"{work.mirror.name} got its first records a moment ago, and its index has the "
+                f"distance {space}, which is not the one that its definition says.",
                 side=self._primary.side,
                 untouched="None of them was copied.",
                 hint="The next cycle builds it with that distance.",
             )
 
     def _until_stop(self, listed: Iterator[list[str]]) -> Iterator[list[str]]:
-        """The pages, as long as the process shall not end."""
+        """The pages; raises Stopped between two of them if the process is to end."""
         for page in listed:
             self._cycle.check_stop()
             yield page
@@ -172,7 +172,7 @@ class MembershipUpdate:
     # ---- the replica ------------------------------------------------------------------------
 
     def _look_at_replica_count(self, work: CollectionWork, heads: list[ChunkHead]) -> None:
-        """Notice a replica that is not as it was left; then no record's content is trusted."""
+        """Check the replica's count; if it is not as left, the ledger becomes suspect."""
         now = self._cycle.counts.of(work.replica)
         vouched = (work.mirror.tenant, work.mirror.database) in self._cycle.vouched
         ledger = KnownLedger(self._store, work.mirror.collection_id)
@@ -186,7 +186,7 @@ class MembershipUpdate:
         work.counted = True
 
     def _doubt(self, work: CollectionWork, heads: Iterable[ChunkHead]) -> None:
-        """Let all that was written be compared."""
+        """Mark these chunks as suspect, so that all their records are compared."""
         self._store.distrust(work.mirror.collection_id, [head.id for head in heads])
         work.update(replica_walked_at=None)
         work.doubtful = True
@@ -212,15 +212,16 @@ class MembershipUpdate:
         if found.lossy:
             self._store.distrust(key, [head.id for head in found.lossy])
         if found.compares_all:
-            # but for what the workers of this cycle wrote meanwhile
+            # except chunks that workers of this cycle wrote meanwhile
             written = [n.head for n in noted if n.written.any()]
             self._doubt(work, [h for h in written if h.read_cycle != self._cycle.cycle.id])
         work.update(replica_walked_at=work.started_at)
 
     def _note_written(self, head: ChunkHead, noted: list[Noted]) -> list[str]:
-        """A chunk's ids; which of them were ever written is noted before the replica is asked.
+        """A chunk's ids; notes which of them were written before the replica is listed.
 
-        Workers reconcile chunks meanwhile: what they write behind the walk is not lost.
+        Workers reconcile chunks during the walk. Records that they write behind it do not count as
+        missing.
         """
         chunk = self._store.load_chunk(head.id)
         if chunk is None:
@@ -248,10 +249,10 @@ class MembershipUpdate:
 
 
 class _LedgerSink:
-    """Brings one collection's ledger up to date, and has full chunks published at once.
+    """Updates one collection's ledger, and publishes full chunks at once.
 
     Attributes:
-        published: the chunks that were.
+        published: the published chunks.
     """
 
     def __init__(
@@ -290,7 +291,7 @@ class _LedgerSink:
                 self._store.save_chunks([without_rows(chunk, set(rows))])
 
     def gone_by_chunk(self) -> dict[int | None, set[str]]:
-        """See `plan.membership.Sink`; that of a chunk whose records all moved is let go."""
+        """See `plan.membership.Sink`; deletions of chunks that no longer exist are discarded."""
         collection_id = self._work.mirror.collection_id
         chunk_ids = {head.id for head in self._store.chunk_heads(collection_id)}
         gone: dict[int | None, set[str]] = {}
@@ -302,9 +303,9 @@ class _LedgerSink:
         return gone
 
     def _deleted_there(self, ids: Container[str]) -> set[str]:
-        """Those of the ids that waited to be deleted, and are not on the replica any more.
+        """Those of the ids that waited to be deleted and are no longer on the replica.
 
-        A process that was cut off may have deleted them: they came back as records like any new.
+        A process that was cut off may have deleted them. They count as new records.
         """
         if not any(head.gone_count for head in self._heads):
             return set()

@@ -1,8 +1,8 @@
-"""Giving replica collections their names, when others may still have them.
+"""Assigns names to replica collections, also names that other collections still have.
 
-Chroma refuses a rename onto a taken name, and two names cannot be swapped in one call. So each step
-frees a name first: whoever has it and should not is renamed aside, under a name that says what it
-is. Every step can be interrupted; the next cycle sees the names as they are and goes on.
+Chroma refuses to rename a collection to a taken name, and it cannot swap two names in one call. So
+each step frees a name first: the collection that has it is renamed aside, under a name that says
+what it is. Every step can be interrupted; the next cycle sees the present names and continues.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from chromasync.ports import Writer
 log = structlog.get_logger()
 
 MayTake = Callable[[Collection, Collection], bool]
-"""(newcomer, occupant) → whether the occupant's name may be taken from it now."""
+"""(newcomer, occupant) → whether the newcomer may take the occupant's name now."""
 OnRefusal = Callable[[Collection, ChromasyncError], None]
-"""Told of each collection that did not get its name, and why."""
+"""Called with each collection whose rename was refused, and the reason."""
 
 
 def aside_name(collection: Collection) -> str:
-    """A free name for a replica collection that must give its name up."""
+    """A free name for a replica collection that loses its name."""
     return marked(final_name(collection), f"old-{collection.id.replace('-', '')[:12]}")
 
 
-def settle_names(
+def assign_names(
     writer: Writer,
     replica: Listing,
     wanted: dict[str, str],
@@ -44,10 +44,10 @@ def settle_names(
     """Rename replica collections towards their wanted names.
 
     Args:
-        replica: the replica's collections; its names are kept up to date.
-        wanted: the wanted name of each replica collection id.
-        may_take: asked for each name that another collection has.
-        refused: told of each rename that the server refuses; the others go on.
+        replica: the replica's collections; their names are updated.
+        wanted: the wanted name by replica collection id.
+        may_take: called for each name that another collection has.
+        refused: called for each rename that the server refuses; the others continue.
 
     Returns:
         Collections that lost their name to another one.
@@ -68,7 +68,7 @@ def settle_names(
 def _give_name(
     writer: Writer, replica: Listing, newcomer: Collection, name: str, may_take: MayTake
 ) -> list[Collection]:
-    """Give one collection its name; whoever had it keeps it where the newcomer may not have it."""
+    """Give one collection its name, unless another one has it and `may_take` forbids it."""
     occupant = replica.by_place().get((newcomer.tenant, newcomer.database, name))
     if occupant is None:
         rename(writer, replica, newcomer, name)
@@ -86,7 +86,7 @@ def _give_name(
 
 
 def rename(writer: Writer, replica: Listing, collection: Collection, name: str) -> Collection:
-    """Rename one replica collection, and in the listing too."""
+    """Rename one replica collection, on the server and in the listing."""
     log.info(Event.RENAMING, place="/".join(place_of(collection)), name=name)
     writer.modify_collection(collection, name=name)
     renamed = replace(collection, name=name)

@@ -1,4 +1,4 @@
-"""What a cycle leaves in the store about the two servers: seen, away, clean, and as defined."""
+"""Records facts about both servers in the store: outages, clean cycles, definitions."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from chromasync.model import DeletionKind, Side
 from chromasync.plan.divergence import definition_digest, hold_of_changed
 from chromasync.plan.listing import list_replica, place_of
 
-SHORT_OUTAGE = "the primary was away for a while in this cycle, so the next one deletes"
+SHORT_OUTAGE = (
+    "the primary was unreachable for a while in this cycle, so the next cycle deletes instead"
+)
 
 
 def note_failure(cycle: CycleWork, error: ChromasyncError) -> None:
-    """Remember that the primary was not reachable, when that is why the cycle ends."""
+    """Record that the primary was unreachable, if the cycle ends for that reason."""
     if isinstance(error, ServerError) and error.side == Side.PRIMARY:
         cycle.store.note_away()
 
 
 def note_foreign(cycle: CycleWork) -> None:
-    """Hold what tasks met on the replica that others had written, and left as it was."""
+    """Hold the records that others wrote on the replica and that tasks left as they are."""
     noted = cycle.store.waiting_deletions()
     for work in cycle.collections:
         if work.mirror.collection_id not in noted:
@@ -37,13 +39,13 @@ def note_foreign(cycle: CycleWork) -> None:
 
 
 def note_absence(cycle: CycleWork) -> None:
-    """Delete nothing in a cycle in which a worker could not reach the primary."""
+    """Forbid deletes in a cycle in which a worker could not reach the primary."""
     if not cycle.why_away and cycle.store.deployment().away_since is not None:
         cycle.absence = SHORT_OUTAGE
 
 
 def note_definitions(cycle: CycleWork) -> None:
-    """Remember how the replica's collections are defined now, to notice when others change it."""
+    """Store digests of the replica's definitions, to detect changes by others."""
     if cycle.redefined:
         listing = list_replica(cycle.replica, cycle.settings.scope, cycle.primary_listing)
         for work in cycle.collections:
@@ -53,7 +55,10 @@ def note_definitions(cycle: CycleWork) -> None:
 
 
 def note_clean(cycle: CycleWork) -> None:
-    """The primary is there; what was undecided or failed leaves the last clean cycle as it was."""
+    """Record that the primary answers, and this cycle as the last clean one if it is clean.
+
+    A cycle with an error or an undecided hold is not clean.
+    """
     deployment, now = cycle.store.deployment(), cycle.store.now()
     deployment = replace(deployment, primary_seen_at=now)
     decided = not (cycle.undecided or cycle.doubt or cycle.absence)
@@ -71,7 +76,7 @@ def note_clean(cycle: CycleWork) -> None:
 
 
 def _end_taken(cycle: CycleWork) -> None:
-    """What someone decided is done, where nothing failed; a later divergence is another one."""
+    """Delete approved holds whose collection did not fail; a later divergence is a new hold."""
     failed = {w.mirror.collection_id for w in cycle.collections if w.error is not None}
     failed |= {mirror.collection_id for mirror, _ in cycle.refused}
     for key, kind in cycle.taken:

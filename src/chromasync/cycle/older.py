@@ -1,8 +1,8 @@
-"""A primary that went back in time: its updates and deletes are held, collection by collection.
+"""Holds updates and deletes of collections whose primary may have gone back in time.
 
-It is judged when all collections were walked, and before any task for an old chunk is published:
-records that came later and are still there, in whichever collection, say that it did not. What goes
-after the walk is judged by the next one, and not deleted before (`removals`).
+The check runs after all collections were walked and before any task for an old chunk is published.
+Newer records that survived in any collection show that the primary did not go back. Records that
+disappear after the walk are judged by the next cycle and not deleted before (`removals`).
 """
 
 from __future__ import annotations

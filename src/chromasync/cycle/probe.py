@@ -1,9 +1,9 @@
-"""Proof that indexes answer: a few queries on both sides, for each collection in its turn.
+"""Proves that indexes answer, by a few queries on both sides of each collection in turn.
 
-Whoever waited longest is asked first. One collection is asked in every cycle, and more while the
-questions took less than `SHARE` of its time. A replica that has the records and does not answer is
-`unanswering`, and asked in every cycle until it answers. Where the primary's index is dead, the
-replica may be the only copy of the vectors: nothing is deleted or replaced there.
+The collection that waited longest is probed first. Each cycle probes one collection, and more while
+the probes took less than `SHARE` of its time. A replica that has the records and does not answer is
+`unanswering`; it is probed in every cycle until it answers. If the primary's index is dead, the
+replica may have the only copy of the vectors, so nothing is deleted or replaced there.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from chromasync.ledger.plan import written_rows
 from chromasync.ports import Reader
 
 SHARE = 0.01
-"""Of a cycle's time, beyond the one collection that is asked in any case."""
+"""Share of a cycle's time for probes, apart from the one collection that is always probed."""
 
 SAMPLE = 3
-"""Vectors that are asked for."""
+"""Vectors in one sample."""
 
 MANY = 10
-"""Records of a collection from which on two samples in vain are no accident of single records."""
+"""Fewest records of a collection for which single bad records cannot explain a dead index."""
 
 ATTEMPTS = 2
-"""Samples that must all be in vain: an index is approximate, and records may change meanwhile."""
+"""Samples that must all fail: an index is approximate, and records may change meanwhile."""
 
 
 def probe_indexes(cycle: CycleWork) -> None:
-    """Ask some collections' indexes on both sides.
+    """Probe the indexes of some collections on both sides.
 
     Raises:
-        ServerError: a server is away.
+        ServerError: a server is unreachable.
     """
     began = monotonic()
     for number, work in enumerate(_in_turn(cycle)):
@@ -47,10 +47,11 @@ def probe_indexes(cycle: CycleWork) -> None:
 
 
 def check_primary(cycle: CycleWork, work: CollectionWork) -> None:
-    """Make it an error of a collection that its primary's index is dead.
+    """Record an error for a collection whose index on the primary is dead.
 
-    Of many records, none is read any more in this cycle: each would take several requests to fail.
-    Few ones are, so that those which cannot be given are set aside, and the others go on.
+    With the error, this cycle reads no more records of it, because each would fail after several
+    requests. A small collection is still read: the records that the primary cannot return are
+    quarantined, and the others are mirrored.
     """
     if work.silent and work.error is None:
         why = work.silent
@@ -64,10 +65,10 @@ def check_primary(cycle: CycleWork, work: CollectionWork) -> None:
 
 
 def look_at_primary(cycle: CycleWork, work: CollectionWork) -> None:
-    """Ask the primary's index of a collection of which something would go, and note what is wrong.
+    """Probe the primary's index of a collection with waiting deletions; records its error.
 
     Raises:
-        ServerError: the primary is away.
+        ServerError: the primary is unreachable.
     """
     if work.error is None:
         work.silent = work.silent or _silence(cycle, work, cycle.primary)
@@ -75,7 +76,7 @@ def look_at_primary(cycle: CycleWork, work: CollectionWork) -> None:
 
 
 def _in_turn(cycle: CycleWork) -> list[CollectionWork]:
-    """Collections to ask: silent ones first, then those with errors, then the longest unasked."""
+    """Collections to probe: unanswering ones first, then those with errors, then by age."""
     able = [
         work
         for work in cycle.collections
@@ -116,7 +117,7 @@ def _silence(cycle: CycleWork, work: CollectionWork, reader: Reader) -> str:
 
 
 def _some_ids(cycle: CycleWork, work: CollectionWork, attempt: int) -> list[str]:
-    """A few ids of records that both sides have, other ones each time."""
+    """A few ids of records that both sides have; each attempt takes other ones."""
     key = work.mirror.collection_id
     chance = random.Random(f"{cycle.cycle.id}/{attempt}/{key}")  # noqa: S311 (no secret)
     heads = [
@@ -134,9 +135,9 @@ def _some_ids(cycle: CycleWork, work: CollectionWork, attempt: int) -> list[str]
 
 
 def _written_ids(cycle: CycleWork, chunk_id: int) -> list[str]:
-    """The records of a chunk that were written to the replica; none where it is gone or damaged.
+    """The written records of a chunk; none if the chunk is gone or damaged.
 
-    The task that reads a damaged chunk next reports it, and the ledger is built anew.
+    The next task that reads a damaged chunk reports it, and the ledger is built anew.
     """
     try:
         chunk = cycle.store.load_chunk(chunk_id)

@@ -1,10 +1,10 @@
-"""The end of a cycle: what may go leaves the replica, the rest is held and shown.
+"""Removes records and collections from the replica at the end of a cycle, or holds them.
 
-Deletes wait until every chunk was reconciled, so all that would go is judged at once (see
-`plan.removals`) and it is known whether anything failed. Each record is asked for on the primary
-once more, right before it is deleted: one that is there (again) stays. Names are swapped and whole
-collections dropped last. What goes unasked is counted before it goes, so that no crash makes the
-budget of a day larger.
+Deletes wait until every chunk was reconciled. So all removals are judged together (see
+`plan.removals`), and all errors of the cycle are known. Right before a record is deleted, it is
+requested from the primary once more; if the primary has it, it stays. The last steps swap names and
+drop whole collections. Removals without an approval are counted before they are done, so that a
+crash cannot enlarge the budget of a day.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import partial
 
 from chromasync import faultpoints
 from chromasync.cycle.keep import drop_or_keep
-from chromasync.cycle.names import settle_names
+from chromasync.cycle.names import assign_names
 from chromasync.cycle.work import REFUSALS, CollectionWork, CycleWork
 from chromasync.errors import ChromasyncError
 from chromasync.ledger.ids import copied_set_of, id_set_of
@@ -55,11 +55,11 @@ JUDGED = frozenset(
         HoldKind.SURPLUS_COLLECTION,
     }
 )
-"""Holds that this room makes and clears."""
+"""Kinds of holds that this module creates and clears."""
 
 
 class Removals:
-    """Judges and carries out everything that would go in one cycle."""
+    """Judges and carries out all removals of one cycle."""
 
     def __init__(self, cycle: CycleWork, pairings: Pairings) -> None:
         self._cycle = cycle
@@ -69,7 +69,7 @@ class Removals:
         self._kept_open: set[Key] = set()
 
     def run(self) -> None:
-        """Judge everything, hold what must be held, and let the rest go."""
+        """Judge all removals, hold some of them, and carry out the others."""
         succeeded = not self._cycle.has_errors
         whole = self._find_whole()
         candidates = [*self._find_deletes(), *(removal.candidate for removal in whole)]
@@ -98,11 +98,14 @@ class Removals:
         return found
 
     def _due(self, work: CollectionWork) -> list[Deletion]:
-        """What waits to be deleted, but for what went after the walk: the next one judges it."""
+        """The waiting deletions, without records that disappeared after this cycle's walk.
+
+        The next cycle judges those.
+        """
         if work.mirror.collection_id not in self._cycle.waiting:
             return []
         waiting = self._cycle.store.deletions(work.mirror.collection_id)
-        if work.error is not None:  # all of it is held
+        if work.error is not None:  # all deletions are held
             return waiting
         return [due for deletion in waiting if (due := _without_news(work, deletion)).ids]
 
@@ -123,7 +126,7 @@ class Removals:
                 )
 
     def _trouble(self, work: CollectionWork) -> str:
-        """Why nothing of a collection can be deleted in this cycle, approved or not."""
+        """Why this cycle can delete nothing of a collection, even if approved; empty if it can."""
         if work.error is not None:
             return f"reading the primary failed in this cycle ({work.error.what})"
         return self._cycle.absence
@@ -152,7 +155,7 @@ class Removals:
         return finder.find(newcomers, self._awaited_places())
 
     def _awaited_places(self) -> set[Place]:
-        """Names that a primary collection has a right to: whoever has one waits for its turn."""
+        """Names that primary collections will take; their present holders are not dropped yet."""
         works = {place_of(w.primary) for w in self._cycle.collections}
         refused = {place_of(mirror) for mirror, _ in self._cycle.refused}
         waiting = [*self._cycle.frozen, *self._cycle.held_back]
@@ -196,7 +199,7 @@ class Removals:
             work.held += candidate.count
 
     def _note_vanished(self, *, succeeded: bool) -> None:
-        """Remember which mirrors were not listed; a cycle with an error in it confirms nothing."""
+        """Record which mirrors were not listed; a cycle with an error confirms nothing."""
         for at, mirror in enumerate(self._pairings.vanished):
             missing = mirror.missing_cycles + (1 if succeeded else 0)
             seen = replace(
@@ -210,7 +213,7 @@ class Removals:
             self._cycle.store.save_mirror(seen)
 
     def _clear_holds(self) -> None:
-        """Forget holds whose cause is gone, or that went through."""
+        """Delete holds whose cause is gone, or whose removal was carried out."""
         waiting = [*self._cycle.frozen, *self._cycle.held_back]
         frozen = {mirror.collection_id for mirror in waiting}
         refused = {mirror.collection_id for mirror, _ in self._cycle.refused}
@@ -237,7 +240,7 @@ class Removals:
             self._cycle.deleted += count
 
     def _delete(self, work: CollectionWork, deletion: Deletion) -> int:
-        """Delete one batch, but for what the primary has after all; how many were deleted."""
+        """Delete those records of a batch that the primary lacks; returns their number."""
         self._cycle.check_stop()
         reader = RecordReader(self._cycle.primary)
         batch = reader.read(work.primary, deletion.ids, embeddings=False)
@@ -252,7 +255,7 @@ class Removals:
     # ---- whole collections ------------------------------------------------------------------
 
     def _swap_names(self, whole: Sequence[WholeRemoval], verdicts: dict[Key, Verdict]) -> None:
-        """Give complete collections their names; those that may be replaced step aside."""
+        """Give complete collections their names; replaceable collections are renamed aside."""
         complete = {w.replica.id: w for w in self._cycle.collections if w.error is None}
         may_go = {
             (removal.candidate.collection_id, removal.replica.id)
@@ -269,7 +272,7 @@ class Removals:
             complete[replica.id].error = error
 
         self._cycle.forget_definitions_to_rename()
-        settle_names(
+        assign_names(
             self._cycle.replica,
             self._cycle.replica_listing,
             {replica_id: work.mirror.name for replica_id, work in complete.items()},
@@ -279,18 +282,19 @@ class Removals:
         self._cycle.refresh_replicas()
 
     def _let_go(self, removal: WholeRemoval, verdict: Verdict) -> None:
-        """Drop one; where that is refused it stays, and so does what was approved of it."""
+        """Drop one collection; if that is refused, it stays, and its approval, too."""
         if verdict.held:
             return
         if not self._has_lost_its_name(removal):
             self._kept_open.add(removal.candidate.key)
             return
         if removal.mirror is not None or removal.candidate.kind is not HoldKind.REPLACE:
-            # a replaced one without a mirror goes now: later, nobody would know what it was
+            # A replaced collection without a mirror must be dropped in this cycle: the next one
+            # could not tell where it came from. So this is no stopping point for it.
             self._cycle.check_stop()
         try:
             if removal.replica is not None:
-                # records that the new collection has as well were not lost
+                # records that the new collection has, too, do not count as deleted
                 dropped = self._drop(removal.replica)
                 self._cycle.deleted += min(dropped, removal.candidate.count)
             if removal.mirror is not None:
@@ -306,7 +310,7 @@ class Removals:
                 self._cycle.warnings.append(f"{name} was not dropped: {error.what}")
 
     def _has_lost_its_name(self, removal: WholeRemoval) -> bool:
-        """Whether a replaced collection has stepped aside; a refused rename leaves it in place."""
+        """Whether a replaced collection was renamed aside; a refused rename leaves its name."""
         if removal.candidate.kind is not HoldKind.REPLACE or removal.replica is None:
             return True
         now = self._cycle.replica_listing.collections[removal.replica.id]
@@ -319,7 +323,7 @@ class Removals:
 
 
 def _without_news(work: CollectionWork, deletion: Deletion) -> Deletion:
-    """Without those records that the walk of this cycle saw on the primary."""
+    """The deletion without records that this cycle's walk saw on the primary."""
     if deletion.kind is not DeletionKind.GONE or deletion.chunk_id is None:
         return deletion
     unseen = work.membership.unseen.get(deletion.chunk_id, set())

@@ -1,6 +1,6 @@
-"""What the log of a service says of its cycles: one line for each, with its figures.
+"""Logs the cycles of a service: one line per cycle, with its figures.
 
-A cycle that failed for the same reason as one a moment ago is only counted (see `repeated`).
+A cycle that fails for the same reason as a recent one is only counted (see `repeated`).
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ FIGURES = (
     "identical_as_of",
     "lag_seconds",
 )
-"""Fields of the line, whatever the outcome; what nobody knows is None."""
+"""Fields of the line for every outcome; unknown values are None."""
 
 Figures = Mapping[str, object]
 log = structlog.get_logger()
 
 
 def figures_of(report: CycleReport) -> Figures:
-    """All figures of a cycle whose end is in the store."""
+    """All figures of a cycle that was closed in the store."""
     ended_at = report.cycle.finished_at or (
         report.cycle.started_at + timedelta(seconds=report.duration_seconds)
     )
@@ -66,20 +66,20 @@ def figures_of(report: CycleReport) -> Figures:
 
 
 def known_figures(cycle: CycleWork) -> Figures:
-    """Those that this process knows without the store."""
+    """The figures that this process knows without the store."""
     known = {"cycle": cycle.cycle.id, "seconds": round(cycle.seconds, 3), "deleted": cycle.deleted}
     return dict.fromkeys(FIGURES) | known
 
 
 def is_same_failure(first: ChromasyncError, second: ChromasyncError) -> bool:
-    """Whether the second error is only the first one met again, which is told already."""
+    """Whether the second error repeats the first one, which is logged already."""
     return str(first) == str(second) or (
         isinstance(first, LeaseLost) and isinstance(second, LeaseLost)
     )
 
 
 class CycleTeller:
-    """Logs the cycles of one process, and what they hold, warn of and could not do."""
+    """Logs the cycles of one process with their holds, warnings and failed collections."""
 
     def __init__(self) -> None:
         self._failures = Repeated(Event.CYCLE_CLOSED, "cycles")
@@ -87,7 +87,7 @@ class CycleTeller:
         self._held: dict[tuple[str, HoldKind], str] = {}
 
     def closed(self, report: CycleReport) -> None:
-        """A cycle came to its close, whatever its outcome."""
+        """A cycle was closed, with any outcome."""
         fields = {"outcome": report.outcome.value, **figures_of(report)}
         if report.outcome is Outcome.FAILED:
             reason = {"reason": report.cycle.error} if report.cycle.error else {}
@@ -102,22 +102,22 @@ class CycleTeller:
         self._tell_holds(report.holds)
 
     def failed(self, error: ChromasyncError, figures: Figures | None, **fields: object) -> None:
-        """A cycle ended early, or could not begin: then it has no figures."""
+        """A cycle ended early, or could not begin and has no figures."""
         given = figures or dict.fromkeys(FIGURES)
         self._failures.failed(str(error), outcome=Outcome.FAILED.value, **given, **fields)
 
     def stopped(self, error: ChromasyncError, figures: Figures | None) -> None:
-        """The process was asked to stop, perhaps in the middle of a cycle."""
+        """The process was asked to stop, possibly during a cycle."""
         if figures is not None:
             log.info(Event.CYCLE_CLOSED, outcome=STOPPED, **figures, reason=error.what)
 
     def gave_up(self, figures: Figures | None) -> None:
-        """A cycle ended early, and the process with it; its last words say why."""
+        """A cycle ended early, and the process ends with it; its last message has the reason."""
         if figures is not None:
             log.warning(Event.CYCLE_CLOSED, outcome=Outcome.FAILED.value, **figures, ends=True)
 
     def _tell_failed(self, report: CycleReport) -> None:
-        """Each reason for which collections failed, once; not the one that the cycle has itself."""
+        """Log each reason of failed collections once, except the reason of the cycle itself."""
         told = report.cycle.error or ""
         for reason, failed in _by_reason(report.collections).items():
             if reason in told:
@@ -133,7 +133,7 @@ class CycleTeller:
                 )
 
     def _tell_holds(self, holds: Iterable[Hold]) -> None:
-        """Say what is held when it is held first, and again when the set is another one."""
+        """Log a hold when it is new, and again when its set has changed."""
         told, self._held = self._held, {(h.collection_id, h.kind): h.set_digest for h in holds}
         for hold in holds:
             if told.get((hold.collection_id, hold.kind)) != hold.set_digest:
@@ -148,7 +148,7 @@ class CycleTeller:
 
 
 def _by_reason(collections: Iterable[CollectionReport]) -> dict[str, list[CollectionReport]]:
-    """The collections that failed, by what is said of them."""
+    """The failed collections by their message."""
     found: dict[str, list[CollectionReport]] = {}
     for report in collections:
         if report.status in {MirrorStatus.ERROR, MirrorStatus.UNANSWERING}:

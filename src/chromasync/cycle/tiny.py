@@ -1,13 +1,14 @@
-"""Tiny collections: read whole where only the ids were to be listed, so that a scrub needs no task.
+"""Scrubs tiny collections during the walk: they are read whole, so the scrub needs no task.
 
-A task costs several transactions and a request of its own, which is nothing beside the records of a
-chunk, and most of the cycle where 1,500 collections have three records each. So those that are due
-to be scrubbed are chosen before the walk, within the same budget, and their first page is their
-content. Where ids and digests are as the ledger has them, all chunks are noted as read in one
-transaction. Where anything differs nothing is noted: a task reads it again and mends it.
+A task costs several transactions and a request of its own. That is little beside the records of a
+full chunk, but it is most of a cycle over 1,500 collections with three records each. So the tiny
+collections that are due for a scrub are chosen before the walk, within the same budget, and the
+walk reads their content instead of their ids. If ids and digests equal the ledger's, one
+transaction notes all these chunks as read. If anything differs, nothing is noted: a task reads the
+chunk again and reconciles it.
 
-What could need more than a look is left to tasks from the beginning: chunks that must be read or
-compared with the replica, that wait for deletes, or that are not carried whole.
+Some chunks are left to tasks from the beginning: those that must be read or compared with the
+replica, those with waiting deletions, and those that the replica cannot hold whole.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ class TinyScrubs:
 
     Args:
         heads: each collection's chunks before the walk.
-        budget_seconds: what scrubs may cost in this cycle.
+        budget_seconds: reading time for the scrubs of this cycle.
 
     Attributes:
-        chosen: the chunk of each, by the collection's key.
+        chosen: the chunk of each chosen collection, by the collection's key.
     """
 
     def __init__(
@@ -46,10 +47,10 @@ class TinyScrubs:
         cycle.tiny_seconds = sum(head.read_seconds for head in self.chosen.values())
 
     def note(self, contents: Mapping[str, Content]) -> None:
-        """Note the chunks that are as the ledger has them as read in this cycle.
+        """Note the chunks that equal the ledger as read in this cycle.
 
         Args:
-            contents: what was read, by the collection's key.
+            contents: the content that was read, by the collection's key.
         """
         works = [w for w in self._cycle.collections if w.mirror.collection_id in contents]
         unchanged = [work for work in works if work.error is None and not work.hints]
@@ -77,6 +78,6 @@ def _is_tiny(work: CollectionWork, heads: Mapping[str, Sequence[ChunkHead]]) -> 
 
 
 def _is_same(chunk: Chunk, content: Content) -> bool:
-    """Whether a chunk has this content, and nobody came to doubt it meanwhile."""
+    """Whether a chunk has this content and did not become suspect meanwhile."""
     known = Content(chunk.head.ids_digest, chunk.embedding_digests, chunk.payload_digests)
     return known == content and not must_read(chunk.head)

@@ -1,4 +1,4 @@
-"""What a cycle knows of one collection while it is at it, and the parts a cycle works with."""
+"""The state of a running cycle and of each of its collections."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from chromasync.plan.membership import Membership
 from chromasync.ports import Progress, Reader, Store, Writer
 
 REFUSALS = (RequestRefused, ServerFault, NotFound, Conflict)
-"""Errors that concern one collection; anything else ends the cycle."""
+"""Errors that concern one collection; any other error ends the cycle."""
 
 
 def _never_stop() -> None:
-    """For cycles that nobody stops."""
+    """The check of cycles that cannot be stopped."""
 
 
 @dataclass(slots=True)
@@ -31,22 +31,22 @@ class CollectionWork:
     """One collection in one cycle.
 
     Attributes:
-        membership: what the walk of the primary told.
-        planned: records in the tasks that were planned.
+        membership: the result of the primary's walk.
+        planned: records in the planned tasks.
         published: chunks whose tasks are published already.
-        error: what kept a part of the work from being done; nothing is deleted then.
+        error: why a part of the work failed; then nothing is deleted.
         held: records that a guard holds.
         deleted: records deleted on the replica.
         read: records that were read without a task (see `tiny`).
         notes: sentences for people.
-        not_carried: what the replica's server cannot carry of the collection's definition.
-        announced: the store has the mirror as the workers of this cycle's tasks must know it.
-        diverged: tasks met records on the replica that others wrote, and left them as they are.
-        older: the primary may have gone back in time: nothing is updated or deleted.
-        counted: the replica's count was held against what was left there.
+        not_carried: parts of the collection's definition that the replica's server cannot hold.
+        announced: the store has the mirror in the state that the workers of this cycle need.
+        diverged: tasks found records on the replica that others wrote, and left them as they are.
+        older: the primary may have gone back in time, so nothing is updated or deleted.
+        counted: the replica's count was compared with the one that the last cycle left.
         doubtful: everything that was ever written to the replica is compared in this cycle.
-        outgrown: it is being adopted, and the replica has records that the primary lacks: someone
-            may have gone on with it, so what differs may be newer there.
+        outgrown: the collection is being adopted, and the replica has records that the primary
+            lacks. Others may have written to the replica, so its version of a record may be newer.
     """
 
     mirror: Mirror
@@ -73,50 +73,51 @@ class CollectionWork:
 
     @property
     def hints(self) -> Mapping[int, set[str]]:
-        """Ids by chunk that the walk of the primary did not see, and nobody has looked into."""
+        """Ids by chunk that the primary's walk did not see and no task has checked yet."""
         return self.membership.hints
 
     def update(self, **fields: Any) -> None:
-        """Replace fields of the mirror."""
+        """Set fields of the mirror."""
         self.mirror = replace(self.mirror, **fields)
 
 
 @dataclass(slots=True)
 class CycleWork:
-    """One cycle: its parts, and what it found so far.
+    """One cycle: its parts, and its results so far.
 
     Attributes:
         replica: bound to the permit of the leader.
         store: bound to the leader's term.
-        refused: mirrors that could not be worked on, and why.
-        untold: mirrors in databases that are missing on the primary, left as they are, and why.
-        deleted: records deleted on the replica, with whole collections.
-        full: read everything again, whatever the budget.
-        why_away: why the primary may have been away since the last clean cycle; empty when not.
-        frozen: mirrors of which nothing is written in this cycle, because someone must decide.
-        undecided: holds about which side is right, of this cycle.
-        approved_sets: digests of removals that someone approved by way of such a hold.
-        taken: holds that someone approved; they end when this cycle ends without an error.
-        doubt: why nothing may be deleted or dropped anywhere until someone decides; empty when it
+        refused: mirrors that could not be processed, and why.
+        untold: mirrors in databases that the primary lacks, and why; they stay as they are.
+        deleted: records deleted on the replica, those of whole collections included.
+        full: read everything again, regardless of the budget.
+        why_away: why the primary may have been away since the last clean cycle; empty if it was
+            not.
+        frozen: mirrors that this cycle does not write to, because someone must decide.
+        undecided: holds of this cycle about which side is right.
+        approved_sets: digests of removals that were approved through such a hold.
+        taken: approved holds; they end when this cycle ends without an error.
+        doubt: why nothing may be deleted or dropped anywhere until someone decides; empty if it
             may.
-        absence: why nothing is deleted or dropped in this cycle, which passes by itself.
+        absence: why this cycle deletes and drops nothing; needs no decision.
         superseded: mirrors of replica collections that were put aside in this cycle.
-        accepted_primary: someone accepted another server as the primary.
+        accepted_primary: another server was approved as the primary.
         redefined: a collection of the replica was created, renamed or redefined.
-        check_stop: raises Stopped when the process shall end.
-        adopt: take over what nobody vouches for, however little is the same.
-        accepted: collections of which someone decided that.
-        kept: collections of the replica that stay there for a while, by id.
-        held_back: mirrors for which nothing is written, until someone decides.
-        vouched: tenants and databases whose mark on the replica is the one that was left there
-            last, so that none of them is an older copy.
+        check_stop: raises Stopped if the process is to end.
+        adopt: adopt collections in no ledger even if they are not mostly the same.
+        accepted: collections whose adoption was approved.
+        kept: collections of the replica that are kept for a while, by id.
+        held_back: mirrors that nothing is written to until someone decides.
+        vouched: tenants and databases whose mark on the replica is the last one that was written
+            there, so none of them is an older copy.
         rebuild: names of collections that are to be built anew on the replica.
-        misbuilt: replica collections whose index has another distance than was asked for.
-        jumped: the clock jumped during the cycle, so nothing is known of any instant.
-        began: when it began, on the monotonic clock.
-        waiting: collections of which deletions waited when all tasks were done.
-        tiny_seconds: how much of the budget of scrubs went into tiny collections.
-        counts: of the replica's collections when the cycle began.
+        misbuilt: replica collections whose index has another distance than requested.
+        jumped: the clock jumped during the cycle, so all instants are unknown.
+        began: the start of the cycle on the monotonic clock.
+        waiting: collections with waiting deletions after the last task.
+        tiny_seconds: part of the scrub budget that tiny collections used.
+        counts: record counts of the replica's collections at the start of the cycle.
     """
 
     cycle: Cycle
@@ -162,23 +163,23 @@ class CycleWork:
 
     @property
     def seconds(self) -> float:
-        """How long it has taken so far, whatever the wall clock says."""
+        """Duration so far, by the monotonic clock."""
         return monotonic() - self.began
 
     @property
     def check_before(self) -> datetime:
-        """Looks at the replica's side that are older than this are due again; in full, all."""
+        """Checks of the replica's side before this instant are due again; all, if `full`."""
         if self.full:
             return datetime.max.replace(tzinfo=UTC)
         seconds = self.settings.sync_replica_check_interval
         return self.cycle.started_at - timedelta(seconds=seconds)
 
     def refuse(self, mirror: Mirror, error: ChromasyncError) -> None:
-        """One collection cannot be mirrored in this cycle; the others go on."""
+        """Record that one collection cannot be mirrored in this cycle; the others continue."""
         self.refused.append((mirror, error))
 
     def freeze(self, mirror: Mirror, hold: Hold, status: MirrorStatus) -> None:
-        """Write nothing of a collection in this cycle; someone must decide about it."""
+        """Write nothing to a collection in this cycle, because someone must decide about it."""
         self.undecided.append(hold)
         self.frozen.append(mirror)
         self.store.save_mirror(
@@ -192,19 +193,19 @@ class CycleWork:
         )
 
     def forget_definition(self, work: CollectionWork) -> None:
-        """Note that the definition is about to change: a cut-off change is not one by others."""
+        """Forget the definition before it changes, so a cut-off change is not taken for others'."""
         if work.mirror.definition_digest is not None:
             work.update(definition_digest=None)
             self.store.save_mirror(work.mirror)
 
     def forget_definitions_to_rename(self) -> None:
-        """The same for every collection that has not its name yet."""
+        """The same for every collection that does not have its name yet."""
         for work in self.collections:
             if work.replica.name != work.mirror.name:
                 self.forget_definition(work)
 
     def holds_foreign(self, work: CollectionWork) -> bool:
-        """Whether tasks of a collection leave alone what others wrote on the replica."""
+        """Whether tasks of a collection leave records that others wrote on the replica."""
         key = work.mirror.collection_id
         return holds_foreign(
             self.settings,
@@ -215,13 +216,13 @@ class CycleWork:
         )
 
     def refresh_replicas(self) -> None:
-        """Take the replica's collections from the listing again, after renames."""
+        """Update the replica collections from the listing, after renames."""
         for work in self.collections:
             work.replica = self.replica_listing.collections[work.replica.id]
 
     @property
     def has_errors(self) -> bool:
-        """Whether a part of the work could not be done so far."""
+        """Whether a part of the work has failed so far."""
         return bool(self.refused) or any(work.error for work in self.collections)
 
     @property
@@ -231,11 +232,11 @@ class CycleWork:
 
     @property
     def missing(self) -> str | None:
-        """What to say of databases that are missing on the primary; None when there are none."""
+        """The message about databases that the primary lacks; None if it lacks none."""
         return " ".join(str(gone.error) for gone in self.primary_listing.missing) or None
 
     @property
     def primary_empty(self) -> bool:
-        """Whether the primary has no records at all, as the walks saw it."""
+        """Whether the walks saw no record on the primary."""
         mirrors = [*(work.mirror for work in self.collections), *self.held_back]
         return not any(mirror.primary_count for mirror in mirrors)
