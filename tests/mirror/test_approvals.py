@@ -160,7 +160,7 @@ def warnings_of(stage: Stage, **overrides: str) -> list[tuple[str, ...]]:
 def unmatched(name: str) -> str:
     """What is said of a name that matches nothing."""
     return (
-        f"SYNC_INCLUDE names {name!r}, and no collection of the primary has such a name; mind that "
+        f"SYNC_INCLUDE names {name!r}, but no collection of the primary matches it; note that "
         "patterns are case-sensitive."
     )
 

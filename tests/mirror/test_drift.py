@@ -48,7 +48,7 @@ def test_a_replica_that_lost_its_disk_is_copied_anew(fragile: Stage, tmp_path: P
         mark, *copies = report.warnings
         assert mark.startswith("The replica does not carry the mark that this store left in")
         assert len(copies) == 3
-        assert all("is not there any more. Copying it anew." in w for w in copies)
+        assert all("no longer exists. Copying it anew." in w for w in copies)
         again = Stage(stage.servers, stage.folder, stage.database)
         try:
             again.assert_identical()
@@ -67,9 +67,7 @@ def test_a_dropped_replica_collection_is_copied_anew(stage: Stage) -> None:
     report = stage.sync()
     assert report.outcome is Outcome.IDENTICAL
     assert report.counts.inserted == 60
-    assert report.warnings == (
-        "docs: The replica's collection is not there any more. Copying it anew.",
-    )
+    assert report.warnings == ("docs: The replica's collection no longer exists. Copying it anew.",)
     other = str(stage.on_replica("other").id)
     assert not any(other in request.path for request in stage.replica_writes()[before:])
     stage.assert_identical()
@@ -92,7 +90,7 @@ def test_a_recreated_replica_collection_is_compared_and_completed(
     report = stage.sync()
     assert report.outcome is Outcome.IDENTICAL
     assert report.counts.applied == 60 - filled
-    assert "is not there any more" in report.warnings[0]
+    assert "no longer exists" in report.warnings[0]
     stage.assert_identical()
     stage.assert_quiet()
 

@@ -67,7 +67,7 @@ def test_a_missing_database_fails_alone(stage: Stage, twin: Twin) -> None:
         ended = stage.command("sync")
         assert ended.returncode == 4, ended.stdout + ended.stderr
         assert f"in tenant {twin.tenant!r}" in ended.stdout.splitlines()[-1]
-        assert "Restore it, or take it out of SYNC_" in ended.stdout
+        assert "Restore it, or remove it from SYNC_" in ended.stdout
         assert "Held" not in ended.stdout
     stage.assert_identical()
     assert twin.count_on_replica() == COUNT

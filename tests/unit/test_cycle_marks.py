@@ -98,7 +98,7 @@ def test_a_mark_that_comes_between_ends_the_cycle(house: House) -> None:
     leave(house.replica, replace(other, released=True))
     report = house.sync()
     assert report.outcome is Outcome.IDENTICAL
-    assert "at work there no more" in report.warnings[0]
+    assert "no longer active there" in report.warnings[0]
     assert len(house.replica.contents(house.copy())) == 2 * CHUNK
 
 

@@ -46,8 +46,8 @@ def test_a_named_database_that_is_missing_fails_alone() -> None:
     assert not listing.tells_of(mirror("t", "hr"))
     reason = listing.why_untold(mirror("t", "hr"))
     assert str(reason) == (
-        "The primary has no database 'hr' in tenant 't'. What the replica has of it was left as it "
-        "is. Restore it, or take it out of SYNC_DATABASES."
+        "The primary has no database 'hr' in tenant 't'. Its collections on the replica were left "
+        "as they are. Restore it, or remove it from SYNC_DATABASES."
     )
 
 

@@ -50,7 +50,7 @@ def assert_failed_alone(house: House, report: CycleReport) -> None:
     assert (report.outcome, report.exit_code) == (Outcome.FAILED, 4)
     assert report.cycle.status is CycleStatus.FAILED
     assert "no database 'hr' in tenant 'default_tenant'" in str(report.cycle.error)
-    assert "take it out of SYNC_DATABASES" in str(report.cycle.error)
+    assert "remove it from SYNC_DATABASES" in str(report.cycle.error)
     gone = of(house, "people")
     assert (gone.status, gone.missing_cycles) == (MirrorStatus.ERROR, 0)
     assert "no database 'hr'" in str(gone.last_error)

@@ -81,7 +81,7 @@ def test_nothing_is_built_while_a_copy_would_lose_something() -> None:
     """What is held, and what the primary lacks by now, would not be in a new copy."""
     docs = kept("docs")
     hold = Hold(docs.mirror.collection_id, "docs", HoldKind.DELETES, 3, "many")
-    with pytest.raises(SettingsError, match="Something is held of docs"):
+    with pytest.raises(SettingsError, match="docs has a hold"):
         build("docs", known=[docs], holds=(hold,))
     with pytest.raises(SettingsError, match="The primary lacks records of docs"):
         build("docs", known=[docs], lacks_some=lambda _: True)

@@ -23,8 +23,8 @@ pytestmark = pytest.mark.usefixtures("impatient")
 
 TRIAL = new_trial()
 WARNING = (
-    "1 collection that a self-test made is left alone. A cycle mirrors those of a self-test while "
-    "it runs; what others left behind is removed by the next `chromasync selftest`."
+    "1 collection that a self-test made is ignored. A cycle mirrors the collections of a self-test "
+    "only while it runs. The next `chromasync selftest` removes the others."
 )
 
 

@@ -1,4 +1,4 @@
-"""What a cycle would do, decided once: the cycle carries it out, `chromasync plan` prints it.
+"""The decisions of a cycle, made once: a cycle carries them out, `chromasync plan` prints them.
 
-Decisions are pure: they take what was listed and what the ledger says, and never write anywhere.
+Decisions never write. They depend only on both listings, on reads and on the ledger.
 """

@@ -1,6 +1,6 @@
-"""Brings new ids of the primary into the ledger: the last chunk is filled first, then new ones.
+"""Appends new ids of the primary to the ledger: the last chunk is filled first, then new chunks.
 
-An id that moved to the end of the primary's order changes chunk with what is known of its record.
+An id that moved to the end of the primary's order changes chunk with its digests and flags.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from chromasync.ports import Chunks
 class Appender:
     """Appends ids to a collection's ledger, the last chunk first; each call is one transaction.
 
-    A chunk with room left is not handed out, because the next call may fill it; nor is one that
-    the ledger had before, because the next call may take records from it.
+    A chunk with room left is not returned, because the next call may fill it. A chunk that the
+    ledger had before is not returned, either, because the next call may take records from it.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Appender:
         self._open_id = heads[-1].id if heads and heads[-1].count < chunk_size else 0
 
     def append(self, ids: list[str], moved: Mapping[str, int]) -> list[ChunkHead]:
-        """Store chunks for `ids`; ids in `moved` leave the chunk named there, with their digests.
+        """Store chunks for `ids`; an id in `moved` leaves that chunk and keeps its digests.
 
         Returns:
             The heads of new chunks that are full now.
@@ -88,7 +88,7 @@ class Appender:
     def _fill_open(
         self, ids: list[str], shrunk: dict[int, Chunk], carry: Mapping[str, Carried]
     ) -> tuple[Chunk | None, int]:
-        """The open chunk with as many of `ids` as fit, and how many those are."""
+        """The open chunk with as many of `ids` as fit, and their number."""
         if not self._open_id:
             return None, 0
         chunk = shrunk.pop(self._open_id, None) or self._store.load_chunk(self._open_id)

@@ -1,15 +1,15 @@
-"""What stored instants are worth, since a wall clock may jump; pure.
+"""Decides which stored instants are valid, because the wall clock may jump; pure.
 
-All instants of a store are in its own time, which is some machine's wall clock. That one is put
-right by people, by NTP or after a suspend, forwards or backwards. So
+All instants of a store come from its own clock, which is the wall clock of a machine. People, NTP
+or a suspend may set that clock forwards or backwards. So
 
-* which cycle read what is known by cycle numbers, never by instants;
-* an instant that is still to come is unknown: it was stored while the clock was ahead;
-* when any instant that was stored is still to come, or the wall clock moved otherwise than the
-  monotonic one did between two cycles of a process, the clock jumped, and *all* instants that were
-  stored before are unknown: those that seem to be past may be as wrong as the others.
+* cycle numbers, never instants, tell which cycle read a chunk;
+* an instant in the future is unknown: it was stored while the clock was ahead;
+* the clock jumped if any stored instant lies in the future, or if the wall clock and the monotonic
+  clock moved differently between two cycles of a process. Then *all* stored instants are unknown,
+  because instants in the past may be as wrong as the others.
 
-What is unknown counts as never: it is read again, checked again, walked again, once.
+An unknown instant counts as never: the part is read, checked or walked again, once.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from chromasync.model import ChunkHead, Mirror
 from chromasync.timing import STEP_SECONDS
 
 DRIFT_SHARE = 0.001
-"""So much of the time that passed may separate two clocks that both run right."""
+"""Share of the elapsed time by which two correct clocks may differ."""
 
 BEFORE_NUMBERS = 0
-"""Stands for the cycle that read a chunk before cycles were noted with it."""
+"""Number for the cycle of a read by an old program, which did not store cycle numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The store's wall clock, asked between two instants of this process's monotonic clock."""
+    """The store's wall clock, read between two instants of this process's monotonic clock."""
 
     wall: datetime
     before: float
@@ -37,7 +37,7 @@ class Reading:
 
 
 def step_between(first: Reading, second: Reading) -> float:
-    """By how many seconds the wall clock jumped; negative when backwards, 0.0 within tolerance."""
+    """Seconds by which the wall clock jumped; negative for backwards, 0.0 within the tolerance."""
     moved = (second.wall - first.wall).total_seconds()
     least, most = second.before - first.after, second.after - first.before
     tolerance = STEP_SECONDS + DRIFT_SHARE * most
@@ -49,33 +49,33 @@ def step_between(first: Reading, second: Reading) -> float:
 
 
 def is_ahead(stored: datetime | None, now: datetime) -> bool:
-    """Whether something was stored at an instant that is still to come, so the clock went back."""
+    """Whether a stored instant lies in the future, so the clock went back."""
     return stored is not None and (stored - now).total_seconds() > STEP_SECONDS
 
 
 def known(instant: datetime | None, now: datetime) -> datetime | None:
-    """The instant; None when it is still to come."""
+    """The instant; None if it lies in the future."""
     return None if instant is None or instant > now else instant
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """How one who may not write sees stored instants, as the store keeps them for a cycle.
+    """Stored instants as a cycle would see them, for a caller that may not write.
 
     Attributes:
         now: the store's time.
-        jumped: nothing is known of any instant.
+        jumped: all instants are unknown.
     """
 
     now: datetime
     jumped: bool
 
     def known(self, instant: datetime | None) -> datetime | None:
-        """The instant; None when it is unknown."""
+        """The instant; None if it is unknown."""
         return None if self.jumped else known(instant, self.now)
 
     def head(self, head: ChunkHead) -> ChunkHead:
-        """A chunk's head without the instants that are unknown."""
+        """A chunk's head without unknown instants."""
         seen = replace(
             head, read_at=self.known(head.read_at), checked_at=self.known(head.checked_at)
         )
@@ -84,7 +84,7 @@ class Clock:
         return replace(seen, read_cycle=BEFORE_NUMBERS)
 
     def mirror(self, mirror: Mirror) -> Mirror:
-        """A mirror without the instants that are unknown."""
+        """A mirror without unknown instants."""
         return replace(
             mirror,
             walked_at=self.known(mirror.walked_at),

@@ -1,17 +1,17 @@
-"""Which distance an index answers with: asked of the server, never guessed.
+"""Finds the distance that an index uses, by a query to the server.
 
-What a collection says of its distance need not be true. A database that Chroma 0.6.3 wrote says l2
-on later servers while its index is cosine; metadata and configuration may name two distances; an
-edit of the metadata changes the words and leaves the index as it is. So the index is asked: one
-query with a vector that is not of unit length, and the distances that come back are compared with
-those that the vectors of the same answer have by each of the three formulas:
+The definition of a collection may name a wrong distance. A database that Chroma 0.6.3 wrote says l2
+on later servers while its index is cosine. Metadata and configuration may name two distances. An
+edit of the metadata changes the definition and not the index. So the index is queried with a vector
+that is not of unit length. The returned distances are compared with the distances of the returned
+vectors by each of the three formulas:
 
     l2        the squared length of the difference
     cosine    1 - the cosine of the angle
     ip        1 - the dot product
 
-What was learned is remembered with the collection's id, and with a digest of its metadata and
-configuration. It is asked again when those change, for a server may have taken them seriously.
+The result is stored with the collection's id and with a digest of its metadata and configuration.
+When these change, the index is queried again, because a server may have applied the change.
 """
 
 from __future__ import annotations
@@ -41,34 +41,34 @@ from chromasync.ports import Reader
 
 NEIGHBOURS = 5
 LENGTHS = (3.0, 5.0)
-"""Of the vectors to ask with, none of them a unit's: cosine and ip are the same for records whose
-length is one divided by that of the query. A second query is asked where the first tells nothing.
+"""Lengths of the query vectors, none of them 1. Cosine and ip are equal for records whose length is
+one divided by that of the query. So a second query follows if the first is ambiguous.
 """
 
 REFUSALS = (NotFound, RequestRefused, ServerFault)
-"""Errors of a query that is not answered."""
+"""Errors of a query that the server did not answer."""
 
 UNASKED = (AccessRefused, NotChroma)
-"""Errors of a query by which nothing is known: a token or a proxy may not let queries through."""
+"""Errors of a query that prove nothing: a token or a proxy may forbid queries."""
 
 SHORTEST, LONGEST = 1e-15, 1e15
-"""Lengths of vectors that tell something: beyond them, float32 overflows or has no angle."""
+"""Lengths of usable vectors: beyond them, float32 overflows or has no angle."""
 
 Doubles = NDArray[np.float64]
 
 AT_ONCE = 4
-"""Collections that are asked side by side."""
+"""Collections that are queried in parallel."""
 
 ANGLE_TOLERANCE = 1e-4
 LENGTH_TOLERANCE = 1e-5
-"""Of the numbers that float32 had to add up."""
+"""Tolerance relative to the numbers that float32 had to sum."""
 
 
 def judge_distance(query: Floats, found: Neighbours) -> Space | None:
-    """The one distance that fits each of the neighbours; None when several do, or none.
+    """The only distance that fits all neighbours; None if several or none fit.
 
     Args:
-        query: the vector that was asked for, of shape (dimension,).
+        query: the query vector, of shape (dimension,).
         found: the answer, with embeddings of shape (n, dimension).
     """
     if not found.ids:
@@ -77,7 +77,7 @@ def judge_distance(query: Floats, found: Neighbours) -> Space | None:
     rows = found.embeddings.astype(np.float64)
     told = np.asarray(found.distances, dtype=np.float64)
     lengths = np.linalg.norm(rows, axis=1)
-    # a vector of no length has no angle, so that what servers say of it proves nothing
+    # a vector of length 0 has no angle, so its returned distance proves nothing
     usable = (lengths > SHORTEST) & (lengths < LONGEST)
     if not usable.any():
         return None
@@ -100,17 +100,17 @@ def _near(told: Doubles, expected: Doubles, tolerance: Doubles) -> bool:
 
 
 def ask_distance(reader: Reader, collection: Collection) -> Space | None:
-    """Ask a server for the distance of one collection; None when it cannot be told.
+    """Query a server for the distance of one collection; None if the answer is not clear.
 
     Raises:
-        ServerError: the server is away, or refuses us.
+        ServerError: the server is unreachable, or refuses access.
     """
     for length in LENGTHS:
         query = _vector(collection.dimension or 0, length)
         try:
             found = reader.nearest(collection, query, NEIGHBOURS)
         except (*REFUSALS, *UNASKED):
-            return None  # whether its index answers at all is another question
+            return None  # `cycle.probe` checks whether its index answers at all
         space = judge_distance(query, found)
         if space is not None or not found.ids:
             return space
@@ -125,11 +125,11 @@ def _vector(dimension: int, length: float) -> Floats:
 
 @dataclass(slots=True)
 class Distances:
-    """What is known of distances, by collection id, and what one look added to it.
+    """The known distances by collection id, and the new ones.
 
     Attributes:
-        learned: what was asked in this look.
-        misbuilt: for replica collections whose index is not what was asked for: what it is.
+        learned: the distances that were found by queries just now.
+        misbuilt: the real distances of replica collections that have another one than requested.
     """
 
     known: dict[str, KnownDistance] = field(default_factory=dict)
@@ -137,7 +137,7 @@ class Distances:
     misbuilt: dict[str, Space] = field(default_factory=dict)
 
     def tell(self, listing: Listing, reader: Reader, wants: Callable[[str], bool]) -> None:
-        """Note in a listing what each collection's index answers with; ask where it is new."""
+        """Note the distance of each collection in a listing; unknown ones are queried."""
         due = [c for c in listing.collections.values() if wants(c.name) and self._is_due(c)]
         self._ask(reader, due)
         for key, collection in listing.collections.items():
@@ -146,7 +146,7 @@ class Distances:
                 listing.collections[key] = told
 
     def _is_due(self, collection: Collection) -> bool:
-        """Whether a collection is to be asked; one that never had a record cannot answer."""
+        """Whether a collection must be queried; one that never had a record cannot answer."""
         known = self.known.get(collection.id)
         is_known = known is not None and known.words == words_of(collection)
         return collection.dimension is not None and not is_known
@@ -164,7 +164,7 @@ class Distances:
     def _learn(self, collection: Collection, space: Space) -> None:
         before = self.known.get(collection.id)
         if before is not None and before.is_promise and before.space is not space:
-            # building it again would end as this did; what was asked for stays what is wanted
+            # a rebuild would have the same result; the requested distance stays the wanted one
             self.misbuilt[collection.id] = space
             return
         learned = KnownDistance(collection.id, space, words_of(collection))
@@ -173,12 +173,12 @@ class Distances:
 
 
 def words_of(collection: Collection) -> bytes:
-    """A digest of what a collection says of itself."""
+    """A digest of a collection's metadata and configuration."""
     said = [dict(collection.metadata), dict(collection.configuration)]
     text = orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
     return blake2b(text, digest_size=DIGEST_BYTES).digest()
 
 
 def promise(created: Collection, wanted: Collection) -> KnownDistance:
-    """What a replica collection was asked to be, until it has records and can be asked itself."""
+    """The requested distance of a replica collection, until it has records for a query."""
     return KnownDistance(created.id, effective(wanted).space, b"")

@@ -1,19 +1,19 @@
-"""Whether the replica went its own way while nobody watched the primary; pure.
+"""Decides whether the replica diverged during an outage of the primary; pure.
 
-A replica is used on the day the primary dies. What was written to it then exists nowhere else, and
-a primary that comes back must not overwrite it. So after an *outage* everything on the replica is
-held against what this program left there, before anything is written:
+When the primary fails, applications may write to the replica. These writes exist nowhere else, and
+a primary that comes back must not overwrite them. So after an *outage* everything on the replica is
+compared with the state that this program left there, before the first write:
 
-    not seen before, on the replica only       gained
-    left there by us, and gone                 lost
-    left there by us, and another one now      changed
-    the collection itself                      new, dropped, renamed or redefined
+    record not seen before, on the replica only       gained
+    record that this program left there, gone         lost
+    record that this program left there, different    changed
+    the collection itself                             new, dropped, renamed or redefined
 
-Any of these is *foreign* unless the primary says the same by now. One foreign record makes the
-whole collection *diverged*: nothing of it is written until someone decides.
+Each of these is *foreign* unless the primary has the same now. One foreign record makes the whole
+collection *diverged*: nothing is written to it until someone decides.
 
-An outage that nobody watched is an outage: so is a time without any look at the primary that is
-longer than SYNC_ASSUME_AWAY, or whose length cannot be told, because a clock jumped.
+A time without any contact to the primary counts as an outage, too, if it is longer than
+SYNC_ASSUME_AWAY, or if its length is unknown because a clock jumped.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SHOWN_IDS = 3
 
 
 def why_away(deployment: Deployment, now: datetime, assume_away_seconds: float) -> str:
-    """Why the primary may have been away since the last clean cycle; empty when it was there."""
+    """Why the primary may have been away since the last clean cycle; empty if it was not."""
     if deployment.away_since is not None:
         return f"the primary could not be reached at {deployment.away_since:%Y-%m-%d %H:%M:%S} UTC"
     seen_at = deployment.primary_seen_at
@@ -42,9 +42,9 @@ def why_away(deployment: Deployment, now: datetime, assume_away_seconds: float) 
         return ""
     silence = (now - seen_at).total_seconds()
     if silence < 0:
-        return "it is not known when the primary was last seen, because a clock jumped"
+        return "the time since the last contact to the primary is unknown, because a clock jumped"
     if silence > assume_away_seconds:
-        return f"the primary was not looked at for {_duration(silence)}"
+        return f"there was no contact to the primary for {_duration(silence)}"
     return ""
 
 
@@ -58,9 +58,9 @@ def _duration(seconds: float) -> str:
 
 @dataclass(slots=True)
 class Ids:
-    """Ids of one kind: how many, which ones as a digest, and a few of them by name.
+    """A set of ids: its size, its digest, and a few ids as examples.
 
-    `unlisted` counts more of them, of which the ids are not known.
+    `unlisted` counts further records whose ids are unknown.
     """
 
     sum: IdSum = field(default_factory=IdSum)
@@ -69,11 +69,11 @@ class Ids:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The size of the set."""
         return self.sum.count + self.unlisted
 
     def add(self, ids: Iterable[str]) -> None:
-        """Add ids that are not among them yet."""
+        """Add ids that are not in the set yet."""
         every = list(ids)
         self.sum.add(every)
         self.shown += every[: max(0, SHOWN_IDS - len(self.shown))]
@@ -92,13 +92,13 @@ def _short(record_id: str) -> str:
 
 @dataclass(slots=True)
 class Foreign:
-    """What others did to one collection of the replica.
+    """The changes by others in one collection of the replica.
 
     Attributes:
         gained: records that only the replica has.
         lost: records that were deleted there, and that the primary still has.
         changed: records that were changed there.
-        definition: what was done to the collection itself, a sentence part; empty for nothing.
+        definition: the change of the collection itself, as a part of a sentence; empty for none.
         primary_only: records that only the primary has, lost ones included; for people.
     """
 
@@ -113,17 +113,17 @@ class Foreign:
 
     @property
     def count(self) -> int:
-        """Records that someone must decide about."""
+        """The number of records that someone must decide about."""
         return self.gained.count + self.lost.count + self.changed.count
 
     def set_digest(self, replica_id: str) -> str:
-        """Names exactly this, on exactly this replica."""
+        """A digest of exactly this difference on exactly this replica."""
         kinds = (self.gained, self.lost, self.changed)
         parts = [ids.sum.digest() for ids in kinds]
         return IdSum().digest(HoldKind.DIVERGED, replica_id, self.definition, *parts)
 
     def words(self) -> str:
-        """What each side has that the other lacks, a sentence part."""
+        """The differences of both sides, as a part of a sentence."""
         return ", ".join(self._parts())
 
     def _parts(self) -> Iterator[str]:
@@ -143,7 +143,7 @@ class Foreign:
 def hold_of_changed(
     key: str, place: tuple[str, str, str], replica_id: str, ids: Iterable[str], why_away: str
 ) -> Hold | None:
-    """The hold of records that tasks met as others had written them; None when there are none."""
+    """The hold of records that tasks found written by others; None if there are none."""
     foreign = Foreign()
     foreign.changed.add(ids)
     if not foreign:
@@ -154,7 +154,7 @@ def hold_of_changed(
 def diverged_hold(
     key: str, place: tuple[str, str, str], replica_id: str, foreign: Foreign, why: str
 ) -> Hold:
-    """The hold of everything in a collection that others wrote to."""
+    """The hold of a whole collection that others wrote to."""
     tenant, database, name = place
     return Hold(
         key,
@@ -169,7 +169,7 @@ def diverged_hold(
 
 
 def definition_digest(replica: Collection) -> bytes:
-    """A digest of all that can be redefined of a collection: name, metadata, settings."""
+    """A digest of everything in a collection's definition that can change."""
     settings = described(replica)
     said = [
         replica.name,

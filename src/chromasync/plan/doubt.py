@@ -1,18 +1,16 @@
-"""Whether the replica of a collection still holds what was left there; pure.
+"""Decides whether the replica of a collection is still as the last cycle left it; pure.
 
-A *settled* collection is one that the last cycle which wrote to it brought to an end: its count
-was noted then, and another count now means that someone else wrote, or that an older copy was
-restored.
+A collection is *settled* if the last cycle that wrote to it finished it. The count was stored then.
+A different count now means that others wrote to the replica, or that an older copy was restored.
 
-An *unfinished* one was cut off while records were on their way. No count was noted, so an older
-copy of the replica looks like one that was cut off a little earlier. Where nobody vouches that it
-is the same replica, all that was ever written is compared once, after the copy has been finished.
-Where the replica's mark vouches for it, the count must lie between what was surely written and
-what may have been.
+A collection is *unfinished* if its cycle was cut off during writes. No count was stored, so an
+older copy of the replica looks like a cycle that was cut off a little earlier. If the replica's
+mark proves that it is no older copy, the count must lie between the number of records that were
+surely written and the number that may have been written. Without that proof, everything that was
+ever written is compared once, after the copy has been finished.
 
-Beyond counts, the walk of the replica's ids tells: a written record that is missing, or a record
-that nobody knows, casts doubt on the whole collection, because what was updated in place before
-cannot be seen by ids.
+The walk of the replica's ids finds more. A missing written record or an unknown record makes the
+whole collection doubtful, because ids do not show which records others updated in place.
 """
 
 from __future__ import annotations
@@ -35,11 +33,11 @@ class Bounds:
 
 
 def bounds_of(chunks: Iterable[Chunk], waiting: Iterable[Deletion], absent: int) -> Bounds:
-    """What the ledger allows, when nobody but us wrote.
+    """The bounds by the ledger, if only this program wrote.
 
     Args:
-        chunks: the ledger. Of one that was in hand anything may be there; it is compared anyway.
-        waiting: deletions, each of which may have been done without being noted.
+        chunks: the ledger. Any records of a chunk *in hand* may be there; it is compared anyway.
+        waiting: deletions; each may have been carried out without a record in the store.
         absent: quarantined records that are not on the replica.
     """
     least = most = 0
@@ -57,30 +55,30 @@ def bounds_of(chunks: Iterable[Chunk], waiting: Iterable[Deletion], absent: int)
 
 
 def why_doubtful(mirror: Mirror, count: int, *, vouched: bool, bounds: Callable[[], Bounds]) -> str:
-    """Why the whole collection is compared; empty when the replica can be as it was left.
+    """Why the whole collection is compared; empty if the replica may be as it was left.
 
     Args:
         mirror: as the last cycle left it.
         count: records on the replica now.
-        vouched: it is known to be the replica that was written to last, not an older copy of it.
-        bounds: asked for only when they matter.
+        vouched: the mark proves that the replica is no older copy.
+        bounds: called only if the bounds are needed.
     """
     if mirror.settled_cycle is not None:
         change = count - mirror.replica_count
         words = f"gained {change:,}" if change > 0 else f"lost {-change:,}"
         return f"the replica {words} records; comparing all." if change else ""
     if not vouched:
-        return "the last cycle did not come to its end with it; comparing all that was written."
+        return "the last cycle did not finish it; comparing all that was written."
     allowed = bounds()
     if allowed.least <= count <= allowed.most:
         return ""
     return (
-        f"the replica has {count:,} records, where {allowed.least:,} to {allowed.most:,} "
-        "can have been left; comparing all."
+        f"the replica has {count:,} records, but {allowed.least:,} to {allowed.most:,} were "
+        "expected; comparing all."
     )
 
 
 def is_surely_unwritten(head: ChunkHead) -> bool:
-    """Whether nothing of a chunk was ever written, as far as its head tells without its content."""
+    """Whether the head alone proves that no record of a chunk was ever written."""
     seen = (head.read_at, head.read_cycle, head.checked_at, head.checked_cycle)
     return not (head.suspect or head.in_hand or any(s is not None for s in seen))

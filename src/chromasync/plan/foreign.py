@@ -1,8 +1,8 @@
-"""The look at the replica before anything is written, after an outage of the primary.
+"""Checks the replica for writes by others, after an outage of the primary and before all writes.
 
-Of each mirrored collection the ids are compared with the ledger, whole, and the contents with what
-the replica returned when it was written, up to `CONTENT_RECORDS` records in all collections
-together. Beyond that bound each task compares before it writes (`NewTask.hold_foreign`), so a
+All ids of each mirrored collection are compared with the ledger. Contents are compared with the
+replica's answers after the last write, for at most `CONTENT_RECORDS` records of all collections
+together. Beyond that limit each task compares before it writes (`NewTask.hold_foreign`). So a
 record that others changed is never overwritten, only found later.
 """
 
@@ -57,11 +57,11 @@ class Diverged:
     """One collection that others wrote to.
 
     Attributes:
-        hold: what is held of it.
-        foreign: what others did.
+        hold: the hold that it gets.
+        foreign: the changes by others.
         mirror: None for a collection that only the replica has.
-        replica: None where others dropped it.
-        approved: someone decided for the primary's side.
+        replica: None if others dropped it.
+        approved: the primary's side was approved.
     """
 
     hold: Hold
@@ -72,7 +72,7 @@ class Diverged:
 
     @property
     def approved_sets(self) -> set[str]:
-        """Digests of what goes unasked where someone decided for the primary's side."""
+        """Digests of the removals that the approval of the primary's side includes."""
         gained = self.foreign.gained.sum
         if self.mirror is None:
             return {gained.digest(HoldKind.SURPLUS_COLLECTION, self.hold.collection_id)}
@@ -85,8 +85,8 @@ def holds_foreign(
     """Whether records that others wrote on the replica are left as they are.
 
     Args:
-        is_taken: someone decided for the primary's side.
-        is_outgrown: the replica has records that the primary lacks, and nobody decided to adopt it.
+        is_taken: the primary's side was approved.
+        is_outgrown: the replica has records that the primary lacks, and adoption is not approved.
     """
     if is_taken:
         return False
@@ -100,13 +100,13 @@ class DivergenceLook:
 
     Args:
         listing: the replica's collections.
-        why: why the primary may have been away; empty when it was there all the time.
+        why: why the primary may have been away; empty if it was not.
         met: which side listed each collection first, before this cycle.
-        count: of one of the replica's collections; it is asked when None.
-        check_stop: raises Stopped when the process shall end.
+        count: counts a replica collection; None asks the server.
+        check_stop: raises Stopped if the process is to end.
 
     Attributes:
-        looked_at: what was looked at by `find`, by the key of its hold.
+        looked_at: the collections that `find` checked, by the key of their hold.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class DivergenceLook:
         self.looked_at: set[str] = set()
 
     def find(self, pairings: Pairings) -> list[Diverged]:
-        """What diverged, approved or not."""
+        """The diverged collections, approved or not."""
         former = {m.collection_id: m for m in self._store.mirrors()}
         any_kept = any(m.replica_id in self._listed for m in former.values())
         found = [
@@ -169,7 +169,7 @@ class DivergenceLook:
         return self._judged(mirror, None, foreign)
 
     def _look_at_new(self, collection: Collection) -> Diverged | None:
-        """A collection that only the replica has: one that came while the primary was away."""
+        """A collection that only the replica has; diverged if created during an outage."""
         self.looked_at.add(collection.id)
         hold = find_hold(self._holds, collection.id, HoldKind.DIVERGED)
         if hold is None and (not self._why or collection.id in self._met):
@@ -195,7 +195,7 @@ class DivergenceLook:
     # ---- what is there ----------------------------------------------------------------------
 
     def _look(self, mirror: Mirror, primary: Collection | None, replica: Collection) -> Foreign:
-        """Everything foreign in a collection; nothing when nothing asks for a look."""
+        """All foreign changes of a collection; none if there is no reason to check it."""
         self.looked_at.add(mirror.collection_id)
         if not self._why and not self._is_doubly_odd(mirror, primary, replica):
             return Foreign()
@@ -219,7 +219,7 @@ class DivergenceLook:
     def _is_doubly_odd(
         self, mirror: Mirror, primary: Collection | None, replica: Collection
     ) -> bool:
-        """Whether the replica has another count than we left, and the primary fewer records."""
+        """Whether the replica's count differs from the one left, and the primary's count fell."""
         held = find_hold(self._holds, mirror.collection_id, HoldKind.DIVERGED) is not None
         if held or mirror.status is MirrorStatus.DIVERGED:
             return True
@@ -231,7 +231,7 @@ class DivergenceLook:
 
 
 class _Look:
-    """One collection of the replica, held against the ledger."""
+    """Compares one collection of the replica with the ledger."""
 
     def __init__(
         self,
@@ -285,7 +285,7 @@ class _Look:
         return foreign
 
     def _ledger(self) -> tuple[IdSet, NDArray[np.bool_], NDArray[np.bool_]]:
-        """The ledger's ids; which of them may be on the replica, and which must be."""
+        """The ledger's ids, those that may be on the replica, and those that must be."""
         aside = self._store.quarantined(self._mirror.collection_id)
         deletions = self._store.deletions(self._mirror.collection_id)
         excused = {q.record_id for q in aside if q.absent}
@@ -300,7 +300,7 @@ class _Look:
         return IdSet.of(lists), np.concatenate(ours), np.concatenate(written)
 
     def _ids_at(self, rows: NDArray[np.int64]) -> list[str]:
-        """The ledger's ids at these places."""
+        """The ledger's ids in these rows."""
         wanted, start, found = set(rows.tolist()), 0, []
         for _, chunk in self._chunks():
             span = range(start, start + len(chunk.ids))
@@ -309,9 +309,9 @@ class _Look:
         return found
 
     def contents(self, foreign: Foreign, left: int, check_stop: Callable[[], None]) -> int:
-        """Add the records that were changed; how many more may be compared in this cycle.
+        """Add the changed records; returns how many more records this cycle may compare.
 
-        Those that tasks met in an earlier cycle are asked for in any case.
+        Records that tasks of an earlier cycle found are compared in any case.
         """
         deletions = self._store.deletions(self._mirror.collection_id)
         told = {i for d in deletions if d.kind is DeletionKind.FOREIGN for i in d.ids}
@@ -345,7 +345,7 @@ class _Look:
         return changed
 
     def _unlike_primary(self, ids: list[str]) -> list[str]:
-        """Those of the replica's records that are not the same on the primary by now."""
+        """Those of the replica's records that are not the same on the primary now."""
         if self._primary is None:
             return ids
         unlike = []
@@ -362,7 +362,7 @@ class _Look:
         return unlike
 
     def _still_on_primary(self, ids: list[str]) -> list[str]:
-        """Those of the ids that the primary has: what both sides lack is no difference."""
+        """Those of the ids that the primary has; a record that both sides lack is no difference."""
         if self._primary is None:
             return ids
         there: list[str] = []
@@ -374,7 +374,7 @@ class _Look:
         return there
 
     def note_primary_only(self, foreign: Foreign) -> None:
-        """Add what only the primary has, so that both sides are told."""
+        """Add the records that only the primary has, so that the hold names both sides."""
         if self._primary is None:
             return
         listed = pages(self._replica_server, self._replica, self._mirror.replica_count)

@@ -1,14 +1,14 @@
-"""Which new collection of the primary takes over what another one has on the replica; pure.
+"""Decides which new collection of the primary takes over the replica of a vanished one; pure.
 
-A collection that was re-created under its name has another id, and so has each collection of a
-primary that was rebuilt from an export. Where it has mostly the same records, copying them anew
-beside the old ones would be waste. The new collection is the *heir* then: its mirror takes over the
-replica collection and the ledger of the old one, both are compared in place, and only differences
-are written.
+A collection that was re-created under its name has another id. So has each collection of a primary
+that was rebuilt from an export. If the new collection has mostly the same records, a second copy
+beside the old one would be a waste. Then the new collection is the *heir*: its mirror takes over
+the replica collection and the ledger of the old one. Both sides are compared in place, and only
+differences are written.
 
-An heir takes over in two steps (its mirror is stored, then the ledger moves). A process that dies
-between them leaves two mirrors of one replica collection; whichever the primary still lists is the
-heir of the other, without being asked again.
+An heir takes over in two steps: its mirror is stored, and then the ledger moves. A process that
+dies between them leaves two mirrors of one replica collection. Then the mirror that the primary
+still lists is the heir of the other, without a new comparison.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def with_heirs(
     why_incompatible: Compatible,
     is_like: IsLike,
 ) -> Pairings:
-    """The pairings, with new collections as heirs of those of their name that are gone.
+    """The pairings, with new collections as heirs of vanished ones with the same name.
 
     Args:
-        mirrors: all that the ledger knows.
-        is_like: asked only where everything else agrees; it may read both sides.
+        mirrors: all mirrors in the ledger.
+        is_like: called only if everything else agrees; it may read both sides.
     """
     present = [m for m in mirrors if m.collection_id in primary.collections]
     owned = {m.replica_id for m in present if m.replica_id}
@@ -57,7 +57,7 @@ def with_heirs(
 
 
 def in_place_words(pairing: Pairing) -> str:
-    """What people are told of an heir."""
+    """The note about an heir."""
     return f"{pairing.mirror.name}: it was re-created with mostly the same records; comparing them."
 
 
@@ -68,7 +68,7 @@ def _find(
     why_incompatible: Compatible,
     is_like: IsLike,
 ) -> Pairing:
-    """The pairing as that of an heir, when there is something to take over."""
+    """The pairing; that of an heir, if there is a collection to take over."""
     if pairing.match is not Match.CREATE or pairing.lost:
         return pairing
     for former in gone:
@@ -88,7 +88,7 @@ def _find(
 
 
 def _heir_of(former: Mirror, mirror: Mirror) -> Mirror:
-    """The new collection's mirror: what is known of the replica stays, of the primary nothing."""
+    """The new collection's mirror: it keeps facts about the replica, and none about the primary."""
     return replace(
         mirror,
         replica_id=former.replica_id,

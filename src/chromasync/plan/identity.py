@@ -1,15 +1,15 @@
-"""Which server is which; pure.
+"""Recognises servers by their collection ids; pure.
 
-Names can be anything; ids are made by a server and never come again. So a server is known by the
-collection ids that it lists:
+A name can come again, but a server makes each id only once. So the listed collection ids identify a
+server:
 
-* An id that was ever listed by the replica makes a server a replica; one that was ever listed by
-  the primary makes it a primary, for ever. Roles that do not fit are refused.
-* *Another primary*: of the mirrored names that are still there, hardly any has its id, or the
-  address in the settings changed and ids with it. That is another server, or one that was
-  migrated or restored from an export. Everything is held.
+* A server that lists an id which the replica ever listed is a replica, for ever. A server that
+  lists an id which the primary ever listed is a primary, for ever. Wrong roles are refused.
+* *Another primary*: hardly any of the mirrored names that still exist has its former id, or the
+  address in the settings changed and ids changed with it. Then another server answers, or the
+  primary was migrated or restored from an export. Everything is held.
 
-Whether it is the same server, only older, is asked in `older`.
+`older` decides whether the primary is the same server in an older state.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from chromasync.plan.pairing import is_superseded
 from chromasync.plan.removals import IdSum
 
 PRIMARY_KEY = "primary"
-"""What the hold of another primary is stored under, and approved by."""
+"""The key and the name of the hold of another primary."""
 
 HARDLY_ANY = 4
-"""Fewer than one in so many collections kept its id."""
+"""Another primary: fewer than one in so many collections kept its id."""
 
 NOTHING_WRITTEN = "Nothing was written to either side."
 
@@ -38,10 +38,10 @@ def refuse_wrong_sides(
     met: Mapping[str, Side],
     primary_url: str,
 ) -> None:
-    """Raise when a server has another role than it had.
+    """Raise if a server has another role than before.
 
     Args:
-        met: which side listed these collections first, as far as they were ever met.
+        met: which side listed each of these collections first, if any did.
 
     Raises:
         GuardRefusal: the primary's URL leads to a former replica, or the replica's to a former
@@ -68,13 +68,13 @@ def refuse_wrong_sides(
 def judge_primary(
     listing: Listing, mirrors: Iterable[Mirror], former_url: str | None, url: str
 ) -> Hold | None:
-    """The hold of everything when another server answers at the primary's address.
+    """The hold of everything if another server answers as the primary; None otherwise.
 
     Args:
         listing: the primary's collections.
-        mirrors: what the store knows of the collections that the settings want.
-        former_url: the primary's address in the last clean cycle; None before there was one.
-        url: its address now.
+        mirrors: the mirrors of collections that the settings include.
+        former_url: the primary's address in the last clean cycle; None if there was none.
+        url: its present address.
     """
     known = [m for m in mirrors if m.replica_id is not None and not is_superseded(m)]
     by_place = listing.by_place()

@@ -1,4 +1,4 @@
-"""What the store knows of one collection's ledger, asked for as decisions need it."""
+"""Reads one collection's ledger from the store, as far as decisions need it."""
 
 from __future__ import annotations
 
@@ -11,52 +11,52 @@ from chromasync.ports import Chunks
 
 
 class KnownLedger:
-    """The ledger that stands under one id."""
+    """The ledger with one id."""
 
     def __init__(self, store: Chunks, ledger_id: str) -> None:
         self._store = store
         self._id = ledger_id
 
     def load_ids(self, chunk_id: int) -> list[str]:
-        """The ids of a chunk; none of one that is gone."""
+        """The ids of a chunk; none if the chunk is gone."""
         chunk = self._store.load_chunk(chunk_id)
         return [] if chunk is None else chunk.ids
 
     def waiting(self, kind: DeletionKind) -> list[Deletion]:
-        """What waits to be deleted."""
+        """The waiting deletions of one kind."""
         return [d for d in self._store.deletions(self._id) if d.kind is kind]
 
     def waiting_ids(self, kind: DeletionKind) -> set[str]:
-        """The same, as ids."""
+        """The ids of the waiting deletions of one kind."""
         return {i for deletion in self.waiting(kind) for i in deletion.ids}
 
     def gone_by_chunk(self) -> dict[int | None, set[str]]:
-        """Records that the primary has no more, by chunk."""
+        """Records that the primary no longer has, by chunk."""
         return {d.chunk_id: set(d.ids) for d in self.waiting(DeletionKind.GONE)}
 
     def excused(self) -> set[str]:
-        """Written records that need not be there: set aside, or about to be deleted."""
+        """Written records that need not be on the replica: quarantined, or to be deleted."""
         aside = {q.record_id for q in self._store.quarantined(self._id) if q.absent}
         return aside | self.waiting_ids(DeletionKind.GONE)
 
     def count_wanted(self, head: ChunkHead, rows: Sequence[int], excused: Container[str]) -> int:
-        """How many of these rows should be there; all, when the chunk changed meanwhile."""
+        """How many of these rows must be on the replica; all if the chunk changed meanwhile."""
         chunk = self._store.load_chunk(head.id)
-        if chunk is None:  # the primary has none of its records any more
+        if chunk is None:  # the primary no longer has any of its records
             return 0
         if chunk.head.ids_digest != head.ids_digest:
             return len(rows)
         return sum(chunk.ids[row] not in excused for row in rows)
 
     def is_written(self, head: ChunkHead) -> bool:
-        """Whether a record of a chunk was ever written, or may have come from others."""
+        """Whether a record of a chunk was ever written, or may be from others."""
         if not is_surely_unwritten(head):
             return True
         chunk = self._store.load_chunk(head.id)
         return chunk is not None and bool(written_rows(chunk).any())
 
     def bounds(self, heads: Iterable[ChunkHead]) -> Bounds:
-        """How many records the replica can have, if nobody but us wrote."""
+        """How many records the replica may have, if only this program wrote."""
         chunks = (self._store.load_chunk(head.id) for head in heads)
         aside = sum(q.absent for q in self._store.quarantined(self._id))
         loaded = (chunk for chunk in chunks if chunk is not None)

@@ -1,8 +1,8 @@
-"""Whether two collections are mostly the same, told from a sample; pure.
+"""Decides by a sample whether two collections are mostly the same; pure.
 
-A replica that holds records and that no ledger vouches for may be a copy of this primary (a ledger
-was lost) or something of somebody else's under the same name. A sample of its records, spread over
-the whole of it, tells: when at least half of them are the same on the primary, it is a copy, and
+A replica collection that has records and is in no ledger may be a copy of this primary (the ledger
+was lost), or an unrelated collection with the same name. A sample of its records, spread over the
+whole collection, decides. If at least half of them are the same on the primary, it is a copy, and
 only differences are written. Otherwise nothing is written there until someone decides.
 """
 
@@ -16,9 +16,9 @@ from chromasync.plan.pairing import Pairing
 from chromasync.plan.removals import IdSum
 
 SAMPLE = 200
-"""Records that are looked at."""
+"""Records in a sample."""
 RUNS = 8
-"""Places of the collection from which they are taken."""
+"""Runs of consecutive records that form a sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Likeness:
     """How much of a collection on the replica is the same on the primary.
 
     Attributes:
-        compared: records of the sample; what the primary cannot give is left out of it.
+        compared: records of the sample, without those that the primary cannot return.
         same: how many of them are the same on both sides, as far as the replica can hold them.
     """
 
@@ -37,7 +37,7 @@ class Likeness:
 
     @property
     def is_mostly_same(self) -> bool:
-        """Whether at least half of the sample is the same; an empty sample says nothing."""
+        """Whether at least half of the sample is the same; false for an empty sample."""
         return 2 * self.same >= self.compared > 0
 
 
@@ -53,10 +53,10 @@ def spread_runs(count: int) -> list[tuple[int, int]]:
 def hold_adoption(
     pairing: Pairing, likeness: Likeness, count_ids: Callable[[Collection], IdSum]
 ) -> Hold | None:
-    """What must be held before a replica collection is taken over; None when it may be.
+    """The hold of a replica collection that is not mostly the same; None if it may be adopted.
 
     Args:
-        count_ids: all ids of a replica collection; asked for only when it is held.
+        count_ids: reads all ids of a replica collection; called only if it is held.
     """
     replica = pairing.replica
     if replica is None or not likeness.replica_count or likeness.is_mostly_same:
@@ -84,8 +84,8 @@ def is_decided(hold: Hold, holds: list[Hold]) -> bool:
 
 def _reason(likeness: Likeness) -> str:
     return (
-        f"no ledger knows it and it looks like another collection: of {likeness.compared:,} of its "
-        f"records that were looked at, {likeness.same:,} are the same on the primary "
+        f"it is in no ledger and looks like another collection: of {likeness.compared:,} compared "
+        f"records, {likeness.same:,} are the same on the primary "
         f"({likeness.primary_count:,} records on the primary, {likeness.replica_count:,} on the "
         "replica)"
     )

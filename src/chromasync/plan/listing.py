@@ -1,4 +1,4 @@
-"""What both servers hold in the tenants and databases that the settings name."""
+"""Lists the collections of both servers in the tenants and databases that the settings name."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ Place = tuple[str, str, str]
 
 
 def place_of(collection: Collection | Mirror) -> Place:
-    """Where a collection stands, or the primary collection of a mirror."""
+    """The place of a collection, or of a mirror's primary collection."""
     return collection.tenant, collection.database, collection.name
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A database that the settings name and the primary lacks; None stands for a whole tenant's."""
+    """A database that the settings name and the primary lacks; None for all of a tenant."""
 
     tenant: str
     database: str | None
 
     def covers(self, tenant: str, database: str) -> bool:
-        """Whether a database is the missing one, or one of them."""
+        """Whether a database is missing by this."""
         return tenant == self.tenant and self.database in (None, database)
 
     @property
     def error(self) -> NotFound:
-        """Why nothing is done there, and what ends that."""
+        """The error of collections there, with its remedy."""
         named = "SYNC_TENANTS" if self.database is None else "SYNC_DATABASES"
         return NotFound(
             self.what,
             side=Side.PRIMARY,
-            untouched="What the replica has of it was left as it is.",
-            hint=f"Restore it, or take it out of {named}.",
+            untouched="Its collections on the replica were left as they are.",
+            hint=f"Restore it, or remove it from {named}.",
         )
 
     @property
     def what(self) -> str:
-        """The fact alone."""
+        """The fact without its consequences."""
         place = "databases" if self.database is None else f"database {self.database!r}"
         return f"The primary has no {place} in tenant {self.tenant!r}."
 
@@ -56,11 +56,11 @@ class Listing:
     Attributes:
         databases: (tenant, database) pairs that were listed.
         collections: by id.
-        missing: what the settings name and the primary lacks, while it has others of them; neither
-            side is listed there.
+        missing: databases that the settings name and the primary lacks, while it has others;
+            neither side is listed there.
         marked: tenants in which this side has the database of the marks; it is not listed itself.
-        trials: self-tests that live, see `trials`.
-        leftovers: collections of other trials, which are none of those listed.
+        trials: self-tests that are running, see `trials`.
+        leftovers: collections of other self-tests; they are not in `collections`.
     """
 
     databases: list[tuple[str, str]] = field(default_factory=list)
@@ -71,16 +71,16 @@ class Listing:
     leftovers: list[Collection] = field(default_factory=list)
 
     def tells_of(self, mirror: Mirror) -> bool:
-        """Whether a mirror's collection would be here if it were there: else nothing is known."""
+        """Whether the listing would contain a mirror's collection if that existed."""
         return not self.is_leftover(mirror.name) and self.why_untold(mirror) is None
 
     def is_leftover(self, name: str) -> bool:
-        """Whether a collection of this name was left behind by a self-test."""
+        """Whether a collection of this name is the remainder of an earlier self-test."""
         trial = trial_of(name)
         return trial != "" and trial not in self.trials
 
     def why_untold(self, mirror: Mirror) -> NotFound | None:
-        """Why this listing tells nothing of a mirror's collection; None when it does."""
+        """Why this listing says nothing about a mirror's collection; None if it does."""
         place = mirror.tenant, mirror.database
         return next((gone.error for gone in self.missing if gone.covers(*place)), None)
 
@@ -89,19 +89,19 @@ class Listing:
         return {place_of(c): c for c in self.collections.values()}
 
     def hide(self, ids: Iterable[str]) -> dict[str, Collection]:
-        """Take collections out of the listing; gives those that were in it."""
+        """Take collections out of the listing; returns those that were in it."""
         listed = [i for i in ids if i in self.collections]
         return {i: self.collections.pop(i) for i in listed}
 
 
 def list_primary(reader: Reader, scope: Scope, trials: Container[str] = ()) -> Listing:
-    """The primary's collections, with those of self-tests that live, and not of any others.
+    """The primary's collections, with those of running self-tests, and without other self-tests'.
 
-    A database or tenant that is named and missing is a mistake, not a delete. It fails alone: the
-    others are listed, and of its mirrors the listing tells nothing.
+    A named database or tenant that is missing is a mistake, not a delete. Only its mirrors fail:
+    the other databases are listed, and the listing says nothing about the missing one.
 
     Raises:
-        NotFound: nothing of what the scope names is there.
+        NotFound: the primary has none of the databases that the scope names.
         ServerError: any part of the listing failed; a partial listing is never returned.
     """
     listing = Listing(trials=trials)
@@ -120,14 +120,14 @@ def list_primary(reader: Reader, scope: Scope, trials: Container[str] = ()) -> L
 
 
 def _without_marks(listing: Listing, tenant: str, present: list[str]) -> list[str]:
-    """A tenant's databases without that of the marks, which is noted."""
+    """A tenant's databases without the database of the marks, which is noted in the listing."""
     if MARKS_DATABASE in present:
         listing.marked.append(tenant)
     return [database for database in present if database != MARKS_DATABASE]
 
 
 def _databases(scope: Scope, tenant: str, present: list[str], missing: list[Missing]) -> list[str]:
-    """The databases to mirror in a tenant; those that are not there are added to `missing`."""
+    """The databases to mirror in a tenant; named databases that it lacks go to `missing`."""
     if not present:
         missing.append(Missing(tenant, None))
         return []
@@ -137,10 +137,10 @@ def _databases(scope: Scope, tenant: str, present: list[str], missing: list[Miss
 
 
 def list_replica(reader: Reader, scope: Scope, primary: Listing) -> Listing:
-    """The replica's collections in the databases of the primary and in its own of those tenants.
+    """The replica's collections, in the primary's databases and in its own of the same tenants.
 
-    A database that is not there yet is not among those listed; a cycle creates it first. One of
-    a tenant that is missing on the primary is not, either.
+    A database that does not exist yet is not listed; a cycle creates it first. A tenant that the
+    primary lacks is not listed, either.
 
     Raises:
         ServerError: any part of the listing failed.
@@ -175,7 +175,7 @@ def _list_database(reader: Reader, listing: Listing, tenant: str, database: str)
 
 
 def warn_of_leftovers(*listings: Listing) -> tuple[str, ...]:
-    """A warning when self-tests left collections on one of the sides."""
+    """A warning if self-tests left collections on one of the sides."""
     count = len({place_of(c) for listing in listings for c in listing.leftovers})
     if not count:
         return ()
@@ -183,7 +183,7 @@ def warn_of_leftovers(*listings: Listing) -> tuple[str, ...]:
     if count == 1:
         made = "1 collection that a self-test made is"
     words = (
-        f"{made} left alone. A cycle mirrors those of a self-test while it runs; what others left "
-        "behind is removed by the next `chromasync selftest`."
+        f"{made} ignored. A cycle mirrors the collections of a self-test only while it runs. The "
+        "next `chromasync selftest` removes the others."
     )
     return (words,)

@@ -1,20 +1,19 @@
-"""The mark that a replica carries, and what it says before anything is written; pure.
+"""Judges the mark that a replica carries, before anything is written; pure.
 
-A mark is one record per mirrored place (`tenant/database`). It names the store that keeps the
-place, the cycle that wrote it, and a random number that no other mark has. The store remembers the
-last mark that it left, so both are compared before a cycle writes anything:
+A mark is one record per mirrored place (`tenant/database`). It names the store that mirrors to the
+place, the cycle that wrote it, and a random number that no other mark has. The store remembers its
+last mark, and a cycle compares both before it writes anything:
 
-    on the replica                     the store knows        then
-    none                               none                   nothing to say
-    the store's last                   it                     nothing to say
+    on the replica                     in the store           consequence
+    none                               none                   none
+    the store's last                   the same               none
     none, or an older one of its own   a newer one            compare everything
     a newer one of its own             an older one, or none  compare everything
-    another store's, that is alive     any                    refuse
-    another store's, that is gone      any                    compare everything, take over
+    another store's, active            any                    refuse
+    another store's, not active        any                    compare everything, take over
 
-The first write of a cycle is the mark, and it is written once more when the cycle ends. So a copy
-of the replica that was made in the middle of a cycle has another random number than the store
-knows.
+The mark is the first write of a cycle, and it is written again when the cycle ends. So a copy of
+the replica from the middle of a cycle has another random number than the store.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ from chromasync.model import MARKS_DATABASE, Deployment, MarkRow
 from chromasync.processes import host_and_pid
 
 ALIVE_INTERVALS = 3
-"""A store on another host counts as gone when its mark stays as it is for so many intervals."""
+"""A store on another host counts as gone if its mark does not change for so many intervals."""
 SHORTEST_INTERVAL = 20.0
-"""Cycles may be closer together than that, but they take time."""
+"""Shortest interval in this count; cycles may start more often, but they take time."""
 
 NOT_NOTICED = (
     "So these are not noticed: a replica restored from an older copy, another store that writes to "
@@ -43,10 +42,10 @@ NOT_NOTICED = (
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What stands on the replica.
+    """A mark on the replica.
 
     Attributes:
-        store_id: the store that keeps the place; empty when the record cannot be read.
+        store_id: the store that mirrors to the place; empty if the record cannot be read.
         cycle_id: the cycle in which it was written.
         nonce: a random number.
         holder: the leading process of that store.
@@ -69,7 +68,7 @@ class Mark:
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever its store writes it again."""
+        """A value that changes whenever the store writes the mark again."""
         return f"{self.nonce}@{self.written_at.timestamp()}"
 
     def document(self) -> str:
@@ -111,25 +110,25 @@ def parse_mark(document: str | None) -> Mark:
 
 
 class MarkState(StrEnum):
-    """What a mark says of its place."""
+    """The state of a place by its mark."""
 
     KNOWN = "known"
-    """It is what this store left, or there never was one."""
+    """The mark is the one that this store left, or there never was one."""
     DOUBT = "doubt"
-    """Nothing that the ledger says of the replica counts until it was compared."""
+    """The ledger is not trusted until everything was compared."""
     REFUSED = "refused"
-    """Another store is at work there."""
+    """Another store is active there."""
 
 
 @dataclass(frozen=True, slots=True)
 class MarkVerdict:
-    """What the mark in one place says.
+    """The judgement about the mark in one place.
 
     Attributes:
-        found: what stands there; None when nothing does.
-        row: what the store shall know of the place from now on.
-        why: one sentence; empty where the mark is known.
-        error: what a cycle raises; None unless the place is refused.
+        found: the mark there; None if there is none.
+        row: the store's new row for the place.
+        why: one sentence; empty if the mark is known.
+        error: the error that a cycle raises; None unless the place is refused.
     """
 
     place: str
@@ -141,21 +140,21 @@ class MarkVerdict:
 
     @property
     def vouches(self) -> bool:
-        """Whether the replica surely is as it was left.
+        """Whether the mark proves that the replica is as it was left.
 
-        A mark of a cycle that did not come to its end may stand on a copy made in the middle of it.
+        The mark of an unfinished cycle may also be on a copy from the middle of that cycle.
         """
         return self.state is MarkState.KNOWN and self.found is not None and self.found.final
 
 
 Ended = Callable[[Mark], bool | None]
-"""Whether the process behind a mark has ended; None where that cannot be looked up here."""
+"""Whether the process that wrote a mark has ended; None if it cannot be checked on this host."""
 
 
 def judge_mark(
     found: Mark | None, row: MarkRow, deployment: Deployment, now: datetime, ended: Ended
 ) -> MarkVerdict:
-    """What to make of the mark that stands in the place of `row`."""
+    """Judge the mark that was found in the place of `row`."""
     if found is not None and found.store_id != deployment.store_id:
         return _judge_foreign(found, row, now, ended)
     met_none = replace(row, met_nonce=None, met_at=None)
@@ -165,7 +164,7 @@ def judge_mark(
 
 
 def is_still(found: Mark | None, row: MarkRow) -> bool:
-    """Whether a place has the mark of `row`, or still what stood there before it was prepared."""
+    """Whether a place has the mark of `row`, or still the one before that was prepared."""
     nonce = None if found is None else found.nonce
     return nonce == row.nonce or (not row.written and nonce == row.former_nonce)
 
@@ -209,60 +208,63 @@ def _judge_foreign(found: Mark, row: MarkRow, now: datetime, ended: Ended) -> Ma
     else:
         host, _ = host_and_pid(found.holder)
         why = (
-            f"Another chromasync store (last on host {host}) kept {row.place} on this replica "
-            f"until {_shown(found.written_at)}, and is at work there no more."
+            f"Another chromasync store (last on host {host}) mirrored {row.place} to this replica "
+            f"until {_shown(found.written_at)}, and is no longer active there."
         )
     return MarkVerdict(row.place, MarkState.DOUBT, found, met, why)
 
 
 def _is_alive(found: Mark, met: MarkRow, now: datetime, ended: Ended) -> bool:
-    """Whether the store of a mark is to be taken as being at work.
+    """Whether the store of a mark counts as active.
 
-    An instant in the future proves nothing: the clock that gave it was wrong.
+    An instant in the future proves nothing, because it comes from a wrong clock.
     """
     if found.released:
         return False
     has_ended = ended(found)
     if has_ended is not None:
         return not has_ended
-    patience = ALIVE_INTERVALS * refresh_seconds(found.interval_seconds)
     silent_since = min(met.met_at or now, found.written_at)
-    return (now - silent_since).total_seconds() <= patience
+    return (now - silent_since).total_seconds() <= _alive_seconds(found)
+
+
+def _alive_seconds(found: Mark) -> float:
+    """Seconds without a change after which the store of a mark counts as gone."""
+    return ALIVE_INTERVALS * refresh_seconds(found.interval_seconds)
 
 
 def refresh_seconds(interval_seconds: float) -> float:
-    """After how many seconds a cycle that goes on writes its mark once more."""
+    """Seconds after which a running cycle writes its mark again."""
     return max(interval_seconds, SHORTEST_INTERVAL)
 
 
 def _another_store(found: Mark, place: str) -> AnotherStore:
     host, pid = host_and_pid(found.holder)
-    patience = ALIVE_INTERVALS * refresh_seconds(found.interval_seconds)
     return AnotherStore(
-        f"Another chromasync with a state store of its own keeps {place} on this replica: process "
+        f"Another chromasync with its own state store mirrors {place} to this replica: process "
         f"{pid} on host {host}, which wrote its mark last at {_shown(found.written_at)}.",
         untouched="Nothing was written.",
-        hint="Stop the other one, or give each a replica of its own. One that was killed counts as "
-        f"gone when its mark has not changed for {patience:,.0f} seconds. SYNC_MARK=off looks at "
-        "no mark.",
+        hint="Stop the other one, or give each a replica of its own. A killed one counts as gone "
+        f"when its mark has not changed for {_alive_seconds(found):,.0f} seconds. SYNC_MARK=off "
+        "turns this check off.",
     )
 
 
 def overtaken(place: str) -> AnotherStore:
-    """The error for a mark that changed since this cycle looked at it."""
+    """The error for a mark that changed after this cycle checked it."""
     return AnotherStore(
-        f"The mark in {place} on the replica changed while this cycle was under way: another "
-        "chromasync works there, too, or the replica was restored.",
+        f"The mark in {place} on the replica changed during this cycle: another chromasync "
+        "works there, too, or the replica was restored.",
         untouched="Nothing more was written.",
-        hint="Stop the other one, or give each a replica of its own; the next cycle says which it "
-        "was, and compares everything.",
+        hint="Stop the other one, or give each a replica of its own; the next cycle reports the "
+        "cause, and compares everything.",
     )
 
 
 def refuse_marked_primary(
     found: Mapping[str, Mark], deployment: Deployment, primary_url: str
 ) -> None:
-    """Raise when the primary carries marks in places that are mirrored: it is a replica.
+    """Raise if the primary carries marks in mirrored places, because then it is a replica.
 
     Raises:
         GuardRefusal: this store's replica, or another one's, was given as primary.

@@ -1,4 +1,4 @@
-"""Both sides listed, refused where they have the wrong role, and matched; nothing is written."""
+"""Lists both sides, refuses wrong roles, and matches the collections; writes nothing."""
 
 from __future__ import annotations
 
@@ -32,15 +32,16 @@ from chromasync.ports import Reader, Store
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """What a cycle knows of both sides before it looks into collections.
+    """Both sides, matched by collections; no record was read yet.
 
     Attributes:
         met: which side listed each collection first, before now.
-        why_away: why the primary may have been away since the last clean cycle; empty when not.
-        other: the hold of everything, when another server answers as the primary.
-        approved: someone accepted that one.
+        why_away: why the primary may have been away since the last clean cycle; empty if it was
+            not.
+        other: the hold of everything, if another server answers as the primary.
+        approved: that hold was approved.
         warnings: sentences for people.
-        untold: mirrors in databases that are missing on the primary: nothing is known of them.
+        untold: mirrors in databases that the primary lacks; the listing says nothing about them.
     """
 
     primary: Listing
@@ -56,12 +57,12 @@ class Matched:
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """Both sides as they list themselves, in the roles that they had.
+    """The listings of both sides, whose roles are as before.
 
     Attributes:
         met: which side listed each collection first, before now.
-        mirrors: what the store knows in the tenants and databases that the settings name.
-        distances: what is known of the distances of both sides' collections.
+        mirrors: the mirrors in the tenants and databases that the settings name.
+        distances: the known distances of both sides' collections.
     """
 
     primary: Listing
@@ -78,10 +79,10 @@ class Sides:
 
 
 def list_sides(primary: Reader, replica: Reader, store: Store, settings: Settings) -> Sides:
-    """List both sides, and ask indexes for their distance where it is not known.
+    """List both sides, and query indexes whose distance is unknown.
 
     Raises:
-        GuardRefusal: a server has another role than it had, or both are one.
+        GuardRefusal: a server has another role than before, or both sides are one server.
         ServerError: a listing failed.
         StoreError: the store cannot be read.
     """
@@ -100,7 +101,7 @@ def list_sides(primary: Reader, replica: Reader, store: Store, settings: Setting
 
 
 def pair_sides(sides: Sides, replica: Reader, store: Store, settings: Settings) -> Matched:
-    """Match what both sides listed, by what the store knows now."""
+    """Match the listings of both sides through the store's present mirrors."""
     scope = settings.scope
     ours, mirrors = sides.primary, _covered(store, scope)
     told = [m for m in mirrors if ours.tells_of(m)]
@@ -128,7 +129,7 @@ def pair_sides(sides: Sides, replica: Reader, store: Store, settings: Settings) 
 
 
 def lacks_ledger_ids(store: Store, primary: Reader, pairing: Pairing) -> bool:
-    """Whether the primary lacks a record that the ledger has of a collection."""
+    """Whether the primary lacks a record of a collection that the ledger has."""
     known = lists_of(store, pairing.ledger_id)
     return has_more(known, pages(primary, pairing.primary, primary.count(pairing.primary)))
 
@@ -138,7 +139,7 @@ def _covered(store: Store, scope: Scope) -> list[Mirror]:
 
 
 def mirrors_told_of(store: Store, scope: Scope, primary: Listing) -> list[Mirror]:
-    """Mirrors of collections that are wanted and could be listed: what a budget counts."""
+    """Mirrors of included collections that could be listed; the delete budget counts these."""
     return [
         mirror
         for mirror in store.mirrors()

@@ -1,8 +1,8 @@
-"""Which records belong to a collection: the primary's ids against the ledger.
+"""Compares the primary's ids with the ledger, to find the new and the missing records.
 
-Both callers take the same walk and hand it a *sink*: that of a cycle brings the ledger up to date,
-that of a plan only looks. What is missing is a hint: nothing goes before the primary was asked for
-it by id.
+A cycle and a plan use the same walk with different *sinks*: the sink of a cycle updates the ledger,
+the sink of a plan stores nothing. A missing id is only a hint: nothing is deleted before the
+primary was asked for the record by id.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ GoneByChunk = Mapping[int | None, set[str]]
 
 
 class Sink(Protocol):
-    """Takes what a walk of the primary finds."""
+    """Receives the findings of a walk of the primary."""
 
     def append(self, ids: list[str], moved: Mapping[str, int]) -> None:
-        """Ids that come to the ledger's end, in order; those in `moved` leave the chunk named."""
+        """Append these ids to the ledger, in order; an id in `moved` leaves that chunk."""
 
     def drop_repeats(self, repeated: Mapping[int, list[int]]) -> None:
-        """Rows, by chunk, of ids that the ledger has at an earlier place, too."""
+        """Remove these rows, by chunk, because the ledger has their ids at an earlier place."""
 
     def gone_by_chunk(self) -> GoneByChunk:
-        """What waits to be deleted after the appends, because the primary has it no more."""
+        """Ids that wait to be deleted after the appends, because the primary lost them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """What the walk of the primary told.
+    """The result of the primary's walk.
 
     Attributes:
-        seen: how many ids the primary listed.
+        seen: number of ids that the primary listed.
         ordered: whether they came in the ledger's order.
         missing: all ledger ids that were not listed.
         unseen: the same by chunk.
-        hints: those of them that are news, by chunk: nobody has looked into them yet.
-        asked: ids by chunk to ask the primary for: those of `hints` that are not known to be gone,
-            and those that are but were listed.
-        ledger_count: records that the ledger had before.
-        fresh_count: ids that were listed and the ledger did not have.
-        tail: the newest part of the ledger; None when the primary was not walked.
+        hints: missing ids by chunk, where they differ from the ids known to be gone.
+        asked: ids by chunk to read from the primary: missing ones that are not known to be gone,
+            and listed ones that are.
+        ledger_count: number of records in the ledger before the walk.
+        fresh_count: number of listed ids that the ledger did not have.
+        tail: the newest part of the ledger; None if the primary was not walked.
     """
 
     seen: int = 0
@@ -63,12 +63,12 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """The ledger as it is before the walk.
+    """The ledger before the walk.
 
     Attributes:
         replica_id: the replica's collection.
-        load_ids: a chunk's ids.
-        holds: asked for only where something is missing.
+        load_ids: loads a chunk's ids.
+        holds: loads the holds; called only if ids are missing.
     """
 
     mirror: Mirror
@@ -81,10 +81,10 @@ class Before:
 def walk_primary(
     ledger: Before, listed: Callable[[], Iterator[list[str]]], sink: Sink
 ) -> Membership:
-    """Hold the primary's ids against the ledger; what is new goes to the sink meanwhile.
+    """Compare the primary's ids with the ledger; the sink gets new ids during the walk.
 
     Args:
-        listed: begins to list the primary's ids, page by page.
+        listed: starts to list the primary's ids, page by page.
 
     Raises:
         DamagedChunk: a part of the ledger cannot be read.
@@ -115,7 +115,7 @@ def walk_primary(
 
 
 def _hand_over(walk: Walk, sink: Sink) -> int:
-    """Give the sink what is new, and say how much of it the ledger did not have."""
+    """Give new ids to the sink; returns how many of them the ledger did not have."""
     fresh_count = 0
     for ids in walk.new_ids():
         new = list(dict.fromkeys(ids))
@@ -127,7 +127,7 @@ def _hand_over(walk: Walk, sink: Sink) -> int:
 def fresh_hints(
     heads: Sequence[ChunkHead], missing: Mapping[int, list[str]], gone: GoneByChunk
 ) -> dict[int, set[str]]:
-    """What is missing and differs from what is known to be gone already (and held).
+    """Missing ids by chunk, where they differ from the ids known to be gone (and held).
 
     An empty set means that all ids reported missing earlier are listed again.
     """
@@ -139,7 +139,7 @@ def fresh_hints(
 def _tail(
     ledger: Before, walk: Walk, missing: Mapping[int, list[str]], gone: GoneByChunk, new: int
 ) -> Tail:
-    """The newest part of the ledger; records that came in this walk stand behind it."""
+    """The newest part of the ledger, without the records that this walk appended."""
     left = Counter(walk.moved.values())
     parts = [Part(h.id, h.count - left[h.id], h.added_cycle) for h in ledger.heads]
     waiting = (record_id for ids in gone.values() for record_id in ids) if missing else ()

@@ -1,27 +1,28 @@
-"""Whether the primary went back in time, restored from an older copy; pure.
+"""Decides whether the primary went back in time, restored from an older copy; pure.
 
-A restore undoes everything that came after the copy, everywhere. So it is told by what is missing:
-the *newest* part of a ledger's order, while nothing that came later survived in any collection.
-What the primary lacks then exists on the replica only, so updates and deletes are held.
+A restore undoes all changes after the copy, in every collection. So the missing records show it:
+they are the *newest* part of the ledger's order, and no newer record survived in any collection.
+Then the missing records exist on the replica only, so updates and deletes are held.
 
-    nothing of the collection is missing           not older; a hold of it ends
-    it is held already, and no one approved it     older: it stays held
-    what is missing is not the newest part         not older
-    the primary was there all the time, and
-      few are missing, or others came for them     not older: ordinary deletes
-    something newer survived                       not older: they were deleted
-    anything else                                  older: held
+    no record of the collection is missing         not older; a hold of it ends
+    it is held already and not approved            older: it stays held
+    the missing records are not the newest part    not older
+    the primary was never away, and few records
+      are missing, or new ones replaced them       not older: ordinary deletes
+    a newer record survived                        not older: they were deleted
+    otherwise                                      older: held
 
-*Something newer* counts only when it came in or before the last clean cycle: what came after that
-may have been written to the restored primary. For the same reason a hold ends by a decision, or
-when everything is there again, and by nothing that comes later.
+A *newer record* counts only if it came in or before the last clean cycle: later records may have
+been written to the restored primary. For the same reason later records do not end a hold. It ends
+by a decision, or when all missing records are back.
 
-It is judged by walks alone, before anything old is written. A restore may come later in the cycle:
-what a walk did not miss is never deleted before the next one was judged.
+The judgement depends on the walks alone and comes before any write to old chunks. The restore may
+also happen later in the cycle. So a record that the walk did see is never deleted in this cycle:
+the walk of the next cycle is judged first.
 
-A collection that vanished counts as one whose whole ledger is missing, after an outage only, and
-when all that survived is older than its first record: at other times it goes by the rules for
-collections that vanish.
+A vanished collection counts as one whose whole ledger is missing. This holds only after an outage,
+and only if all surviving records are older than its first record. Otherwise the rules for vanished
+collections apply.
 """
 
 from __future__ import annotations
@@ -38,16 +39,16 @@ from chromasync.plan.pairing import is_superseded
 from chromasync.plan.removals import IdSum, find_hold, is_approved
 from chromasync.ports import Store
 
-OLDER = "the primary may have gone back in time, so nothing is deleted until that is decided"
+OLDER = "the primary may have gone back in time, so nothing is deleted until someone decides"
 
 NEWEST_SHARE = 0.9
-"""So much of what is missing must be the newest part to look like an older primary."""
+"""Least share of the newest part in the missing records of an older primary."""
 
 FEWEST_NEWEST = 5
-"""Without an outage, fewer missing records than that are taken for ordinary deletes."""
+"""Without an outage, fewer missing records than this count as ordinary deletes."""
 
 REPLACED_SHARE = 0.5
-"""Without an outage, so many new records for each missing one are taken for a replacement."""
+"""Without an outage, so many new records per missing one count as a replacement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +56,11 @@ class Tail:
     """The newest part of one collection's ledger, after the walk of the primary.
 
     Attributes:
-        missing: ledger ids that the primary does not list, and that do not wait to be deleted.
-        newest_missing: how many of them stand at the end of the ledger's order, without a gap.
-        added_cycle: the cycle that brought the newest record; 0 when that is not known.
-        surviving_cycles: the cycles that brought records which are still there.
+        missing: number of ledger ids that the primary does not list and that were not judged
+            before.
+        newest_missing: how many of them are at the end of the ledger's order, without a gap.
+        added_cycle: the cycle that added the newest record; 0 if that is unknown.
+        surviving_cycles: cycles that added records which still exist.
         new: ids that the primary listed and the ledger did not have.
     """
 
@@ -70,12 +72,12 @@ class Tail:
 
     @property
     def looks_cut(self) -> bool:
-        """Whether what is missing is the newest part, by and large."""
+        """Whether nearly all missing records belong to the newest part."""
         return self.newest_missing > 0 and self.newest_missing >= NEWEST_SHARE * self.missing
 
     @property
     def looks_ordinary(self) -> bool:
-        """Whether it may as well be what an application deletes or replaces day by day."""
+        """Whether ordinary deletes and replacements of an application explain it as well."""
         few = self.newest_missing < FEWEST_NEWEST
         return few or self.new >= REPLACED_SHARE * self.missing
 
@@ -110,7 +112,7 @@ def tail_of(
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One chunk of a ledger before the walk: records that stay in it, and who added the last."""
+    """One chunk before the walk: the number of records that stay, and the last record's cycle."""
 
     chunk_id: int
     count: int
@@ -124,10 +126,10 @@ def tail_without(
     load_ids: Callable[[int], Sequence[str]],
     new: int,
 ) -> Tail:
-    """The tail of a ledger that lacks these ids by chunk, but for those that were judged before.
+    """The tail of a ledger that lacks these ids by chunk, except those that were judged before.
 
     Args:
-        load_ids: a chunk's ids; of those beyond a part's count nothing is asked.
+        load_ids: loads a chunk's ids; those beyond a part's count are ignored.
         new: ids that the primary listed and the ledger did not have.
     """
     rows: list[set[int]] = []
@@ -141,9 +143,9 @@ def tail_without(
 def judged_before(
     mirror: Mirror, gone: Iterable[str], holds: Sequence[Hold], replica_id: str
 ) -> frozenset[str]:
-    """Ids that wait to be deleted, and that a whole cycle looked at and held for their number.
+    """Ids that wait to be deleted and that a finished cycle judged and held.
 
-    Those of a cycle that was cut off were never judged.
+    The ids of a cycle that was cut off were never judged.
     """
     ids = frozenset(gone)
     hold = find_hold(holds, mirror.collection_id, HoldKind.DELETES)
@@ -153,13 +155,13 @@ def judged_before(
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One mirrored collection as the primary was found.
+    """One mirrored collection after the walk of the primary.
 
     Attributes:
         missing: ids of the ledger that the primary does not list, those that wait to be deleted
             included.
-        total: records that the ledger had before the walk.
-        tail: None when the primary could not be walked.
+        total: number of records in the ledger before the walk.
+        tail: None if the primary could not be walked.
         vanished: the primary does not list the collection.
     """
 
@@ -171,7 +173,7 @@ class Seen:
 
     @classmethod
     def gone(cls, mirror: Mirror, load_ids: Callable[[], Iterable[str]]) -> Seen:
-        """A collection that the primary lists no more; its ids are asked for at once."""
+        """A collection that the primary no longer lists; its ids are loaded at once."""
         missing = IdSum(load_ids())
         count = missing.count
         tail = Tail(count, count, mirror.first_cycle or 0)
@@ -204,12 +206,12 @@ class Seen:
 
 @dataclass(slots=True)
 class Ages:
-    """What is to be done about a primary that may be older.
+    """The judgement about all collections of a primary that may be older.
 
     Attributes:
-        held: holds to be kept, by collection id: nothing old of them is updated or deleted.
-        unseen: holds of collections that could not be looked at; they stay.
-        approved: collections whose deletes someone approved, with the digest of the set.
+        held: holds by collection id; no old record of these is updated or deleted.
+        unseen: holds of collections that could not be checked; they stay.
+        approved: collections whose deletes were approved, with the digest of the set.
         ended: collections whose hold has no cause any more.
     """
 
@@ -220,7 +222,7 @@ class Ages:
 
     @property
     def doubt(self) -> str:
-        """Why nothing may be deleted anywhere; empty when it may."""
+        """Why nothing may be deleted anywhere; empty if it may."""
         return OLDER if self.held or self.unseen else ""
 
 
@@ -232,11 +234,11 @@ def look_at_ages(
     *,
     away: bool,
 ) -> tuple[Ages, list[Mirror]]:
-    """The ages of all that is mirrored, and which of the vanished collections were looked at.
+    """The ages of all mirrored collections, and the vanished collections that were judged.
 
     Args:
-        walked: collections whose ids the primary listed, or could not.
-        vanished: those that it lists no more.
+        walked: collections whose ids were listed, or could not be.
+        vanished: collections that the primary no longer lists.
         away: see `judge_ages`.
     """
     holds = store.holds()
@@ -250,12 +252,12 @@ def look_at_ages(
 def judge_ages(
     seen: Sequence[Seen], holds: Sequence[Hold], *, clean_cycle: int | None, away: bool
 ) -> Ages:
-    """Which collections look like those of a primary restored from an older copy.
+    """Find the collections that look like those of a primary restored from an older copy.
 
     Args:
         seen: every mirrored collection.
-        clean_cycle: the last cycle that found nothing to decide; None before there was one.
-        away: the primary was not reachable, or not watched, since then.
+        clean_cycle: the last cycle with nothing to decide; None if there was none.
+        away: the primary was unreachable, or not contacted, since then.
     """
     ages = Ages()
     for one in seen:
@@ -265,7 +267,7 @@ def judge_ages(
             if known is not None:
                 ages.unseen.append(known)
             continue
-        # looked through only where something newest is missing: there may be many collections
+        # lazy, because there may be many collections and few of them need it
         others = (o.tail.surviving_cycles for o in seen if o is not one and o.tail is not None)
         evidence = (c for cycles in others for c in cycles if c <= (clean_cycle or 0))
         if not _is_older(one, one.tail, known, evidence, away=away):
@@ -296,7 +298,7 @@ def _is_older(
 def unseen_of(
     seen: Iterable[Seen], holds: Iterable[Hold], mirrors: Iterable[Mirror], scope: Scope
 ) -> list[Seen]:
-    """Collections whose hold stays, because this cycle looks at them for another reason only."""
+    """Collections whose hold stays, because this cycle did not check them for this reason."""
     known = {mirror.collection_id: mirror for mirror in mirrors}
     looked_at = {one.mirror.collection_id for one in seen}
     return [
@@ -312,7 +314,7 @@ def unseen_of(
 def vanished_to_judge(
     vanished: Iterable[Mirror], holds: Sequence[Hold], *, away: bool
 ) -> list[Mirror]:
-    """Collections that the primary lists no more, and that a restore may have undone."""
+    """Collections that the primary no longer lists and that a restore may have undone."""
     held = {hold.collection_id for hold in holds if hold.kind is HoldKind.OLDER_PRIMARY}
     return [
         mirror

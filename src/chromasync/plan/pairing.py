@@ -1,15 +1,15 @@
-"""Which replica collection belongs to which primary collection; pure.
+"""Decides which replica collection belongs to which primary collection; pure.
 
-Matching is by the primary's collection id, kept in the ledger, so a rename is a rename and a
-collection that was re-created under its name is another collection. A new collection whose name is
-still taken on the replica is built beside the old one under a *building name*; the names are
-swapped when it is complete (see `names`).
+Collections are matched by the primary's collection id in the ledger. So a rename is a rename, and a
+collection that was re-created under its name is another collection. If the name of a new collection
+is still taken on the replica, it is built beside the old one under a *building name*. The names are
+swapped when it is complete (see `cycle.names`).
 
-What is decided for each primary collection:
+The decision for each primary collection:
 
-    KEEP     its replica is there
-    ADOPT    a replica collection that nobody owns has its name and definition: compare both
-    CREATE   there is none: create it, copy everything
+    KEEP     its replica collection exists
+    ADOPT    a replica collection without a mirror has its name and definition: compare both
+    CREATE   otherwise: create a replica collection, and copy everything
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from chromasync.plan.listing import Listing, place_of
 
 MAX_NAME = 512
 OLD_MAX_NAME = 63
-"""What servers before 1.0.20 take; they also refuse two dots in a row."""
+"""Longest name on servers before 1.0.20; they also refuse two dots in a row."""
 BUILDING_MARK = ".chromasync-"
 
 Compatible = Callable[[Collection, Collection], str]
-"""(primary, replica) → why the replica collection can never become equal; empty when it can."""
+"""(primary, replica) → why the replica collection can never become equal; empty if it can."""
 
 
 class Match(StrEnum):
@@ -48,12 +48,12 @@ class Pairing:
     """The decision for one primary collection.
 
     Attributes:
-        mirror: the ledger's row, a new one when the collection is new; its name is up to date.
-        replica: the replica's collection; None when it is to be created.
-        create_name: under which name to create it.
-        lost: the replica collection of earlier cycles is not there any more, or unusable: why.
-        superseded: that collection when it is there, to be replaced by the new one.
-        former: the mirror of a collection that is gone, which this one takes over (see `heirs`).
+        mirror: the mirror in the store, or a new one; its name is the present one.
+        replica: the replica's collection; None if it must be created.
+        create_name: the name under which it is created.
+        lost: why the replica collection of earlier cycles is gone or unusable; empty if it is not.
+        superseded: that collection if it still exists; the new one replaces it.
+        former: the mirror of a vanished collection that this one takes over (see `heirs`).
     """
 
     match: Match
@@ -67,7 +67,7 @@ class Pairing:
 
     @property
     def ledger_id(self) -> str:
-        """Under which id the ledger has the chunks before the cycle writes anything."""
+        """The id of the chunks in the ledger before the cycle writes anything."""
         return (self.former or self.mirror).collection_id
 
 
@@ -76,10 +76,11 @@ class Pairings:
     """All decisions of a cycle.
 
     Attributes:
-        vanished: mirrors whose primary collection is not listed any more.
-        surplus: replica collections that belong to no mirror.
-        excluded: mirrors whose primary collection got another name, one that is not wanted; with
-            that name. Their replica follows the rename, for another may need the name it has.
+        vanished: mirrors whose primary collection is no longer listed.
+        surplus: replica collections without a mirror.
+        excluded: mirrors, with their new name, whose primary collection got a name that the
+            settings exclude. Their replica is renamed, too, because another collection may need
+            its present name.
     """
 
     pairings: list[Pairing]
@@ -89,14 +90,14 @@ class Pairings:
 
 
 def why_incompatible(primary: Collection, replica: Collection, server: Capabilities) -> str:
-    """Why a replica collection can never become equal to a primary one; empty when it can."""
+    """Why a replica collection can never become equal to a primary one; empty if it can."""
     if primary.dimension and replica.dimension and primary.dimension != replica.dimension:
         return f"The dimension is {replica.dimension} instead of {primary.dimension}."
     return " ".join(immutable_differences(primary, replica, server))
 
 
 def warn_of_filters(primary: Listing, scope: Scope) -> tuple[str, ...]:
-    """What SYNC_INCLUDE and SYNC_EXCLUDE miss: all that is there, or, name by name, anything."""
+    """Warnings if the filters leave out all collections, or if a pattern matches none."""
     names = [collection.name for collection in primary.collections.values()]
     if not names:
         return ()
@@ -108,42 +109,42 @@ def warn_of_filters(primary: Listing, scope: Scope) -> tuple[str, ...]:
 
 
 def what_is_unmatched(pattern: str) -> str:
-    """What to say of SYNC_INCLUDE when one of its names matches nothing."""
+    """The warning about a pattern of SYNC_INCLUDE that matches nothing."""
     return (
-        f"names {pattern!r}, and no collection of the primary has such a name; mind that patterns "
-        "are case-sensitive."
+        f"names {pattern!r}, but no collection of the primary matches it; note that patterns are "
+        "case-sensitive."
     )
 
 
 def building_name(primary: Collection) -> str:
-    """The name of a replica collection while another one still has its real name."""
+    """The name of a replica collection while another one still has its final name."""
     return marked(primary.name, primary.id.replace("-", "")[:12])
 
 
 def marked(name: str, what: str) -> str:
-    """A name that says what the collection is; no longer than a server of the name's age takes."""
+    """A name that says what the collection is, within the server's limit of length."""
     mark = BUILDING_MARK + what
     most = OLD_MAX_NAME if len(name) <= OLD_MAX_NAME else MAX_NAME
     return name[: most - len(mark)].rstrip(".") + mark
 
 
 SUPERSEDED = "superseded:"
-"""Before the ids of a replica collection that a mirror can use no more, and of that mirror."""
+"""Prefix of the key of a superseded mirror: the replica collection's id and the mirror's follow."""
 
 
 def is_superseded(mirror: Mirror) -> bool:
-    """Whether a mirror only remembers a replica collection that is to be replaced."""
+    """Whether a mirror only stands for a replica collection that will be replaced."""
     return mirror.collection_id.startswith(SUPERSEDED)
 
 
 def superseded(mirror: Mirror, replica: Collection) -> Mirror:
-    """The mirror that remembers `replica`, once the real one has begun another collection."""
+    """The mirror for the former collection `replica` after the real one has begun a new one."""
     key = f"{SUPERSEDED}{replica.id}/{mirror.collection_id}"
     return replace(mirror, collection_id=key, replica_id=replica.id)
 
 
 def successor_of(mirror: Mirror) -> str:
-    """The primary collection whose copy a superseded one was."""
+    """The id of the primary collection of a superseded mirror."""
     return mirror.collection_id.partition("/")[2]
 
 
@@ -168,7 +169,7 @@ def pair_collections(
 
     Args:
         wants: whether a collection of this name is to be mirrored.
-        why_incompatible: whether a replica collection can become equal to a primary one.
+        why_incompatible: why a replica collection cannot become equal to a primary one.
     """
     known = {mirror.collection_id: mirror for mirror in mirrors}
     owned = {m.replica_id for m in known.values() if m.replica_id}
@@ -198,7 +199,7 @@ def pair_collections(
 
 
 def take_out(pairings: Pairings, keys: Container[str]) -> None:
-    """Leave collections out of what is paired, by the primary's id or their own."""
+    """Remove collections from the pairings, by the primary's id or their own."""
     pairings.pairings[:] = [
         p
         for p in pairings.pairings
@@ -210,7 +211,7 @@ def take_out(pairings: Pairings, keys: Container[str]) -> None:
 
 
 def begun(mirror: Mirror, match: Match, now: datetime) -> Mirror:
-    """The mirror as a cycle begins with it: nothing is known of a replica that is new to it."""
+    """The mirror at the start of a cycle; facts about a former replica are reset."""
     if match is Match.KEEP:
         return mirror
     adopted = match is Match.ADOPT
@@ -225,7 +226,7 @@ def begun(mirror: Mirror, match: Match, now: datetime) -> Mirror:
     )
 
 
-REBUILT = "It is built anew, as was asked."
+REBUILT = "It is built anew, as requested."
 
 
 def rebuilt(
@@ -235,14 +236,14 @@ def rebuilt(
     holds: Sequence[Hold],
     lacks_some: Callable[[Pairing], bool],
 ) -> Pairings:
-    """The pairings, with the named collections built anew beside what the replica has.
+    """The pairings, with the named collections built anew beside their present replicas.
 
     Args:
-        holds: what waits for a decision, or for an approval: nothing of that is built anew.
-        lacks_some: whether the primary lacks a record that the ledger has of a collection.
+        holds: all holds; a collection with a hold is not built anew.
+        lacks_some: whether the primary lacks a record of a collection that the ledger has.
 
     Raises:
-        SettingsError: a name is that of no collection which can be built anew now, or of several.
+        SettingsError: a name matches several collections, or none that can be built anew now.
     """
     chosen = {_chosen(pairings, name, holds, lacks_some).mirror.collection_id for name in names}
     built = [
@@ -263,7 +264,7 @@ def _chosen(
     ]
     if not found:
         raise _not_built(
-            f"There is no collection {name!r} that the replica keeps and that is not diverged.",
+            f"There is no collection {name!r} with a replica that is not diverged.",
             "See `chromasync status`.",
         )
     if len(found) > 1:
@@ -279,22 +280,22 @@ def _chosen(
 def _refuse_in_doubt(
     pairing: Pairing, holds: Sequence[Hold], lacks_some: Callable[[Pairing], bool]
 ) -> None:
-    """A new copy has what the primary has now, so that it must have all that it had."""
+    """Refuse to build a collection anew if the primary may have lost some of its records."""
     mirror = pairing.mirror
     if any(hold.collection_id == mirror.collection_id for hold in holds):
         raise _not_built(
-            f"Something is held of {mirror.name}, and a copy that is built anew would lose it.",
+            f"{mirror.name} has a hold, and a new copy would lose the held records.",
             "Decide about that first; `chromasync status` says how.",
         )
     if lacks_some(pairing):
         raise _not_built(
-            f"The primary lacks records of {mirror.name} that it had in the last cycle, and so "
-            "would a new copy.",
+            f"The primary lacks records of {mirror.name} that it had in the last cycle, so a new "
+            "copy would lack them, too.",
             "Run `chromasync sync` first, and then again with --rebuild.",
         )
     if pairing.replica is not None and BUILDING_MARK in pairing.replica.name:
         raise _not_built(
-            f"{mirror.name} is being built anew already.", "The next cycle goes on with that."
+            f"{mirror.name} is being built anew already.", "The next cycle continues that."
         )
 
 
@@ -315,7 +316,7 @@ def _anew(pairing: Pairing, replica: Listing) -> Pairing:
 
 
 def _free_name(primary: Collection, replica: Listing) -> str:
-    """The collection's own name, or one to build it under while that is taken."""
+    """The collection's own name, or a building name if that is taken."""
     tenant, database, name = place_of(primary)
     taken = {
         c.name for c in replica.collections.values() if (c.tenant, c.database) == (tenant, database)
@@ -355,7 +356,7 @@ def _pair(
         if not lost:
             return Pairing(Match.KEEP, collection, mirror, own)
     elif mirror.replica_id is not None:
-        lost = "The replica's collection is not there any more."
+        lost = "The replica's collection no longer exists."
     mirror = replace(mirror, replica_id=None)
     tenant, database, name = place_of(collection)
     for candidate_name in (name, building_name(collection)):

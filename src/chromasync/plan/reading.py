@@ -1,9 +1,9 @@
-"""Which records are read in a cycle, and on which sides; the others are taken at the ledger's word.
+"""Decides which records a cycle reads, and on which sides; it trusts the ledger for the others.
 
-all of a chunk must be read       in any case, what is on no side yet first; the replica's side
-too, where its check is overdue
-some of its records must be       these alone, where the budget does not reach the chunk
-none must be                      within the budget, see `ledger.scrub`
+a chunk must be read whole     always, unwritten records first; on both sides if the check of
+                               the replica's side is overdue
+some of its records must be    only these, if the budget does not cover the chunk
+none must be                   within the budget, see `ledger.scrub`
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from chromasync.ledger.scrub import Scrub
 from chromasync.model import ChunkHead
 
 Asked = Mapping[int, Container[str]]
-"""Ids by chunk that the walk has news of."""
+"""Ids by chunk that the walk asks for."""
 
 
 def due_chunks(heads: Iterable[ChunkHead], asked: Asked, check_before: datetime) -> list[ChunkHead]:
-    """Chunks that are read whole whatever the budget, in their turn.
+    """Chunks that are read whole regardless of the budget, in order.
 
-    A copy that is cut off again and again gets on all the same: what was never written comes first.
+    Chunks that were never written come first, so a copy that is cut off repeatedly still advances.
     """
     due = [head for head in heads if _due_ids(head, asked, check_before) is None]
     return sorted(due, key=lambda head: head.suspect)
@@ -32,17 +32,17 @@ def due_chunks(heads: Iterable[ChunkHead], asked: Asked, check_before: datetime)
 def quiet_chunks(
     heads: Iterable[ChunkHead], asked: Asked, check_before: datetime
 ) -> list[ChunkHead]:
-    """Chunks that are read whole only as far as the budget goes."""
+    """Chunks that are read whole only within the budget."""
     return [head for head in heads if _due_ids(head, asked, check_before) is not None]
 
 
 def due_in_part(head: ChunkHead, asked: Asked, check_before: datetime) -> tuple[str, ...]:
-    """The records of a quiet chunk that are read even where the budget does not reach it."""
+    """The records of a quiet chunk that are read even if the budget does not cover the chunk."""
     return tuple(sorted(_due_ids(head, asked, check_before) or ()))
 
 
 def read_of(head: ChunkHead, check_before: datetime, *, check_all: bool = False) -> Scrub:
-    """How a due chunk is read; with `check_all`, on both sides."""
+    """The read of a due chunk; with `check_all`, always on both sides."""
     return Scrub(head, check_replica=check_all or is_overdue(head, check_before))
 
 

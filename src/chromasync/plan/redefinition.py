@@ -1,4 +1,4 @@
-"""What changes of a collection itself, apart from its name, so that both sides define it alike."""
+"""Finds the changes that make the definitions of both sides equal, apart from the name."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from chromasync.reconcile.diff import metadata_delta
 
 @dataclass(frozen=True, slots=True)
 class Redefinition:
-    """What must be sent to the replica's server; false when nothing must.
+    """The changes to send to the replica's server; false if there are none.
 
     Attributes:
-        metadata: the metadata as it shall be; None when it is so already.
+        metadata: the new metadata; None if it does not change.
         configuration: the settings that change.
     """
 
@@ -28,7 +28,7 @@ class Redefinition:
 
 
 def redefinition(primary: Collection, replica: Collection, server: Capabilities) -> Redefinition:
-    """What changes of the replica's collection, on a server that can do so much."""
+    """The changes of the replica's collection, on a server with these capabilities."""
     wanted, _ = creatable(primary, server)
     delta = metadata_delta(dict(wanted.metadata), dict(replica.metadata))
     return Redefinition(

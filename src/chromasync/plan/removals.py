@@ -1,25 +1,26 @@
-"""What may leave the replica: one decision for everything that would go at once; pure.
+"""Decides which removals from the replica may be carried out, all of a cycle together; pure.
 
-A *removal* is a set of records with one reason to go: those that the primary deleted in one
-collection, those that it never had there, or a collection as a whole. All removals of a cycle are
+A *removal* is a set of records with one reason to be deleted: the primary deleted them in one
+collection, it never had them there, or a whole collection is removed. All removals of a cycle are
 judged together, in this order:
 
     1  the collection could not be read in this cycle     held
-    2  someone decided about exactly this set, by way of
-       what is diverged or in doubt                       let through, and not counted
-    3  the primary may have gone back in time, or
-       a collection would go while another is diverged    held
-    4  someone approved exactly this set                  let through, and not counted
-    5  there is a doubt, such as their unknown origin     held
-    6  the primary has nothing left                       held
-    7  most collections go at once (half is most)         held
+    2  exactly this set was approved through a hold of a
+       diverged or doubtful collection                    let through, and not counted
+    3  the primary may have gone back in time, or a
+       collection is dropped while another is diverged    held
+    4  exactly this set was approved                      let through, and not counted
+    5  there is a doubt, such as an unknown origin        held
+    6  the primary has no records left                    held
+    7  at least half of all collections are removed       held
     8  more records than the budget allows                held
-    9  a whole collection goes, seen for the first time   held until the next successful cycle
-    10 anything else                                      let through, and counted
+    9  a whole collection, seen for the first time        held until the next successful cycle
+    10 otherwise                                          let through, and counted
 
-The *budget* is SYNC_MAX_DELETE, of each collection and of the whole replica, within a rolling day.
-A percentage never means less than 100 records, for all collections together: collections that
-lose more than their own share must fit into it with all that they lose. `0` and `0%` mean never.
+The *budget* is SYNC_MAX_DELETE, for each collection and for the whole replica, within a rolling
+day. A percentage never means fewer than 100 records for all collections together (the floor). All
+deletes of the collections that lose more than their own share must fit into the floor. `0` and `0%`
+mean never.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from chromasync.config import MaxDelete
 from chromasync.model import Hold, HoldKind, Mirror, Removal
 
 CONFIRMING_CYCLES = 2
-"""Successful cycles in a row that must see a collection go before it goes on the replica."""
+"""Successful cycles in a row that must see a removal before it is carried out."""
 
 ADOPTED = "the replica had them before it was first compared with this primary"
 NEVER_HAD = "the primary never had them, as far as is known"
@@ -47,27 +48,28 @@ UNCONFIRMED = {
     HoldKind.REPLACE: "it was re-created on the primary without them; the next cycle confirms it",
     HoldKind.DELETES: "the primary emptied it in this cycle; the next one confirms it",
 }
-"""Reasons to hold that pass by themselves: nobody has to approve anything."""
+"""Reasons to hold that end without an approval."""
 
 
 PRIMARY_EMPTY = "the primary has no records left in any collection"
-FROZEN = "what the replica holds is not decided; see what is diverged or in doubt"
+FROZEN = "another collection is diverged or in doubt, and someone must decide about it first"
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Records that would leave the replica for one reason.
+    """A removal that a cycle would carry out.
 
     Attributes:
         collection_id: the primary's id, or the replica's for a collection without a mirror.
-        count: records that would go.
+        count: records that would be deleted.
         total: records that the collection has on the replica now.
-        set_digest: names exactly these records on exactly this replica, see `digest_of_set`.
-        wholly: nothing of the collection would be left.
-        whole: the replica's collection itself goes.
-        doubt: why it is held whatever its size, until someone approves it; empty when it is not.
-        seen_cycles: successful cycles before this one that saw it go.
-        trouble: why nothing can be approved in this cycle: the primary could not be read.
+        set_digest: a digest of exactly these records on exactly this replica, see `IdSum`.
+        wholly: no record of the collection would be left.
+        whole: the replica's collection itself is dropped.
+        doubt: why it is held at any size until it is approved; empty if there is no doubt.
+        seen_cycles: earlier successful cycles that saw this removal.
+        trouble: why even an approval has no effect in this cycle, such as a failed read of the
+            primary; empty if there is no such reason.
     """
 
     collection_id: str
@@ -86,18 +88,18 @@ class Candidate:
 
     @property
     def key(self) -> Key:
-        """What its hold is stored under."""
+        """The key of its hold."""
         return self.collection_id, self.kind
 
     @property
     def must_confirm(self) -> bool:
-        """Whether one cycle is not enough to believe it."""
+        """Whether a second cycle must confirm it."""
         if self.kind is HoldKind.DROP:
             return True
         return self.count > 0 and (self.wholly or self.kind is HoldKind.REPLACE)
 
     def hold(self, verdict: Verdict) -> Hold:
-        """The hold that keeps it from going."""
+        """The hold that prevents it."""
         return Hold(
             self.collection_id,
             self.name,
@@ -114,13 +116,13 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What becomes of a candidate.
+    """The decision about a candidate.
 
     Attributes:
-        reason: why it is held; empty when it may go.
-        unconfirmed: the next successful cycle may let it through, unasked.
-        approved: someone approved it, so it does not count against the budget.
-        seen_cycles: successful cycles that saw it go, this one included.
+        reason: why it is held; empty if it is let through.
+        unconfirmed: the next successful cycle may let it through without an approval.
+        approved: it was approved, so it does not count against the budget.
+        seen_cycles: successful cycles that saw this removal, this one included.
     """
 
     reason: str = ""
@@ -130,25 +132,25 @@ class Verdict:
 
     @property
     def held(self) -> bool:
-        """Whether it stays for now."""
+        """Whether it is not carried out now."""
         return bool(self.reason)
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the candidates are judged against.
+    """The facts by which candidates are judged.
 
     Attributes:
         max_delete: the budget.
-        totals: records on the replica by collection id, of everything that is mirrored.
-        collections: how many collections are mirrored, those that vanished included.
-        removed: what went unasked within the last day.
-        holds: what is held already, with its approvals.
-        approved_sets: digests of sets that someone approved by way of another hold.
+        totals: records on the replica by collection id, for all mirrored collections.
+        collections: number of mirrored collections, vanished ones included.
+        removed: removals without an approval within the last day.
+        holds: the present holds, with their approvals.
+        approved_sets: digests of sets that were approved through another hold.
         primary_empty: the primary has no record in any mirrored collection.
-        frozen: why no collection may go as a whole; empty when it may.
-        undecided: why nothing may go at all; empty when it may.
-        succeeded: the cycle met no error, so what it saw counts as seen.
+        frozen: why no collection may be dropped as a whole; empty if it may.
+        undecided: why nothing may be removed at all; empty if it may.
+        succeeded: the cycle had no error, so its observations count.
     """
 
     max_delete: MaxDelete
@@ -164,7 +166,7 @@ class Surroundings:
 
 
 class IdSum:
-    """A set of ids as a number, built piece by piece in any order; each id is added once."""
+    """The digest of a set of ids, built incrementally in any order; each id is added once."""
 
     def __init__(self, ids: Iterable[str] = ()) -> None:
         self.count = 0
@@ -179,23 +181,23 @@ class IdSum:
             self.count += 1
 
     def digest(self, *context: str) -> str:
-        """A short name for the set in a context, such as a kind and a replica collection."""
+        """A short digest of the set and its context, such as a kind and a replica collection."""
         whole = "\0".join((*context, str(self.count), str(self._sum)))
         return blake2b(whole.encode(), digest_size=16).hexdigest()[:DIGEST_CHARS]
 
 
 def find_hold(holds: Iterable[Hold], collection_id: str, kind: HoldKind) -> Hold | None:
-    """The hold of this kind on a collection, if there is one."""
+    """The hold of this kind on a collection; None if there is none."""
     return next((h for h in holds if h.collection_id == collection_id and h.kind is kind), None)
 
 
 def is_approved(hold: Hold | None, set_digest: str) -> bool:
-    """Whether someone approved exactly this set."""
+    """Whether exactly this set was approved."""
     return hold is not None and bool(set_digest) and hold.approved_digest == set_digest
 
 
 def _is_emptied(hold: Hold | None, candidate: Candidate) -> bool:
-    """Whether a collection that someone approved is empty by now: its drop was cut off midway."""
+    """Whether an approved collection is empty now, because its drop was cut off midway."""
     return (
         hold is not None
         and hold.approved_digest is not None
@@ -205,7 +207,7 @@ def _is_emptied(hold: Hold | None, candidate: Candidate) -> bool:
 
 
 def was_counted(candidate: Candidate, removed: Sequence[Removal]) -> bool:
-    """Whether a collection that is there still was counted when it was to go: refused, cut off."""
+    """Whether a whole collection was counted before, in a drop that was refused or cut off."""
     same = Removal(candidate.collection_id, candidate.count, candidate.wholly)
     return candidate.whole and same in removed
 
@@ -220,7 +222,7 @@ def deletes_candidate(
     holds: Sequence[Hold],
     trouble: str = "",
 ) -> Candidate:
-    """Records of one collection that would go: DELETES that the primary had, or SURPLUS."""
+    """The removal of records of one collection: DELETES that the primary had, or SURPLUS."""
     hold = find_hold(holds, mirror.collection_id, kind)
     surplus = kind is HoldKind.SURPLUS
     doubt = (ADOPTED if mirror.adopting else NEVER_HAD) if surplus else ""
@@ -241,7 +243,7 @@ def deletes_candidate(
 
 
 def judge_removals(candidates: Sequence[Candidate], around: Surroundings) -> dict[Key, Verdict]:
-    """What becomes of each candidate; all that would go at once are judged together."""
+    """The verdict about each candidate; all removals of a cycle are judged together."""
     verdicts: dict[Key, Verdict] = {}
     open_ones: list[Candidate] = []
     for candidate in candidates:
@@ -255,7 +257,7 @@ def judge_removals(candidates: Sequence[Candidate], around: Surroundings) -> dic
 
 
 def _alone(candidate: Candidate, around: Surroundings) -> Verdict | None:
-    """The verdict that does not depend on what else would go; None when there is none."""
+    """The verdict that does not depend on other candidates; None if there is none."""
     if candidate.trouble:
         return Verdict(candidate.trouble)
     if candidate.set_digest in around.approved_sets:
@@ -286,7 +288,7 @@ def _judge(candidate: Candidate, budget: _Budget, around: Surroundings) -> Verdi
 
 
 class _Budget:
-    """The sums over all candidates and the last day."""
+    """The sums over all candidates and over the removals of the last day."""
 
     def __init__(self, candidates: Sequence[Candidate], around: Surroundings) -> None:
         self._max_delete = around.max_delete
@@ -315,13 +317,13 @@ class _Budget:
         beyond = [key for key in self._going if self._own(key) > self._share(key)]
         self._beyond = sum(map(self._own, beyond))
         self._beyond_count = len(beyond)
-        # what is held by itself does not go, so it takes nothing from the others
+        # a candidate that is held for its own size uses no budget of the others
         self._all = self._day + sum(
             c.count for c in candidates if not self.most_gone(c) and not self._own_excess(c)
         )
 
     def _own(self, key: str) -> int:
-        """Records that leave one collection within the day."""
+        """Records that one collection loses within the day."""
         return self._going[key] + self._removed.get(key, 0)
 
     def _share(self, key: str) -> int:
@@ -329,13 +331,13 @@ class _Budget:
         return self._max_delete.share(self._totals[key] + self._removed.get(key, 0))
 
     def most_gone(self, candidate: Candidate) -> str:
-        """The reason to hold when most collections go at once; empty when they do not."""
+        """The reason to hold if at least half of all collections are removed; empty otherwise."""
         if candidate.wholly and 2 * self._gone >= self._known:
             return f"{self._gone:,} of {self._known:,} collections are gone or empty at once"
         return ""
 
     def excess(self, candidate: Candidate) -> str:
-        """The reason to hold when the budget is exceeded; empty when it is not."""
+        """The reason to hold if the budget is exceeded; empty otherwise."""
         if not candidate.count:
             return ""
         if reason := self._own_excess(candidate):
@@ -348,7 +350,7 @@ class _Budget:
         return ""
 
     def _own_excess(self, candidate: Candidate) -> str:
-        """The reason to hold when a collection loses more than its share, and than the floor."""
+        """The reason to hold if a collection exceeds its share and the floor; empty otherwise."""
         own, share = self._own(candidate.collection_id), self._share(candidate.collection_id)
         floor = self._max_delete.floor
         if own <= share or self._beyond <= floor:

@@ -1,12 +1,13 @@
-"""What the replica of a collection holds, against what was left there.
+"""Compares the replica of a collection with the state that the last cycle left.
 
-Its count comes first, before anything is written: where it cannot be what was left, all that was
-ever written is compared (see `doubt`). Its ids are walked where the count or the time says so:
+The count is checked first, before any write. If it cannot be the one that was left, everything that
+was ever written is compared (see `doubt`). The replica's ids are walked if the count or the time
+since the last walk requires it:
 
-    an id that no chunk has              surplus, for the delete guard
-    a surplus that is news               someone else wrote: all is compared
-    a written id that is not there       its chunk is compared; all is, unless a worker was cut off
-                                         there: it may have been about to put it back
+    an id that no chunk has         surplus, for the delete guard
+    a new surplus id                others wrote: everything is compared
+    a written id that is missing    its chunk is compared, and everything else, too, unless a worker
+                                    was cut off in that chunk: it may have been replacing the record
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ from chromasync.model import ChunkHead, DeletionKind, Mirror
 from chromasync.plan.doubt import why_doubtful
 from chromasync.plan.known import KnownLedger
 
-FOREIGN = "Not all of what is there was left by us; comparing all."
+FOREIGN = "Others wrote to the replica; comparing all."
 
 
 @dataclass(frozen=True, slots=True)
 class CountVerdict:
-    """What the replica's count says.
+    """The judgement about the replica's count.
 
     Attributes:
-        doubt: why all in `suspects` is compared; empty when nothing is.
-        walks: the replica's ids are walked, whenever that was done last.
+        doubt: why all records in `suspects` are compared; empty if none are.
+        walks: the replica's ids are walked, regardless of the last walk.
     """
 
     doubt: str = ""
@@ -49,10 +50,10 @@ def judge_count(
     *,
     vouched: bool,
 ) -> CountVerdict:
-    """What becomes of a collection whose replica has so many records when a cycle begins.
+    """Judge the replica's count at the start of a cycle.
 
     Args:
-        vouched: the replica is known to be the one that was written to last.
+        vouched: the mark proves that the replica is no older copy.
     """
     doubt = why_doubtful(mirror, count, vouched=vouched, bounds=partial(ledger.bounds, heads))
     if mirror.settled_cycle is not None:
@@ -62,7 +63,7 @@ def judge_count(
 
 
 def has_lost_its_ledger(mirror: Mirror, heads: Sequence[ChunkHead], count: int) -> bool:
-    """Whether a collection is adopted because its ledger was forgotten: both sides had records."""
+    """Whether a collection has no ledger although both sides had records, so it is adopted."""
     return not heads and mirror.primary_count > 0 and count > 0
 
 
@@ -79,13 +80,13 @@ def has_outgrown(
 
 
 def is_walk_due(walked_at: datetime | None, count: int, check_before: datetime) -> bool:
-    """Whether the replica's ids are walked, when that was done last at this instant."""
+    """Whether the replica's ids must be walked, given the instant of the last walk."""
     return count > 0 if walked_at is None else walked_at <= check_before
 
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """A chunk, and which of its rows were written, before the replica's ids are asked for."""
+    """A chunk and its written rows, noted before the replica's ids are listed."""
 
     head: ChunkHead
     written: NDArray[np.bool_]
@@ -93,12 +94,12 @@ class Noted:
 
 @dataclass(slots=True)
 class ReplicaFound:
-    """What the walk of the replica's ids told.
+    """The result of the walk of the replica's ids.
 
     Attributes:
         surplus: ids that no chunk has.
-        lossy: chunks of which a written record is not there.
-        compares_all: all that was written is compared, not only what is lossy.
+        lossy: chunks with a written record that the replica lacks.
+        compares_all: all written chunks are compared, not only lossy ones.
         notes: sentences for people.
     """
 
@@ -109,10 +110,10 @@ class ReplicaFound:
 
 
 class ReplicaWalk:
-    """Holds the replica's ids against chunks that were noted before.
+    """Compares the replica's ids with chunks that were noted before.
 
     Args:
-        ids: those of the noted chunks in their order, and any others after them.
+        ids: the ids of the noted chunks in order; any other ids follow.
     """
 
     def __init__(self, noted: Sequence[Noted], ids: IdSet) -> None:
@@ -122,7 +123,7 @@ class ReplicaWalk:
         self._surplus: list[str] = []
 
     def take(self, pages: Iterable[list[str]]) -> list[str]:
-        """Walk all ids; returns those that no chunk has."""
+        """Walk all ids; returns the ids that no chunk has."""
         for page in pages:
             rows = self._ids.find(page)
             self._found[rows[rows >= 0]] = True
@@ -137,12 +138,12 @@ class ReplicaWalk:
         doubtful: bool,
         adopting: bool,
     ) -> ReplicaFound:
-        """What follows from it.
+        """The result of the walk.
 
         Args:
-            count_wanted: how many of these rows of a chunk should be there.
-            known_surplus: what was found earlier, and waits to be deleted.
-            doubtful: all that was written is compared already.
+            count_wanted: how many of these rows of a chunk must be on the replica.
+            known_surplus: surplus ids that were found earlier and wait to be deleted.
+            doubtful: everything that was ever written is compared already.
         """
         found = ReplicaFound(self._surplus)
         lost = 0
@@ -164,7 +165,7 @@ class ReplicaWalk:
         return found
 
     def _missing(self) -> Iterator[tuple[ChunkHead, list[int]]]:
-        """Written rows that are not there, by chunk."""
+        """Written rows that the replica lacks, by chunk."""
         start = 0
         for note in self._noted:
             here = self._found[start : start + len(note.written)]

@@ -1,6 +1,6 @@
-"""Reads a sample of a collection's records on both sides, and says how many are the same.
+"""Reads a sample of a collection's records on both sides, and counts the equal ones.
 
-The ids come from a few places of the replica's collection, or of a ledger; the records are read by
+The ids come from a few places of the replica's collection or of a ledger. The records are read by
 id on both sides and compared with the differ's tolerances, embeddings included.
 """
 
@@ -31,7 +31,7 @@ class Sampler:
         self._store = store
 
     def of_replica(self, primary: Collection, replica: Collection) -> Likeness:
-        """How much of what the replica holds is the same on the primary.
+        """Compare a sample of the replica's records with the primary.
 
         Raises:
             ServerError: one side could not be read.
@@ -42,10 +42,10 @@ class Sampler:
         return self._compare(primary, replica, list(dict.fromkeys(ids)))
 
     def ids(self, replica: Collection) -> IdSum:
-        """All ids that the replica holds in a collection.
+        """The digest of all ids of a replica collection.
 
         Raises:
-            ServerError: they could not be read.
+            ServerError: the ids could not be read.
         """
         every = IdSum()
         for page in pages(self._replica, replica, self._replica.count(replica)):
@@ -53,7 +53,7 @@ class Sampler:
         return every
 
     def of_ledger(self, ledger_id: str, primary: Collection, replica: Collection) -> Likeness:
-        """How much of what the ledger says to be on the replica is the same on the primary.
+        """Compare a sample of the written records in a ledger on both sides.
 
         Raises:
             ServerError: one side could not be read.
@@ -73,10 +73,10 @@ class Sampler:
         return ids
 
     def _written_ids(self, chunk_id: int, first: int, last: int) -> list[str]:
-        """Ids of a chunk's rows; of those that were never written, the replica knows nothing."""
+        """Ids of a chunk's rows, without records that were never written to the replica."""
         try:
             chunk = self._store.load_chunk(chunk_id)
-        except DamagedChunk:  # the cycle that reads it builds it anew
+        except DamagedChunk:  # the next cycle that reads it builds the ledger anew
             return []
         if chunk is None:
             return []
@@ -108,11 +108,11 @@ class Sampler:
 
 @dataclass(frozen=True, slots=True)
 class AdoptionVerdict:
-    """Whether a replica collection that no ledger knows is taken over.
+    """The decision about adopting a replica collection that is in no ledger.
 
     Attributes:
-        hold: what is held of it, or was; None when it is mostly the same.
-        is_decided: someone decided that it is taken over all the same.
+        hold: its hold, approved or not; None if it is mostly the same.
+        is_decided: its adoption was approved.
     """
 
     likeness: Likeness
@@ -121,7 +121,7 @@ class AdoptionVerdict:
 
 
 def judge_adoption(sampler: Sampler, pairing: Pairing, holds: list[Hold]) -> AdoptionVerdict | None:
-    """What is to be done before a replica collection is adopted; None where none would be.
+    """The decision about adopting the replica collection of a pairing; None without adoption.
 
     Raises:
         ServerError: one side could not be read.

@@ -1,9 +1,9 @@
-"""Collections that would go from the replica as a whole, and what is in them.
+"""Finds the replica collections that a cycle would drop as a whole, and counts their records.
 
-Three kinds: the mirror of a collection that the primary lists no more (DROP), the collection whose
-name a re-created one is to have (REPLACE), and a replica collection without a mirror
-(SURPLUS_COLLECTION). What is in each is read once, ids only: how many records would be lost, and
-how many of them no ledger vouches for. Nothing of unknown origin goes unasked, on whatever path.
+There are three kinds: the mirror of a collection that the primary no longer lists (DROP), the
+collection whose name a re-created one will take (REPLACE), and a replica collection without a
+mirror (SURPLUS_COLLECTION). The ids of each are read once, to count the records that would be lost
+and those that are in no ledger. Records of unknown origin are never dropped without an approval.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from chromasync.ports import Reader
 UNKNOWN_ORIGIN = "the primary never had it"
 
 LedgerIds = Callable[[str], IdSet]
-"""The ids that the ledger has of a collection, by the primary's id."""
+"""Loads the ids of a collection in the ledger, by the primary's id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Newcomer:
-    """A primary collection that shall have a name on the replica.
+    """A complete primary collection that may take its name on the replica.
 
     Attributes:
-        place: tenant, database and name that it shall have.
-        replica_id: its collection on the replica; None while it has none.
-        ids: its records on the replica, read when they are asked for.
-        absent: how many others it has that the replica's collection lacks, as they were set aside.
+        place: its tenant, database and name.
+        replica_id: its collection on the replica; None if it has none yet.
+        ids: loads the ids of its records on the replica.
+        absent: number of its quarantined records that the replica's collection lacks.
     """
 
     collection_id: str
@@ -45,7 +45,7 @@ class Newcomer:
     absent: int = 0
 
     def only_copy(self, lost: int) -> str:
-        """Why what would be lost may be the only copy of it; empty when there is no such reason."""
+        """Why the lost records may be the only copy; empty if there is no such reason."""
         if not (lost and self.absent):
             return ""
         return f"{self.absent:,} of its records could not be copied, and the old copy may have them"
@@ -53,12 +53,12 @@ class Newcomer:
 
 @dataclass(frozen=True, slots=True)
 class WholeRemoval:
-    """A collection of the replica that would go.
+    """The removal of a whole replica collection.
 
     Attributes:
-        candidate: the same for the judge of all removals.
-        replica: the collection; None when it is gone already.
-        mirror: whose it was; None when nobody knows.
+        candidate: the removal, for `judge_removals`.
+        replica: the collection; None if it is gone already.
+        mirror: its mirror; None if it has none.
     """
 
     candidate: Candidate
@@ -67,14 +67,14 @@ class WholeRemoval:
 
 
 class WholeRemovals:
-    """Finds the collections that would go.
+    """Finds the collections that would be dropped.
 
     Args:
-        replica: the server.
+        replica: the replica's server.
         listing: its collections.
-        pairings: which of them belongs to which primary collection.
-        ledger_ids: what the ledger has of a vanished collection.
-        holds: what is held already.
+        pairings: the pairings with the primary's collections.
+        ledger_ids: loads the ids of a vanished collection in the ledger.
+        holds: the present holds.
     """
 
     def __init__(
@@ -94,12 +94,12 @@ class WholeRemovals:
         self._surplus = {c.id: c for c in pairings.surplus}
 
     def find(self, newcomers: Iterable[Newcomer], awaited: Iterable[Place]) -> list[WholeRemoval]:
-        """All of them.
+        """Find all of them.
 
         Args:
-            newcomers: collections that are complete, and may take their name.
-            awaited: names that some primary collection has a right to: a collection that has one
-                and cannot be replaced yet waits for its turn.
+            newcomers: collections that are complete and may take their name.
+            awaited: names that primary collections will take. A collection with such a name is not
+                dropped before it can be replaced.
         """
         complete = {newcomer.collection_id: newcomer for newcomer in newcomers}
         replaced = [r for n in complete.values() if (r := self._replaced(n)) is not None]
@@ -145,10 +145,10 @@ class WholeRemovals:
     def _successor(
         self, mirror: Mirror, replica: Collection | None, complete: Mapping[str, Newcomer]
     ) -> Newcomer | None:
-        """Who took over from a collection that vanished; None when nobody did.
+        """The collection that replaced a vanished one; None if there is none.
 
-        One that had to give its name up was replaced: the cycle that did it was cut off before
-        the drop.
+        A vanished collection that was renamed aside was replaced: the cycle that did this was cut
+        off before the drop.
         """
         if is_superseded(mirror) or replica is None or BUILDING_MARK not in replica.name:
             return complete.get(successor_of(mirror))
@@ -159,7 +159,7 @@ class WholeRemovals:
     def _dropped(
         self, mirror: Mirror, replica: Collection | None, successor: Newcomer | None
     ) -> WholeRemoval:
-        """A vanished collection; of one that another copy superseded, only what that one lacks."""
+        """The drop of a vanished collection; records that its successor has are not lost."""
         kept = None if successor is None else successor.ids()
         found = _Contents() if replica is None else self._look(replica, mirror, kept)
         candidate = Candidate(
@@ -178,9 +178,9 @@ class WholeRemovals:
         return WholeRemoval(candidate, replica, mirror)
 
     def _without_mirror(self, collection: Collection) -> WholeRemoval:
-        """A collection that the primary never had.
+        """The drop of a collection that the primary never had.
 
-        Its ids are read when it is held anew, and once more when someone approved that.
+        Its ids are read when it gets a new hold, and again after an approval.
         """
         count = self._replica.count(collection)
         hold = find_hold(self._holds, collection.id, HoldKind.SURPLUS_COLLECTION)
@@ -206,9 +206,10 @@ class WholeRemovals:
         return WholeRemoval(candidate, collection, None)
 
     def _look(self, collection: Collection, mirror: Mirror | None, kept: IdSet | None) -> _Contents:
-        """What would be lost with a collection, but for ids in `kept`.
+        """The records that would be lost with a collection; those in `kept` are not.
 
-        Of a record of unknown origin nobody knows that it is the same one: it would be lost.
+        A record of unknown origin may differ from the kept record with its id, so it counts as
+        lost.
         """
         known = None if mirror is None else self._ledger_ids(mirror.collection_id)
         found = _Contents()
@@ -221,7 +222,7 @@ class WholeRemovals:
 
 
 class _Contents:
-    """What is in one collection, page by page."""
+    """The sums over the records of one collection, added page by page."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -234,7 +235,7 @@ class _Contents:
         self.lost.add(lost)
 
     def doubt(self, words: str) -> str:
-        """`words` with the number of records of unknown origin; empty when there are none."""
+        """`words` with the number of records of unknown origin; empty if there are none."""
         if not self.unknown:
             return ""
         return words.format(f"{self.unknown:,} record{'s' if self.unknown > 1 else ''}")
