@@ -1,8 +1,8 @@
-"""A dry run: what a cycle would do, told without writing to a server or to the store.
+"""A dry run: reports what a cycle would do, and writes neither to a server nor to the store.
 
-It takes the decisions of `plan/`, as a cycle does, and stops before each write. What the walks of
-both sides change is changed in a ledger that nobody stores, and the chunks that a cycle would read
-are reconciled up to the first write. The other chunks are taken at the ledger's word.
+It makes the decisions of `plan/`, as a cycle does, and stops before each write. The walks of both
+sides change a ledger that is never stored. The chunks that a cycle would read are reconciled up to
+the first write. For the other chunks the ledger is trusted.
 """
 
 from __future__ import annotations
@@ -58,22 +58,22 @@ from chromasync.reports import PlannedAction, PlannedCollection, PlanReport
 
 __all__ = ["DryRun"]
 
-KEPT = "what leaves the replica stays there for a while, under another name"
+KEPT = "the removed collection stays on the replica for a while, under another name"
 ASSUMED_WRITES_PER_SECOND = 900.0
-"""Until cycles have measured this replica."""
+"""Rate of writes until cycles have measured this replica."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What both sides' ids tell.
+    """The result of the walks of both sides.
 
     Attributes:
-        pairings: what is left to be planned.
-        undecided: what someone must decide first.
-        drafter: None when nothing is to be planned at all.
-        approved_sets: digests of removals that someone approved by way of another hold.
-        frozen: no collection may go as a whole meanwhile.
-        records: how many the primary has, in all that was looked at.
+        pairings: the collections to plan.
+        undecided: collections that someone must decide about first.
+        drafter: None if nothing can be planned.
+        approved_sets: digests of removals that were approved through another hold.
+        frozen: no collection may be dropped as a whole, because another is diverged.
+        records: number of the primary's records in all walked collections.
     """
 
     matched: Matched
@@ -88,7 +88,7 @@ class _Found:
 
     @property
     def waiting(self) -> set[Place]:
-        """Places whose collection waits for a decision."""
+        """Places of collections that wait for a decision."""
         return {(p.tenant, p.database, p.name) for p in self.undecided}
 
 
@@ -116,7 +116,7 @@ class DryRun:
         self._why_away = ""
 
     def plan(self, progress: Progress) -> PlanReport:
-        """What a cycle would create, update and delete.
+        """Plan what a cycle would create, update and delete.
 
         Raises:
             GuardRefusal, AnotherStore: a cycle would refuse to run.
@@ -127,7 +127,7 @@ class DryRun:
         return self._report(planned, found.matched)
 
     def undecided(self, progress: Progress) -> list[PlannedCollection]:
-        """What a cycle would write nothing of, until someone decides which side is right.
+        """The collections that a cycle would not write to until someone decides.
 
         Raises:
             GuardRefusal, AnotherStore: a cycle would refuse to run.
@@ -136,7 +136,7 @@ class DryRun:
         return self._look(progress).undecided
 
     def _look(self, progress: Progress) -> _Found:
-        """Both sides' ids, and what someone must decide about them."""
+        """Walk both sides, and find the collections that someone must decide about."""
         self._holds = self._store.holds()
         sides = list_sides(self._primary, self._replica, self._store, self._settings)
         sides.replica.hide(one.replica_id for one in self._store.kept())
@@ -210,7 +210,7 @@ class DryRun:
         )
 
     def _look_at_marks(self, sides: Sides) -> None:
-        """Refuse what a cycle would refuse, and note the places where it would compare all."""
+        """Raise if a cycle would refuse, and note the places where it would compare all."""
         if not self._settings.sync_mark:
             return
         known, url = Knowledge.of(self._store), self._settings.primary_url
@@ -233,7 +233,7 @@ class DryRun:
     # ---- what must be decided first ---------------------------------------------------------
 
     def _with_heirs(self, matched: Matched) -> Pairings:
-        """The pairings, with re-created collections that are compared in place."""
+        """The pairings, with re-created collections that would be compared in place."""
         pairings = with_heirs(
             matched.pairings,
             matched.primary,
@@ -253,7 +253,7 @@ class DryRun:
     def _find_diverged(
         self, matched: Matched, pairings: Pairings
     ) -> tuple[list[Diverged], list[Diverged]]:
-        """What diverged and is taken out of the pairings, and that of which someone decided."""
+        """The diverged collections, which leave the pairings, and the approved ones."""
         look = DivergenceLook(
             self._primary,
             self._replica,
@@ -282,7 +282,7 @@ class DryRun:
     def _outgrown(self, draft: Draft) -> PlannedCollection:
         reason = (
             f"the replica has {draft.surplus.count:,} records that the primary lacks, and "
-            f"{len(draft.foreign):,} differ: no ledger knows which side is newer"
+            f"{len(draft.foreign):,} differ: it is unknown which side is newer"
         )
         return replace(self._counted(draft), held=True, undecided=True, reason=reason)
 
@@ -360,7 +360,7 @@ class DryRun:
     # ---- for people -------------------------------------------------------------------------
 
     def _counted(self, draft: Draft) -> PlannedCollection:
-        """What becomes of one collection's records, and of itself."""
+        """The plan of one collection without its removals."""
         counts = draft.counts
         written = counts.inserted + draft.updated + len(draft.foreign)
         return PlannedCollection(
@@ -388,7 +388,7 @@ class DryRun:
     def _planned(
         self, draft: Draft, candidates: Sequence[Candidate], verdicts: dict[Key, Verdict]
     ) -> PlannedCollection:
-        """The plan of one collection with what would go of it, and what would be held."""
+        """The plan of one collection with its removals and holds."""
         key = draft.mirror.collection_id
         mine = [c for c in candidates if c.collection_id == key and c.kind is not HoldKind.DROP]
         held = [c for c in mine if verdicts[c.key].held]
@@ -408,7 +408,7 @@ class DryRun:
         return planned if swap is None else self._as_kept(planned, swap.count)
 
     def _foreign(self, draft: Draft) -> str:
-        """Why others' records would be left as they are; empty when there are none."""
+        """Why records of others would be left as they are; empty if there are none."""
         key, replica_id = draft.mirror.collection_id, draft.mirror.replica_id or ""
         place = place_of(draft.pairing.primary)
         hold = hold_of_changed(key, place, replica_id, draft.foreign, self._why_away)
@@ -429,7 +429,7 @@ class DryRun:
         return self._as_kept(planned, candidate.count)
 
     def _as_kept(self, planned: PlannedCollection, count: int) -> PlannedCollection:
-        """With a collection of so many records that is not dropped but kept, if it is."""
+        """The plan; if a collection of `count` records would be kept, these are not deleted."""
         if planned.held or self._settings.sync_keep_dropped is None:
             return planned
         reason = "; ".join(filter(None, [planned.reason, KEPT]))

@@ -1,4 +1,4 @@
-"""What a cycle would find in one collection: its walks and its reads, without their writes."""
+"""Drafts of single collections: the walks and reads of a cycle, without its writes."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ from chromasync.reconcile.dry import TO_BE_CREATED, DryReconciler
 
 @dataclass(slots=True)
 class Draft:
-    """One collection on its way to a plan.
+    """The unfinished plan of one collection.
 
     Attributes:
-        mirror: as the walks leave it.
-        ledger: the same.
+        mirror: the mirror after the walks.
+        ledger: the ledger after the walks.
         is_outgrown: it would be adopted, and the replica has records that the primary lacks.
         surplus: records to delete because the primary never had them.
-        gone: records to delete because the primary has them no more.
-        foreign: records that others wrote on the replica, and that would be left as they are.
-        counts: what its tasks would do.
+        gone: records to delete because the primary no longer has them.
+        foreign: records that others wrote on the replica and that would be left as they are.
+        counts: the operations of its tasks.
         same: records in chunks that would not be read.
-        bytes: about how much would be sent.
+        bytes: approximate number of bytes to send.
         read: chunks that were reconciled.
     """
 
@@ -74,42 +74,42 @@ class Draft:
 
     @property
     def unread(self) -> list[ChunkHead]:
-        """Chunks that were not reconciled yet."""
+        """Chunks that are not reconciled yet."""
         return [head for head in self.ledger.heads if head.id not in self.read]
 
     @property
     def known(self) -> KnownLedger:
-        """What waits beside its ledger."""
+        """Reads the ledger, its waiting deletions and its quarantine."""
         return KnownLedger(self.ledger, self.pairing.ledger_id)
 
     @property
     def total(self) -> int:
-        """Records that the ledger would have after the walk."""
+        """Number of records in the ledger after the walk."""
         return sum(head.count for head in self.ledger.heads)
 
     @property
     def absent(self) -> int:
-        """Records that are set aside, and not on the replica."""
+        """Number of quarantined records that the replica lacks."""
         return sum(record.absent for record in self.ledger.quarantined())
 
     @property
     def updated(self) -> int:
-        """Records that would be written and are on the replica already."""
+        """Number of records on the replica that would be written again."""
         return self.counts.updated + self.counts.replaced
 
     @property
     def as_seen(self) -> Seen:
-        """What the walk of the primary says of its age."""
+        """The collection as the check of the primary's age needs it."""
         found = self.membership
         return Seen(self.mirror, found.missing, found.ledger_count, found.tail)
 
     def copied_set(self) -> IdSet:
-        """Its records on the replica, when the cycle is over."""
+        """Its records on the replica after the cycle."""
         return copied_set_of(self.ledger, self.pairing.ledger_id)
 
 
 class _DrySink:
-    """Appends to a ledger that nobody stores."""
+    """Appends to a ledger that is never stored."""
 
     def __init__(self, draft: Draft, chunk_size: int) -> None:
         self._draft = draft
@@ -136,11 +136,11 @@ class Drafter:
 
     Args:
         why_away: why the primary may have been away since the last clean cycle.
-        doubtful: places (tenant, database) in which all is compared, because the replica's mark is
-            not what was left there.
-        vouched: places whose mark is the one that was left there last.
-        taken: collections of which someone decided for the primary's side.
-        accepted: collections of which someone decided that they are adopted.
+        doubtful: places (tenant, database) in which everything is compared, because the replica's
+            mark is not the one that was left there.
+        vouched: places whose mark is the last one that was left there.
+        taken: collections for which the primary's side was approved.
+        accepted: collections whose adoption was approved.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class Drafter:
         self._clock = Clock(self._now, is_ahead(store.newest_instant(), self._now))
 
     def draft(self, pairing: Pairing) -> Draft:
-        """Both walks of one collection; one that would be adopted is compared as well."""
+        """Walk both sides of one collection, and compare it if it would be adopted."""
         keeps = pairing.match is Match.KEEP
         heads = self._store.chunk_heads(pairing.ledger_id) if keeps else []
         compares_all = self._compares_all(pairing)
@@ -188,7 +188,7 @@ class Drafter:
         return draft
 
     def read_chunks(self, drafts: list[Draft]) -> list[Draft]:
-        """Read what a cycle would read, and take the other chunks at the ledger's word."""
+        """Read the chunks that a cycle would read, and trust the ledger for the others."""
         quiet = [head for draft in drafts for head in self._quiet(draft)]
         chosen = choose_scrubs(quiet, self._budget_seconds, self._check_before)
         scrubs = {s.head.id: s.check_replica for s in chosen}
@@ -212,7 +212,7 @@ class Drafter:
     # ---- the walks --------------------------------------------------------------------------
 
     def _compares_all(self, pairing: Pairing) -> bool:
-        """Whether nothing that the ledger says of the replica is believed."""
+        """Whether the ledger's facts about the replica are not trusted."""
         mirror = pairing.mirror
         is_doubtful = (mirror.tenant, mirror.database) in self._doubtful
         return is_doubtful or pairing.former is not None or mirror.collection_id in self._taken
@@ -244,7 +244,7 @@ class Drafter:
         return draft
 
     def _look_at_count(self, draft: Draft) -> bool:
-        """Look at the replica's count; whether all that was written is compared."""
+        """Check the replica's count; returns whether everything that was written is compared."""
         replica, mirror, heads = draft.pairing.replica, draft.mirror, draft.ledger.heads
         count = 0 if replica is None else self._replica.count(replica)
         vouched = (mirror.tenant, mirror.database) in self._vouched
@@ -292,7 +292,7 @@ class Drafter:
         return quiet_chunks(draft.unread, draft.membership.asked, self._check_before)
 
     def _read_in_part(self, draft: Draft, head: ChunkHead, waiting: set[str]) -> None:
-        """Read what must be read of a chunk that the budget does not reach."""
+        """Read the due records of a chunk that the budget does not cover."""
         ids = due_in_part(head, draft.membership.asked, self._check_before)
         rest = waiting.difference(ids)
         self._note_gone(draft, head, rest)
@@ -308,7 +308,7 @@ class Drafter:
         check_replica: bool,
         record_ids: tuple[str, ...] | None = None,
     ) -> None:
-        """Count what reconciling one chunk, or these of its records, would do."""
+        """Reconcile one chunk, or some of its records, without writes, and count the result."""
         chunk = draft.ledger.load_chunk(head.id)
         if chunk is None:
             return
@@ -359,7 +359,7 @@ class Drafter:
 
     @staticmethod
     def _note_gone(draft: Draft, head: ChunkHead, ids: Container[str]) -> None:
-        """Note what is deleted of a chunk, but for what the walk saw on the primary."""
+        """Note the deleted records of a chunk, except those that the walk saw on the primary."""
         unseen = draft.membership.unseen.get(head.id, set())
         draft.gone.add(i for i in ids if i in unseen)
 

@@ -1,6 +1,6 @@
-"""A ledger that is changed without being stored: one collection's, as a cycle would leave it.
+"""The ledger of one collection as a cycle would leave it; its changes are never stored.
 
-What changes is kept beside the store's, packed: a first copy is planned whole.
+Changed chunks stay in memory, compressed, because the plan of a first copy holds all of them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from chromasync.ports import Store
 
 @dataclass(frozen=True, slots=True)
 class _Packed:
-    """A chunk but for its head: ids and three digests of each, compressed."""
+    """A chunk without its head: its ids and their three digests, compressed."""
 
     ids: bytes
     digests: tuple[bytes, bytes, bytes]
@@ -38,9 +38,9 @@ class DryLedger:
     """One collection's ledger; implements `ports.Chunks`.
 
     Args:
-        ledger_id: under which id the store has it.
-        heads: its chunks as a cycle begins with them; those of another ledger are not there.
-        is_kept: what waits beside the chunks is still known.
+        ledger_id: the id of the ledger in the store.
+        heads: its chunks at the start of a cycle.
+        is_kept: the deletions and the quarantine in the store are still valid.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class DryLedger:
 
     @property
     def heads(self) -> list[ChunkHead]:
-        """All chunks by now, in order."""
+        """All present chunks, in order."""
         return list(self._heads.values())
 
     def chunk_heads(self, collection_id: str) -> list[ChunkHead]:

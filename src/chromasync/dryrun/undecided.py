@@ -1,4 +1,4 @@
-"""What a cycle would not write to, because someone must decide which side is right."""
+"""Collections that a cycle would not write to, because someone must decide about adopting them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from chromasync.reports import PlannedAction, PlannedCollection
 
 
 class Undecided:
-    """Collections of the replica that nobody vouches for, and that are mostly another one.
+    """Replica collections that are in no ledger and are not mostly the same as the primary's.
 
     Attributes:
-        planned: what a plan says of them.
-        accepted: those of which someone decided that they are adopted all the same.
-        records: how many the primary has in them.
+        planned: their entries in the plan.
+        accepted: the collections whose adoption was approved.
+        records: number of the primary's records in them.
     """
 
     def __init__(self, sampler: Sampler, holds: list[Hold]) -> None:
@@ -28,7 +28,7 @@ class Undecided:
         self.records = 0
 
     def set_apart(self, pairings: Pairings) -> Pairings:
-        """The pairings without those of these collections.
+        """The pairings without these collections.
 
         Raises:
             ServerError: one side could not be read.
