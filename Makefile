@@ -1,5 +1,5 @@
-# Every target sets up what it needs; `make` alone prints them.
-# ARGS passes options on, as in: make test ARGS="tests/cli -x"
+# Every target first installs its requirements; `make` alone prints the list of targets.
+# ARGS passes options to the command of a target: make test ARGS="tests/cli -x"
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,14 +13,14 @@ PYTHON ?=
 .DELETE_ON_ERROR:
 .PHONY: help setup demo test-quick test test-rest test-all test-wheel coverage chaos lint bench bench-scaling bench-memory servers docs clean
 
-help: ## print this list
+help: ## print this list of targets
 	@echo "usage: make TARGET [ARGS=...]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-setup: $(READY) ## create .venv with the pinned tools and chromasync itself
+setup: $(READY) ## create .venv with the pinned tools and chromasync
 
-# A new environment takes the first Python of at least 3.11 that really runs (a version manager's
-# shim may not); where its venv module comes without pip, its own pip fills the environment.
+# A new environment uses the first Python of at least 3.11 that runs (the shim of a version manager
+# may not). If its venv module has no pip, the pip of that Python installs pip into the environment.
 $(BIN)/python:
 	@set -eu; \
 	for python in $${PYTHON:-python3 python3.13 python3.12 python3.11 python3.14 python}; do \
@@ -28,7 +28,7 @@ $(BIN)/python:
 	    found=$$python; break; fi; \
 	done; \
 	if [ -z "$${found:-}" ]; then \
-	  echo "Python 3.11 or newer is needed; name it with: make $(MAKECMDGOALS) PYTHON=..." >&2; exit 1; fi; \
+	  echo "Python 3.11 or newer is required; name it with: make $(MAKECMDGOALS) PYTHON=..." >&2; exit 1; fi; \
 	echo "creating $(VENV) with $$("$$found" --version)"; \
 	rm -rf $(VENV); \
 	"$$found" -m venv $(VENV) >/dev/null 2>&1 || { \
@@ -42,63 +42,63 @@ $(READY): pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) --no-build-isolation -e '.[dev,demo]'
 	@touch $@
 
-demo: $(READY) ## two real Chroma servers with real text become and stay identical
+demo: $(READY) ## make two real Chroma servers with real text identical, and keep them so
 	$(BIN)/chromasync demo $(ARGS)
 
-# One worker more than there are processors: many tests wait for leases and servers.
+# One worker more than processors, because many tests wait for leases and servers.
 IN_PARALLEL := -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --dist worksteal
 PYTEST := $(BIN)/python -m pytest $(IN_PARALLEL)
 QUICK := tests/unit tests/property tests/cli tests/docs/test_project.py tests/docs/test_reference.py
 
-test-quick: $(READY) ## the tests that need no server, in less than a minute
+test-quick: $(READY) ## run the tests without a server, in less than a minute
 	$(PYTEST) $(QUICK) -m "not long" $(ARGS)
 
-test: $(READY) $(SERVERS_READY) ## all tests but the long ones, in some minutes
+test: $(READY) $(SERVERS_READY) ## run all tests except the long ones, in a few minutes
 	$(PYTEST) -m "not long" $(ARGS)
 
-test-rest: $(READY) $(SERVERS_READY) ## the long tests that `make test` leaves out
+test-rest: $(READY) $(SERVERS_READY) ## run the long tests that `make test` leaves out
 	$(PYTEST) -m long $(ARGS)
 
-test-all: $(READY) $(SERVERS_READY) ## every test
+test-all: $(READY) $(SERVERS_READY) ## run all tests
 	$(PYTEST) $(ARGS)
 
-test-wheel: $(READY) ## install the wheel in an empty environment and use it there
+test-wheel: $(READY) ## install the wheel into an empty environment and test it there
 	$(BIN)/python -m pytest tests/deploy/test_wheel.py $(ARGS)
 
-coverage: $(READY) ## which branches of the engine's core the quick tests reach; too few are an error
+coverage: $(READY) ## measure the branch coverage of the engine's core by the quick tests; fails below the limit
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest $(IN_PARALLEL) tests/unit tests/property -m "not long" $(ARGS)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
-chaos: $(READY) ## kills, faults and random writes for over an hour, other ones each time
+chaos: $(READY) ## test with kills, faults and random writes for over an hour, with a new seed each time
 	CHROMASYNC_CHAOS=nightly $(BIN)/python -m pytest tests/chaos tests/distributed tests/store $(ARGS)
 
-lint: $(READY) ## style, format, types and import contracts
+lint: $(READY) ## check style, format, types and import contracts
 	$(BIN)/python -m ruff check
 	$(BIN)/python -m ruff format --check
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports --no-logo
 
-bench: $(READY) ## measure against the official client, side by side
+bench: $(READY) ## compare the speed with the official client
 	$(BIN)/python -m bench $(ARGS)
 
-bench-scaling: $(READY) ## one worker against four, with latency between them and the servers
+bench-scaling: $(READY) ## compare one worker with four, with latency between workers and servers
 	$(BIN)/python -m bench.scaling $(ARGS)
 
-bench-memory: $(READY) ## one million ids: memory of a first copy and of a re-check (half an hour)
+bench-memory: $(READY) ## measure the memory of a first copy and of a re-check of one million ids (half an hour)
 	$(BIN)/python -m bench.memory $(ARGS)
 
-servers: $(SERVERS_READY) ## install the older Chroma servers that the compatibility tests use
+servers: $(SERVERS_READY) ## install the older Chroma servers for the compatibility tests
 
 $(SERVERS_READY): tests/compat_servers.py $(READY)
 	$(BIN)/python tests/compat_servers.py
 	@mkdir -p $(@D)
 	@touch $@
 
-docs: $(READY) ## write the generated reference pages anew
+docs: $(READY) ## generate the reference pages again
 	$(BIN)/python -m tools.reference docs
 
-clean: ## remove everything that was made here
+clean: ## remove all files that these targets made
 	rm -rf $(VENV) .servers build dist bench/out .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage*
 	find src tests bench docs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

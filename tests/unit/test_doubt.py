@@ -41,7 +41,7 @@ def test_a_settled_collection_must_have_the_count_that_was_left(
 def test_an_unfinished_collection_that_nobody_vouches_for_is_compared(status: MirrorStatus) -> None:
     """No count tells an older copy of the replica from one that was cut off earlier."""
     row = mirror(status=status, replica_count=10)
-    assert "did not come to its end" in why_doubtful(row, 10, vouched=False, bounds=unasked)
+    assert "did not finish it" in why_doubtful(row, 10, vouched=False, bounds=unasked)
 
 
 @pytest.mark.parametrize(("count", "doubtful"), [(4, True), (5, False), (8, False), (9, True)])

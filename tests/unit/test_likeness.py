@@ -145,7 +145,7 @@ def test_a_hold_says_what_each_side_has() -> None:
     """Place, counts of both sides and of the sample are in it."""
     hold = held()
     assert (hold.kind, hold.full_name, hold.count) == (HoldKind.ADOPTION, "t/d/docs", 400)
-    for figure in ("of 200 of its", "3 are the same", "500 records on the primary", "400 on the"):
+    for figure in ("of 200 compared", "3 are the same", "500 records on the primary", "400 on the"):
         assert figure in hold.reason
 
 

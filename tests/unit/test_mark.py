@@ -70,7 +70,7 @@ def test_what_was_left_is_known(found: Mark | None, row: MarkRow) -> None:
         (replace(OURS, nonce="n9", cycle_id=9), LEFT, "the state store was restored"),
         (OURS, NOTHING, "the state store was restored"),
         (OURS, FIRST, "the state store was restored"),
-        (replace(THEIRS, released=True), LEFT, "no more"),
+        (replace(THEIRS, released=True), LEFT, "no longer active"),
         (UNREADABLE, LEFT, "cannot be read"),
     ],
 )

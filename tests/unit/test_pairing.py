@@ -131,7 +131,7 @@ def test_a_replica_that_is_gone_is_made_anew() -> None:
     """The reason is told, and the old id is forgotten."""
     one = only(pair([collection("p")], [], [mirror("p", "r")]))
     assert (one.match, one.create_name, one.mirror.replica_id) == (Match.CREATE, "docs", None)
-    assert "not there any more" in one.lost
+    assert "no longer exists" in one.lost
 
 
 def test_a_replica_that_is_gone_may_have_a_successor() -> None:

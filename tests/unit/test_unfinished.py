@@ -100,7 +100,7 @@ def test_a_replica_restored_while_a_copy_was_under_way_is_compared_whole(house: 
     restore(house, saved)
     report = house.sync()
     assert (report.outcome, report.counts.updated) == (Outcome.IDENTICAL, 20)
-    assert "did not come to its end" in report.collections[0].message
+    assert "did not finish it" in report.collections[0].message
     assert_equal(house)
     house.sync()
     assert house.sync().counts.read == 0, "the doubt is settled"
