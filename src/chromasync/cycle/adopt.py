@@ -105,11 +105,11 @@ def clear_decided(cycle: CycleWork) -> None:
     held = {mirror.collection_id for mirror in cycle.held_back}
     held |= {mirror.collection_id for mirror, _ in cycle.refused}
     for hold in cycle.store.holds():
-        if hold.collection_id not in held and _is_settled(cycle, hold):
+        if hold.collection_id not in held and _may_clear(cycle, hold):
             cycle.store.clear_hold(hold.collection_id, hold.kind)
 
 
-def _is_settled(cycle: CycleWork, hold: Hold) -> bool:
+def _may_clear(cycle: CycleWork, hold: Hold) -> bool:
     settings = cycle.settings
     chosen = settings.scope.includes(hold.tenant, hold.database, hold.collection_name)
     return chosen and hold.kind is HoldKind.ADOPTION

@@ -67,7 +67,7 @@ def _close(
         consecutive_errors=0 if work.error is None else work.mirror.consecutive_errors + 1,
         last_error=None if work.error is None else str(work.error),
         ordered=work.mirror.ordered and not _has_live_hints(cycle, work),
-        adopting=work.mirror.adopting and not (agrees and _is_settled(cycle, work)),
+        adopting=work.mirror.adopting and not (agrees and _is_adopted(cycle, work)),
     )
     if work.mirror.status is MirrorStatus.IDENTICAL:
         work.update(last_successful_sync_at=finished_at, identical_as_of=as_of)
@@ -139,7 +139,7 @@ def _is_in_place(work: CollectionWork) -> bool:
     return False
 
 
-def _is_settled(cycle: CycleWork, work: CollectionWork) -> bool:
+def _is_adopted(cycle: CycleWork, work: CollectionWork) -> bool:
     """Whether the replica's ids were walked and no surplus record waits for an approval."""
     surplus = any(d.kind is DeletionKind.SURPLUS for d in _waiting(cycle, work))
     return work.mirror.replica_walked_at is not None and not surplus
