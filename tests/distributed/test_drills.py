@@ -88,6 +88,7 @@ def decide(fleet: Fleet) -> None:
     fleet.assert_converges()
 
 
+@pytest.mark.long
 def test_a_stale_primary_overwrites_nothing(stage: Stage, fleet: Fleet) -> None:
     """The primary dies while all are at work, and comes back after the application went on."""
     at_work(fleet)
