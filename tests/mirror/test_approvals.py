@@ -118,7 +118,7 @@ def test_a_vanished_collection_says_that_the_next_cycle_drops_it(stage: Stage) -
     ended = stage.command("sync")
     assert ended.returncode == 4
     assert f"because {UNCONFIRMED[HoldKind.DROP]}." in ended.stdout
-    assert "SYNC_EXCLUDE=goes keeps it." in ended.stdout
+    assert "SYNC_EXCLUDE=goes keeps the collection." in ended.stdout
     assert "chromasync approve" not in ended.stdout
     assert stage.sync().counts.deleted == 5
 
@@ -192,7 +192,7 @@ def test_each_name_that_matches_nothing_is_told(stage: Stage) -> None:
         told = [
             line for line in ended.stdout.splitlines() if "SYNC_INCLUDE" in line and "mial" in line
         ]
-        assert any("names 'mial', and no collection" in line for line in told), ended.stdout
+        assert any("names 'mial', but no" in line for line in told), ended.stdout
         assert "names 'Users*'" in ended.stdout
         assert "names 'docs'" not in ended.stdout
     with stage.app(**include) as app:
