@@ -75,7 +75,7 @@ def assert_left_alone(stage: Stage) -> None:
         (told,) = (c for c in app.doctor().checks if c.name == "collections")
     assert told.ok
     assert "1 on the primary, 1 on the replica" in told.detail
-    assert "removed by the next `chromasync selftest`" in told.detail
+    assert "The next `chromasync selftest` removes" in told.detail
     assert names(stage) == before
 
 
