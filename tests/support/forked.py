@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -72,6 +73,15 @@ def _become(arguments: tuple[str, ...], env: dict[str, str], log: str) -> None:
     os.environ.update(env)
     importlib.reload(importlib.import_module("chromasync.faultpoints"))  # it reads the environment
     sys.argv = ["chromasync", *arguments]
+    threading.Thread(target=_leave_with_the_tests, daemon=True).start()
     from chromasync.cli import main
 
     main()
+
+
+def _leave_with_the_tests() -> None:
+    """End this process when that of the tests has ended, in whatever way."""
+    tests = multiprocessing.parent_process()
+    assert tests is not None
+    tests.join()
+    os.kill(os.getpid(), signal.SIGKILL)
