@@ -101,6 +101,7 @@ def back_up(server: ChromaServer, backup: Path) -> None:
     server.start()
 
 
+@pytest.mark.long
 def test_a_replica_restored_from_an_older_copy_is_noticed_and_mended(
     fragile: Stage, tmp_path: Path
 ) -> None:

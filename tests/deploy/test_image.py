@@ -73,7 +73,7 @@ def test_every_stage_starts_from_the_same_pinned_base() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_image_is_built_by_anyone_and_runs_as_a_container_would(
     image: Image, primary_server: ChromaServer, replica_server: ChromaServer
 ) -> None:

@@ -120,7 +120,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_the_phases_of_the_guide_and_the_way_back(scene: Scene) -> None:
     """Phase 0, 1, 2 and the rollback, each by the guide's edit, give the guide's results."""
     shipped = Blueprint.shipped()

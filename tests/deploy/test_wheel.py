@@ -99,7 +99,7 @@ def sizes_of(packages: Path) -> tuple[int, int]:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_wheel_does_in_an_empty_environment_what_it_promises(
     wheel: Path,
     python: Path,

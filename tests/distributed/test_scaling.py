@@ -14,7 +14,7 @@ RECORDS = 6000 if NIGHTLY else 800
 
 
 @pytest.mark.long
-@pytest.mark.timeout(0 if NIGHTLY else 120)
+@pytest.mark.timeout(0 if NIGHTLY else 600)
 def test_four_workers_are_faster_than_one() -> None:
     """50 ms more for each request: first copy and reading everything again take a fraction."""
     rounds = 2 if NIGHTLY else 1

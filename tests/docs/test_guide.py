@@ -195,7 +195,8 @@ def two_servers(
     close_client(client)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
+@pytest.mark.long
 def test_a_newcomer_gets_to_a_verified_replica(
     checkout: Path, two_servers: tuple[ChromaServer, ChromaServer]
 ) -> None:
@@ -273,7 +274,7 @@ def deployment(servers: Servers, tmp_path: Path) -> Iterator[Deployment]:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_the_phases_their_monitoring_and_the_way_back(deployment: Deployment) -> None:
     """Every environment is deployed, every query asked, every criterion met, in order."""
     for block in blocks_in(PHASES):

@@ -24,7 +24,7 @@ from tests.support.rest import Rest
 from tests.support.stage import Servers, client_of, close_client
 from tests.support.writes import watched
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 DATABASE = "distances"
 DIMENSION = 6

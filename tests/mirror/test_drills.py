@@ -115,6 +115,7 @@ def test_a_stale_primary_and_a_lost_state_overwrite_nothing(
     stage.overrides.pop("SYNC_DATA_DIR")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moved", [False, True])
 def test_another_server_at_the_address_changes_nothing(stage: Stage, moved: bool) -> None:
     """Whether it answers at the old address or the address was changed."""
@@ -148,6 +149,7 @@ def test_another_server_and_a_lost_state_change_nothing(stage: Stage, tmp_path: 
         assert every(stage) == precious
 
 
+@pytest.mark.long
 def test_an_older_primary_deletes_nothing(own: Stage, tmp_path: Path) -> None:
     """Restored from a backup, and written to since; the newest records are on the replica alone."""
     arrange(own)

@@ -55,6 +55,7 @@ def test_a_damaged_chunk_is_rebuilt(stage: Stage, column: str, interval: str) ->
     stage.assert_quiet()
 
 
+@pytest.mark.long
 def test_a_damaged_list_of_deletes_is_rebuilt(stage: Stage) -> None:
     """What waited for an approval is found again by comparing."""
     stage.overrides["SYNC_MAX_DELETE"] = "1"

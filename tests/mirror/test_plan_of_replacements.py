@@ -76,6 +76,7 @@ def test_an_old_collection_under_another_name_is_planned_as_held(
     stage.assert_quiet()
 
 
+@pytest.mark.long
 def test_an_old_collection_with_records_of_others_waits_for_an_approval(
     stage: Stage, on_primary: Rest
 ) -> None:

@@ -190,6 +190,7 @@ def test_any_id(stage: Stage, on_primary: Rest) -> None:
     assert set(stage.on_replica().get(include=[])["ids"]) == set(IDS)
 
 
+@pytest.mark.long
 def test_any_document(stage: Stage, on_primary: Rest) -> None:
     """Long and odd documents and uris are copied and changed whole."""
     texts = [

@@ -304,6 +304,7 @@ def test_a_record_added_meanwhile_is_inconclusive(stage: Stage, docs: Any) -> No
     assert findings(report) == {(Sigil.INCONCLUSIVE, "r900", "it was added during the comparison")}
 
 
+@pytest.mark.long
 def test_random_damage_is_found_whole(stage: Stage) -> None:
     """Whatever is damaged, the counts are those of what was done."""
     chance = random.Random(11)

@@ -178,7 +178,7 @@ def assert_settled(world: World) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @examples(12)
 @given(history=st.lists(eras, min_size=1, max_size=5), most_deletes=st.sampled_from(["100%", "3"]))
 def test_parts_lead_where_the_whole_leads(history: list[Era], most_deletes: str) -> None:

@@ -23,6 +23,7 @@ from tests.server.transport_samples import (
 )
 
 
+@pytest.mark.long
 def test_more_records_than_one_statement_takes(server: ChromaServer) -> None:
     """More than 32,766 records are listed, read and deleted without hitting a server's limit."""
     at = writer(server.url)

@@ -208,7 +208,7 @@ def apply(house: House, made: list[tuple[str, int]], text: str) -> None:
             there.add(record_id)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @examples(8)
 @given(changes, changes, st.integers(1, 8), st.booleans(), st.booleans())
 def test_what_is_called_identical_after_a_cut_is_so(
