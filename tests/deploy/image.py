@@ -33,7 +33,7 @@ OWN_PATH = re.compile(rf"(?<![\w/.-])({'|'.join(OWN_FOLDERS)})(?![\w.-])")
 INSTALLERS_OWN = ("PIP_", "SSL_", "HTTP_", "HTTPS_", "NO_PROXY", "http_", "https_", "no_proxy")
 """How this machine reaches its package index is the builder's affair, not the image's."""
 UNPRIVILEGED = 10001
-LONGEST_BUILD_SECONDS = 240.0
+LONGEST_BUILD_SECONDS = 500.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +218,7 @@ class Image:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=200,
             **unprivileged(),
         )
 

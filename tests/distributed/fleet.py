@@ -17,7 +17,7 @@ from tests.chaos.processes import environment
 from tests.support.forked import Forked
 from tests.support.stage import Stage
 
-PATIENCE = 90.0
+PATIENCE = 200.0
 """Seconds after which a test that waits for something gives up."""
 
 LOOK_SECONDS = 0.05

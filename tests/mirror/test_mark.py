@@ -214,7 +214,7 @@ def service(stage: Stage, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 def until(true: Callable[[], bool]) -> None:
     import time
 
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 200
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -283,7 +283,7 @@ def test_a_service_that_is_refused_waits(stage: Stage, service: subprocess.Popen
         line = next(line for line in late.stderr if '"outcome": "identical"' in line)
         assert '"event": "cycle closed"' in line
         late.send_signal(signal.SIGTERM)
-        late.communicate(timeout=60)
+        late.communicate(timeout=200)
         assert late.returncode == 0
 
 
