@@ -20,8 +20,8 @@ from tests.support.stage import Stage, vectors
 POISONED = """
 import os, signal
 from chromasync.reconcile import chunk as reconciling
-from chromasync.store import charges
-charges.MAX_RETRIES = 2
+from chromasync.store import retry_charges
+retry_charges.MAX_RETRIES = 2
 whole = reconciling.ChunkReconciler.reconcile
 def reconcile(self, pair, chunk, task, permit, set_aside, **more):
     if "poison" in chunk.ids:
