@@ -12,6 +12,7 @@ import psutil
 import psycopg
 import pytest
 
+from chromasync import localpostgres
 from chromasync.lab import postgres_server
 from chromasync.lab.chroma_server import free_port
 from chromasync.lab.postgres_server import (
@@ -169,3 +170,8 @@ def test_it_ends_when_its_parent_is_killed() -> None:
     left = psutil.wait_procs([process for process in family if process], timeout=30)[1]
     assert left == []
     assert not Path(path).exists()
+
+
+def test_the_former_place_leads_here() -> None:
+    """Scripts that import the server from where it was go on."""
+    assert localpostgres.LocalPostgres is postgres_server.LocalPostgres
