@@ -148,7 +148,7 @@ def test_the_newest_completed_cycle_is_known_behind_any_number_of_others(store: 
     assert store.snapshot(1).clean_at is None
 
 
-@pytest.mark.parametrize("seconds", [-61, 61])
+@pytest.mark.parametrize("seconds", [-300, 300])
 def test_its_silent_workers_are_dead(store: SqlStore, seconds: float) -> None:
     """Those whose proof of life is long ago, or still to come; and they do not count."""
     store.beat(beat_of("silent"))
