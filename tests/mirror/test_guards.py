@@ -494,8 +494,7 @@ def test_a_replacement_that_died_between_its_renames_is_finished(stage: Stage, s
 
     with faultpoints.injected(fail), pytest.raises(StoreUnavailable):
         stage.sync()
-    for _ in range(2):
-        report = stage.sync()
+    _, report = stage.sync(), stage.sync()
     assert report.outcome is Outcome.IDENTICAL, report
     stage.assert_identical()
     stage.assert_quiet()

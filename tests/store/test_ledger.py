@@ -482,9 +482,7 @@ def test_several_mirrors_are_saved_at_once(store: SqlStore) -> None:
 def test_heads_of_several_collections_come_by_collection(store: SqlStore) -> None:
     """In the ledger's order; a collection without chunks has none."""
     store.save_chunks([chunk_of(["a"]), chunk_of(["b"])])
-    store.save_chunks(
-        [replace(c, head=replace(c.head, collection_id=OTHER)) for c in [chunk_of(["c"])]]
-    )
+    store.save_chunks([chunk_of(["c"], collection=OTHER)])
     found = store.heads_of([COLLECTION, OTHER, "none"])
     assert found == {
         COLLECTION: store.chunk_heads(COLLECTION),

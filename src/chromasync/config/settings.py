@@ -376,12 +376,6 @@ class Settings(BaseSettings):
         return f"sqlite:///{self.sync_data_dir / DATABASE_FILE}"
 
     @property
-    def state_file(self) -> Path | None:
-        """The file of the state store; None when it is in PostgreSQL."""
-        scheme, _, path = self.store_url.partition(":///")
-        return Path(path) if scheme == "sqlite" else None
-
-    @property
     def shown_store_url(self) -> str:
         """The place of the state store without secrets: host, port and database, or the file."""
         return shown_database(self.store_url)

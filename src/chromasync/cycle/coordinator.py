@@ -31,7 +31,7 @@ from chromasync.cycle.collections import ensure_collections
 from chromasync.cycle.keep import drop_overdue, finish_keeping
 from chromasync.cycle.marks import CycleMarks
 from chromasync.cycle.match import match_collections
-from chromasync.cycle.membership import MembershipUpdate, new_task
+from chromasync.cycle.membership import MembershipUpdate
 from chromasync.cycle.notes import (
     note_absence,
     note_clean,
@@ -249,17 +249,7 @@ class Coordinator:
         read_whole = {scrub.head.id for scrub in scrubs}
         rest = [head for head in heads if head.id not in read_whole]
         in_part = [membership.due_in_part(works[head.collection_id], head) for head in rest]
-        whole = [
-            new_task(
-                works[s.head.collection_id],
-                s.head,
-                check_replica=s.check_replica,
-                hold_foreign=cycle.holds_foreign(works[s.head.collection_id]),
-            )
-            for s in scrubs
-        ]
-        for task in whole:
-            works[task.collection_id].planned += task.record_count
+        whole = [membership.task(works[s.head.collection_id], s) for s in scrubs]
         tasks = [task for task in in_part if task is not None] + whole
         if tasks:
             self._publish(cycle, tasks)

@@ -18,19 +18,13 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 
-import numpy as np
-
 from chromasync import faultpoints
 from chromasync.cycle.ahead import FirstPages
 from chromasync.cycle.work import CollectionWork, CycleWork
 from chromasync.definition import effective
 from chromasync.errors import DamagedChunk, RequestRefused
-from chromasync.ledger.idset import IdSet
 from chromasync.ledger.paging import pages
-from chromasync.ledger.plan import (
-    without_rows,
-    written_rows,
-)
+from chromasync.ledger.scrub import Scrub
 from chromasync.model import (
     ChunkHead,
     DeletionKind,
@@ -42,7 +36,6 @@ from chromasync.plan.known import KnownLedger
 from chromasync.plan.membership import Before, walk_primary
 from chromasync.plan.reading import due_chunks, due_in_part, read_of
 from chromasync.plan.replica import (
-    Noted,
     ReplicaWalk,
     has_lost_its_ledger,
     has_outgrown,
@@ -107,6 +100,17 @@ class MembershipUpdate:
         unpublished = (head for head in heads if head.id not in work.published)
         due = due_chunks(unpublished, work.membership.asked, self._cycle.check_before)
         return self._tasks_for(work, due)
+
+    def task(self, work: CollectionWork, read: Scrub) -> NewTask:
+        """A task to read a whole chunk."""
+        task = new_task(
+            work,
+            read.head,
+            check_replica=read.check_replica,
+            hold_foreign=self._cycle.holds_foreign(work),
+        )
+        work.planned += task.record_count
+        return task
 
     def due_in_part(self, work: CollectionWork, head: ChunkHead) -> NewTask | None:
         """A task for those records of a chunk that must be read; None if there are none."""
@@ -195,40 +199,19 @@ class MembershipUpdate:
         key = work.mirror.collection_id
         ledger = KnownLedger(self._store, key)
         before = ledger.waiting_ids(DeletionKind.SURPLUS)
-        noted: list[Noted] = []
-        heads = self._store.chunk_heads(key)
-        walk = ReplicaWalk(noted, IdSet.of(self._note_written(head, noted) for head in heads))
+        walk = ReplicaWalk(self._store, self._store.chunk_heads(key))
         listed = pages(self._replica, work.replica, work.mirror.replica_count)
         surplus = walk.take(self._until_stop(listed))
         self._store.replace_surplus(key, list(_batched(surplus, SURPLUS_BATCH)))
-        excused = ledger.excused()
-        found = walk.judge(
-            lambda head, rows: ledger.count_wanted(head, rows, excused),
-            before,
-            doubtful=work.doubtful,
-            adopting=work.mirror.adopting,
-        )
+        found = walk.judge(ledger, before, doubtful=work.doubtful, adopting=work.mirror.adopting)
         work.notes += found.notes
         if found.lossy:
             self._store.distrust(key, [head.id for head in found.lossy])
         if found.compares_all:
             # except chunks that workers of this cycle wrote meanwhile
-            written = [n.head for n in noted if n.written.any()]
-            self._doubt(work, [h for h in written if h.read_cycle != self._cycle.cycle.id])
+            former = [h for h in walk.written if h.read_cycle != self._cycle.cycle.id]
+            self._doubt(work, former)
         work.update(replica_walked_at=work.started_at)
-
-    def _note_written(self, head: ChunkHead, noted: list[Noted]) -> list[str]:
-        """A chunk's ids; notes which of them were written before the replica is listed.
-
-        Workers reconcile chunks during the walk. Records that they write behind it do not count as
-        missing.
-        """
-        chunk = self._store.load_chunk(head.id)
-        if chunk is None:
-            noted.append(Noted(head, np.zeros(0, dtype=bool)))
-            return []
-        noted.append(Noted(chunk.head, written_rows(chunk)))
-        return chunk.ids
 
     # ---- tasks ------------------------------------------------------------------------------
 
@@ -239,13 +222,7 @@ class MembershipUpdate:
 
     def _tasks_for(self, work: CollectionWork, heads: Iterable[ChunkHead]) -> list[NewTask]:
         reads = (read_of(h, self._cycle.check_before, check_all=self._cycle.full) for h in heads)
-        hold_foreign = self._cycle.holds_foreign(work)
-        tasks = [
-            new_task(work, r.head, check_replica=r.check_replica, hold_foreign=hold_foreign)
-            for r in reads
-        ]
-        work.planned += sum(task.record_count for task in tasks)
-        return tasks
+        return [self.task(work, read) for read in reads]
 
 
 class _LedgerSink:
@@ -285,10 +262,7 @@ class _LedgerSink:
 
     def drop_repeats(self, repeated: Mapping[int, list[int]]) -> None:
         """See `plan.membership.Sink`."""
-        for chunk_id, rows in repeated.items():
-            chunk = self._store.load_chunk(chunk_id)
-            if chunk is not None:
-                self._store.save_chunks([without_rows(chunk, set(rows))])
+        self._appender.drop(repeated)
 
     def gone_by_chunk(self) -> dict[int | None, set[str]]:
         """See `plan.membership.Sink`; deletions of chunks that no longer exist are discarded."""

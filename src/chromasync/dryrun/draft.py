@@ -9,8 +9,6 @@ from datetime import timedelta
 from functools import partial
 from math import inf
 
-import numpy as np
-
 from chromasync.config import Settings
 from chromasync.definition import effective
 from chromasync.dryrun.ledger import DryLedger
@@ -18,7 +16,6 @@ from chromasync.errors import DamagedChunk
 from chromasync.ledger.ids import copied_set_of
 from chromasync.ledger.idset import IdSet
 from chromasync.ledger.paging import pages
-from chromasync.ledger.plan import without_rows, written_rows
 from chromasync.ledger.scrub import choose_scrubs, scrub_budget_seconds
 from chromasync.model import ChunkHead, Collection, DeletionKind, Mirror, OpCounts, Pair, Task
 from chromasync.plan.append import Appender
@@ -31,7 +28,6 @@ from chromasync.plan.pairing import Match, Pairing, begun
 from chromasync.plan.reading import due_chunks, due_in_part, quiet_chunks, read_of
 from chromasync.plan.removals import IdSum
 from chromasync.plan.replica import (
-    Noted,
     ReplicaWalk,
     has_lost_its_ledger,
     has_outgrown,
@@ -121,10 +117,7 @@ class _DrySink:
 
     def drop_repeats(self, repeated: Mapping[int, list[int]]) -> None:
         """See `plan.membership.Sink`."""
-        for chunk_id, rows in repeated.items():
-            chunk = self._draft.ledger.load_chunk(chunk_id)
-            if chunk is not None:
-                self._draft.ledger.save_chunks([without_rows(chunk, set(rows))])
+        self._appender.drop(repeated)
 
     def gone_by_chunk(self) -> dict[int | None, set[str]]:
         """See `plan.membership.Sink`."""
@@ -263,23 +256,17 @@ class Drafter:
 
     def _walk_replica(self, draft: Draft, *, doubtful: bool) -> None:
         known = draft.known
-        excused, noted = known.excused(), []
-        lists: list[list[str]] = []
-        for head in draft.ledger.heads:
-            chunk = draft.ledger.load_chunk(head.id)
-            noted.append(Noted(head, np.zeros(0, bool) if chunk is None else written_rows(chunk)))
-            lists.append([] if chunk is None else chunk.ids)
-        walk = ReplicaWalk(noted, IdSet.of(lists))
+        walk = ReplicaWalk(draft.ledger, draft.ledger.heads)
         draft.surplus = IdSum(walk.take(self._theirs(draft)))
         found = walk.judge(
-            lambda head, rows: known.count_wanted(head, rows, excused),
+            known,
             known.waiting_ids(DeletionKind.SURPLUS),
             doubtful=doubtful,
             adopting=draft.mirror.adopting,
         )
         draft.ledger.distrust(found.lossy)
         if found.compares_all:
-            draft.ledger.distrust(note.head for note in noted if note.written.any())
+            draft.ledger.distrust(walk.written)
 
     # ---- contents ---------------------------------------------------------------------------
 

@@ -9,7 +9,14 @@ from collections.abc import Callable, Mapping
 from collections.abc import Collection as Container
 from dataclasses import replace
 
-from chromasync.ledger.plan import Carried, carry_from, extended, new_chunk, without_ids
+from chromasync.ledger.plan import (
+    Carried,
+    carry_from,
+    extended,
+    new_chunk,
+    without_ids,
+    without_rows,
+)
 from chromasync.model import Chunk, ChunkHead, Mirror
 from chromasync.ports import Chunks
 
@@ -67,6 +74,13 @@ class Appender:
         self._open_id = heads[-1].id if heads[-1].count < self._size else 0
         return [h for h in heads if h.count >= self._size and h.id not in self._former]
 
+    def drop(self, repeated: Mapping[int, list[int]]) -> None:
+        """Remove these rows, by chunk; each chunk is one transaction."""
+        for chunk_id, rows in repeated.items():
+            chunk = self._store.load_chunk(chunk_id)
+            if chunk is not None:
+                self._store.save_chunks([without_rows(chunk, set(rows))])
+
     def _take_from_sources(
         self, ids: list[str], moved: Mapping[str, int]
     ) -> tuple[dict[int, Chunk], dict[str, Carried]]:
@@ -81,7 +95,7 @@ class Appender:
             if chunk is not None:
                 carry.update(carry_from(chunk, names))
                 shrunk[chunk_id] = without_ids(chunk, names)
-        for record_id in self._is_deleted(carry):
+        for record_id in self._is_deleted(carry) if carry else ():
             del carry[record_id]
         return shrunk, carry
 

@@ -12,7 +12,7 @@ since the last walk requires it:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -21,9 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chromasync.ledger.idset import IdSet, has_more
+from chromasync.ledger.plan import written_rows
 from chromasync.model import ChunkHead, DeletionKind, Mirror
 from chromasync.plan.doubt import why_doubtful
 from chromasync.plan.known import KnownLedger
+from chromasync.ports import Chunks
 
 FOREIGN = "Others wrote to the replica; comparing all."
 
@@ -85,7 +87,7 @@ def is_walk_due(walked_at: datetime | None, count: int, check_before: datetime) 
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
+class _Noted:
     """A chunk and its written rows, noted before the replica's ids are listed."""
 
     head: ChunkHead
@@ -110,17 +112,31 @@ class ReplicaFound:
 
 
 class ReplicaWalk:
-    """Compares the replica's ids with chunks that were noted before.
+    """Compares the replica's ids with the chunks as they are now.
 
-    Args:
-        ids: the ids of the noted chunks in order; any other ids follow.
+    Workers reconcile chunks during the walk. Records that they write behind it do not count as
+    missing, because the written rows are noted before the replica is listed.
     """
 
-    def __init__(self, noted: Sequence[Noted], ids: IdSet) -> None:
-        self._noted = noted
-        self._ids = ids
-        self._found = np.zeros(len(ids), dtype=bool)
+    def __init__(self, store: Chunks, heads: Iterable[ChunkHead]) -> None:
+        self._store = store
+        self._noted: list[_Noted] = []
+        self._ids = IdSet.of(self._note(head) for head in heads)
+        self._found = np.zeros(len(self._ids), dtype=bool)
         self._surplus: list[str] = []
+
+    @property
+    def written(self) -> list[ChunkHead]:
+        """Chunks of which a record was written before the walk."""
+        return [note.head for note in self._noted if note.written.any()]
+
+    def _note(self, head: ChunkHead) -> list[str]:
+        """Note a chunk's written rows; returns its ids."""
+        chunk = self._store.load_chunk(head.id)
+        if chunk is None:
+            return []
+        self._noted.append(_Noted(chunk.head, written_rows(chunk)))
+        return chunk.ids
 
     def take(self, pages: Iterable[list[str]]) -> list[str]:
         """Walk all ids; returns the ids that no chunk has."""
@@ -132,7 +148,7 @@ class ReplicaWalk:
 
     def judge(
         self,
-        count_wanted: Callable[[ChunkHead, list[int]], int],
+        ledger: KnownLedger,
         known_surplus: set[str],
         *,
         doubtful: bool,
@@ -141,14 +157,14 @@ class ReplicaWalk:
         """The result of the walk.
 
         Args:
-            count_wanted: how many of these rows of a chunk must be on the replica.
+            ledger: the ledger that has these chunks.
             known_surplus: surplus ids that were found earlier and wait to be deleted.
             doubtful: everything that was ever written is compared already.
         """
         found = ReplicaFound(self._surplus)
-        lost = 0
+        lost, excused = 0, ledger.excused()
         for head, rows in self._missing():
-            if wanted := count_wanted(head, rows):
+            if wanted := ledger.count_wanted(head, rows, excused):
                 lost += wanted
                 found.lossy.append(head)
         if lost:
