@@ -14,6 +14,7 @@ from sqlalchemy import select
 from chromasync import faultpoints
 from chromasync.errors import StoreUnavailable
 from chromasync.model import (
+    ControlRow,
     Cycle,
     CycleStatus,
     Deletion,
@@ -146,6 +147,10 @@ REPEATED: dict[str, Callable[[Scene], object]] = {
     "forget_distances": lambda s: s.store.forget_distances({OTHER}),
     "save_mark": lambda s: s.store.save_mark(MarkRow("t/d", 2, "newer")),
     "note_mark_written": lambda s: s.store.note_mark_written("t/d", "nonce"),
+    "pause": lambda s: s.store.pause("me@here", "why", 60),
+    "resume": lambda s: s.store.resume(),
+    "want_cycle": lambda s: s.store.want_cycle("me@here", full=True),
+    "begin_wanted": lambda s: s.store.begin_wanted(1, 7),
     "forget_instants": lambda s: s.store.forget_instants(),
     "prune_history": lambda s: s.store.prune_history(keep_seconds=0, keep_tasks=0),
 }
@@ -164,9 +169,9 @@ READING = {
     *("live_trials", "known_trials"),
     *("deployment", "sides_of", "removals_of_day", "kept", "overdue_kept", "marks"),
     "distances",
-    *("newest_instant", "suspicions"),
+    *("newest_instant", "suspicions", "control"),
 }
-IN_STEPS = {"open_cycle", "save_chunks", "note_removal"}
+IN_STEPS = {"open_cycle", "save_chunks", "note_removal", "want_cycle"}
 """These look first at what is there; each of their steps is repeated."""
 
 VIEWS = {"led_by", "urgent", "close", "backend"}
@@ -226,6 +231,8 @@ def comparable(result: object) -> object:
         return (result.id, result.fence, result.chunk_id, result.retry_count)
     if isinstance(result, Cycle):
         return (result.id, result.status, result.counts, result.error)
+    if isinstance(result, ControlRow):
+        return (result.paused_by, result.pause_reason)
     return result
 
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 import math
 import re
 import ssl
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -24,6 +22,7 @@ import stamina
 
 from chromasync import __version__, faultpoints
 from chromasync.chroma import age, decode, http_errors, proxies
+from chromasync.chroma.meter import BUSY, OK, Meter
 from chromasync.errors import (
     AccessRefused,
     Conflict,
@@ -62,7 +61,7 @@ _OURS_TO_SEND = {
 """Headers about one message or one connection, which only this client can set."""
 
 _OUTCOMES: tuple[tuple[type[ServerError], str], ...] = (
-    (ServerBusy, "busy"),
+    (ServerBusy, BUSY),
     (ServerUnreachable, "unreachable"),
     (AccessRefused, "denied"),
     (NotFound, "missing"),
@@ -138,8 +137,7 @@ class Client:
         self.connection = connection
         self.side = connection.side
         self.read_only = read_only
-        self._counts: Counter[str] = Counter()
-        self._lock = threading.Lock()
+        self.meter = Meter()
         self._closed = False
         _check_url(connection)
         self.proxy = proxies.proxy_for(connection.url)
@@ -156,12 +154,6 @@ class Client:
             proxy=None if self.proxy is None else self.proxy.for_client(),
             trust_env=False,  # we choose the variables that count, and name them in messages
         )
-
-    @property
-    def request_counts(self) -> dict[str, int]:
-        """Requests sent so far by outcome (`ok`, `busy`, `unreachable`, `refused`, …)."""
-        with self._lock:
-            return dict(self._counts)
 
     def close(self) -> None:
         """Close all connections; no request can be sent after that."""
@@ -237,23 +229,23 @@ class Client:
     def _counted(
         self, ask: _Ask, parse: Callable[[bytes], T], allowed_seconds: float = math.inf
     ) -> T:
+        count = _Counted(self.meter, len(ask.body or b""))
         try:
-            value = self._send(ask, parse, allowed_seconds)
+            value = self._send(ask, parse, allowed_seconds, count)
         except ServerError as error:
             if not isinstance(error, ReadOnlyViolation):
-                self._count(next(name for kind, name in _OUTCOMES if isinstance(error, kind)))
+                count.end(next(name for kind, name in _OUTCOMES if isinstance(error, kind)))
             raise
-        self._count("ok")
+        count.end(OK)
         return value
 
-    def _count(self, outcome: str) -> None:
-        with self._lock:
-            self._counts[outcome] += 1
-
-    def _send(self, ask: _Ask, parse: Callable[[bytes], T], allowed_seconds: float) -> T:
+    def _send(
+        self, ask: _Ask, parse: Callable[[bytes], T], allowed_seconds: float, count: _Counted
+    ) -> T:
         where = self._where
         try:
             status, headers, content = self._exchange(ask, allowed_seconds)
+            count.received = len(content)
         except httpx2.LocalProtocolError as error:
             # its text may quote a header, so it must not become a printed cause
             raise http_errors.from_exception(error, where) from None
@@ -365,6 +357,21 @@ class Client:
             side=self.side,
             untouched="Nothing was sent.",
         )
+
+
+class _Counted:
+    """One attempt of a request, for the meter."""
+
+    def __init__(self, meter: Meter, sent: int) -> None:
+        self._meter = meter
+        self._sent = sent
+        self._began = time.monotonic()
+        self.received = 0
+
+    def end(self, outcome: str) -> None:
+        """Count the attempt with its outcome."""
+        seconds = time.monotonic() - self._began
+        self._meter.note(outcome, seconds=seconds, sent=self._sent, received=self.received)
 
 
 class _Repeats:

@@ -28,6 +28,7 @@ from chromasync.model import (
     Floats,
     Neighbours,
     Records,
+    Traffic,
 )
 
 CAPABILITIES_SECONDS = 300.0
@@ -77,7 +78,11 @@ class ChromaReader:
     @property
     def request_counts(self) -> dict[str, int]:
         """HTTP requests so far by outcome."""
-        return self._client.request_counts
+        return self._client.meter.outcomes
+
+    def traffic(self) -> Traffic:
+        """The requests of this process to the server so far."""
+        return self._client.meter.traffic
 
     @property
     def proxy(self) -> str:

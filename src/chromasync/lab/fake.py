@@ -36,6 +36,7 @@ from chromasync.model import (
     Scalar,
     Side,
     Space,
+    Traffic,
 )
 from chromasync.ports import Permit
 
@@ -264,6 +265,10 @@ class FakeServer:
         with self._shared.lock:
             ids = list(self._records(collection))[:limit]
         return self.read(collection, ids)
+
+    def traffic(self) -> Traffic:
+        """One request for each call so far."""
+        return Traffic(requests=len(self.calls))
 
     def nearest(self, collection: Collection, vector: Floats, count: int) -> Neighbours:
         """See `ports.Reader`; by the distance that the collection was made with."""

@@ -6,6 +6,7 @@ names end in `_seconds`; a digest is 16 bytes (BLAKE2b-128).
 
 from __future__ import annotations
 
+from chromasync.model.control import ControlRow
 from chromasync.model.deployment import (
     Deployment,
     Kept,
@@ -64,6 +65,7 @@ from chromasync.model.tasks import (
     WorkerBeat,
     WorkerStatus,
 )
+from chromasync.model.traffic import Traffic
 
 __all__ = [
     "DECISIONS",
@@ -78,6 +80,7 @@ __all__ = [
     "ChunkHead",
     "ChunkResult",
     "Collection",
+    "ControlRow",
     "Cycle",
     "CycleStatus",
     "Definition",
@@ -111,6 +114,7 @@ __all__ = [
     "TaskInput",
     "TaskStatus",
     "Term",
+    "Traffic",
     "WorkerBeat",
     "WorkerStatus",
     "mark_place",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
+from chromasync.model.control import ControlRow
 from chromasync.model.holds import Hold
 from chromasync.model.ledger import Mirror, Quarantined, Suspicion
 from chromasync.model.tasks import Cycle, OpCounts, TaskCounts, WorkerBeat, WorkerStatus
@@ -28,6 +29,7 @@ class StoreSnapshot:
         tasks: its tasks by state.
         clean_at: when the newest completed cycle began, however long ago; None without one.
         read_seconds: how long reading all its chunks once takes, by collection id.
+        control: the pause in force and the requested cycles.
     """
 
     taken_at: datetime
@@ -42,6 +44,7 @@ class StoreSnapshot:
     tasks: TaskCounts
     clean_at: datetime | None
     read_seconds: Mapping[str, float]
+    control: ControlRow = field(default_factory=ControlRow)
 
     @property
     def active_workers(self) -> int:

@@ -186,7 +186,11 @@ class WorkerStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WorkerBeat:
-    """A worker's heartbeat; memory and CPU are those of its own process."""
+    """A worker's heartbeat; memory and CPU are those of its own process.
+
+    `memory_limit_mb` is None without a limit. `tasks_done` counts since the process began.
+    `throttle_reason` is None while the process sends as many requests as it can.
+    """
 
     worker_id: str
     status: WorkerStatus
@@ -197,3 +201,8 @@ class WorkerBeat:
     pid: int
     version: str
     last_heartbeat_at: datetime | None = None
+    role: str = ""
+    threads: int = 0
+    tasks_done: int = 0
+    memory_limit_mb: float | None = None
+    throttle_reason: str | None = None

@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 
 from chromasync.errors import SettingsError
 from chromasync.model import Term
+from chromasync.store.control import ControlPart
 from chromasync.store.core import Backend
 from chromasync.store.deployment import DeploymentPart
 from chromasync.store.history import HistoryPart
@@ -43,6 +44,7 @@ class SqlStore(
     HistoryPart,
     HoldPart,
     DeploymentPart,
+    ControlPart,
     InstantPart,
     SnapshotPart,
 ):

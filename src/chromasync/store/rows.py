@@ -13,6 +13,7 @@ from chromasync.model import (
     DIGEST_BYTES,
     Chunk,
     ChunkHead,
+    ControlRow,
     Deployment,
     Hold,
     Kept,
@@ -23,7 +24,7 @@ from chromasync.model import (
     Removal,
     WorkerBeat,
 )
-from chromasync.store import schema, schema_servers
+from chromasync.store import schema, schema_servers, schema_service
 from chromasync.store.idlists import unpack_ids
 
 T = TypeVar("T")
@@ -80,6 +81,7 @@ MARK = RowShape(MarkRow, schema_servers.marks)
 REMOVAL = RowShape(Removal, schema_servers.removals, {"count": "record_count"})
 KEPT = RowShape(Kept, schema_servers.kept, {"database": "database_name", "name": "collection_name"})
 DISTANCE = RowShape(KnownDistance, schema_servers.distances)
+CONTROL = RowShape(ControlRow, schema_service.control)
 WORKER = RowShape(
     WorkerBeat,
     schema.workers,

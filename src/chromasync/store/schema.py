@@ -470,5 +470,11 @@ workers = Table(
     Column("pid", Integer, nullable=False),
     Column("version", Printed, nullable=False),
     Column("started_at", Instant, nullable=False),
+    Column("role", Text, nullable=False, server_default=text("''")),
+    Column("threads", Integer, nullable=False, server_default=text("0")),
+    Column("tasks_done", BigInteger, nullable=False, server_default=text("0")),
+    Column("memory_limit_mb", Double),
+    # why it sends fewer requests than it could; NULL = it does not
+    Column("throttle_reason", Printed),
     _one_of("worker_status", WorkerStatus),
 )

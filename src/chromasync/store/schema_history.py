@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Double, Integer, Table, Text
+from sqlalchemy import BigInteger, Column, Double, Index, Integer, Table, Text
 
 from chromasync.store.schema import Instant, Printed, key, metadata
 
@@ -22,6 +22,23 @@ metrics = Table(
     Column("active_workers", Integer, nullable=False),
     Column("memory_usage_mb", Double),
     Column("cpu_percent", Double),
+    # NULL = the row of a whole cycle; otherwise the row of one process for some time
+    Column("process_name", Text),
+    Column("span_seconds", Double),
+    Column("bytes_read", BigInteger),
+    Column("bytes_written", BigInteger),
+    Column("primary_requests", BigInteger),
+    Column("replica_requests", BigInteger),
+    Column("refused_requests", BigInteger),
+    # seconds that threads waited for answers of either server, and for the throttle
+    Column("primary_seconds", Double),
+    Column("replica_seconds", Double),
+    Column("throttled_seconds", Double),
+    # JSON: seconds by phase of the cycle
+    Column("phase_seconds", Text),
+    Column("lag_seconds", Double),
+    Column("memory_limit_mb", Double),
+    Index("performance_metrics_age", "recorded_at"),
     sqlite_autoincrement=True,
 )
 

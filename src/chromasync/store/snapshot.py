@@ -13,6 +13,7 @@ from datetime import datetime
 from sqlalchemy import Connection, func, select
 
 from chromasync.model import CycleStatus, StoreSnapshot, TaskCounts
+from chromasync.store.control import control_in
 from chromasync.store.core import Core
 from chromasync.store.history import cycle_counts_in, cycles_in
 from chromasync.store.holds import holds_in
@@ -67,6 +68,7 @@ class SnapshotPart(Core):
                 counts={} if counted is None else cycle_counts_in(tx, counted),
                 tasks=TaskCounts() if counted is None else task_counts_in(tx, counted),
                 clean_at=tx.execute(_CLEAN_AT).scalar(),
+                control=control_in(tx),
                 read_seconds={key: float(seconds) for key, seconds in tx.execute(_READ_SECONDS)},
             )
 

@@ -1,0 +1,45 @@
+"""The tables of the service's own life: what operators asked for, and what they were told."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, Column, Integer, Table, Text
+
+from chromasync.store.schema import Instant, Printed, metadata
+
+# One row: the pause in force, and the cycles that operators asked for.
+control = Table(
+    "sync_control",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    # unknown while there is no pause
+    Column("paused_at", Instant),
+    Column("paused_by", Printed),
+    Column("pause_reason", Printed),
+    # NULL = until someone resumes
+    Column("paused_until", Instant),
+    # requests so far, and whether one that no cycle has begun for yet is for reading everything
+    Column("wanted_number", BigInteger, nullable=False),
+    Column("wanted_full", Boolean, nullable=False),
+    Column("wanted_at", Instant),
+    Column("wanted_by", Printed),
+    # the newest request that a cycle has begun for, and that cycle
+    Column("begun_number", BigInteger, nullable=False),
+    Column("begun_cycle", BigInteger),
+)
+
+# Alerts that hold now, and ended ones until their end was sent.
+alerts = Table(
+    "sync_alerts",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    # what it is about: a collection, a worker; '' = the whole deployment
+    Column("subject", Text, primary_key=True),
+    Column("message", Printed, nullable=False),
+    Column("since_at", Instant, nullable=False),
+    Column("seen_at", Instant, nullable=False),
+    # NULL = it still holds
+    Column("ended_at", Instant),
+    # NULL = nobody was told yet
+    Column("told_at", Instant),
+    Column("told_count", Integer, nullable=False),
+)
