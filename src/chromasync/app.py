@@ -61,7 +61,7 @@ class Application:
     def store(self) -> Store:
         """The state store, opened on first use; raises StoreError or SettingsError."""
         if self._store is None:
-            store = open_store(self.settings.store_url)
+            store = open_store(self.settings.store)
             self._stack.callback(store.close)
             self._store = store
         return self._store
@@ -159,7 +159,7 @@ class Application:
         """
         if not self._has_store():
             raise SettingsError(
-                f"There is no state store at {self.settings.shown_store_url}.",
+                f"There is no state store at {self.settings.store.shown}.",
                 untouched="Nothing was approved.",
                 hint="Go to the service's folder, or set SYNC_DATA_DIR or DATABASE_URL.",
             )
@@ -200,7 +200,7 @@ class Application:
         return [one.replica_id for one in self.store.kept()] if self._has_store() else []
 
     def _has_store(self) -> bool:
-        return self._store is not None or store_exists(self.settings.store_url)
+        return self._store is not None or store_exists(self.settings.store)
 
     def _store_to_look_at(self) -> Store:
         """The state store; before the first cycle, an empty one that leaves nothing behind."""

@@ -49,7 +49,7 @@ def examine(settings: Settings, connect: Connect, open_store: OpenStore) -> Doct
         role=settings.role.value,
         checks=tuple(checks),
         servers=servers,
-        store=settings.shown_store_url,
+        store=settings.store.shown,
         schema_version=schema_version or None,
         settings=tuple(settings.effective()),
     )
@@ -173,7 +173,7 @@ def _examine_role(settings: Settings, checks: list[Check]) -> None:
 def _examine_store(settings: Settings, checks: list[Check]) -> Rehearsed | None:
     """Try all operations of a cycle on the store, and roll them back; None if this fails."""
     try:
-        found = rehearse_store(settings.store_url)
+        found = rehearse_store(settings.store)
     except ChromasyncError as error:
         checks.append(Check("state store", str(error), error.exit_code))
         return None

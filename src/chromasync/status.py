@@ -36,7 +36,7 @@ def take_snapshot(store: Store, settings: Settings) -> StatusSnapshot:
         cycles=seen.cycles,
         holds=found.holds,
         quarantined=found.quarantined,
-        store=settings.shown_store_url,
+        store=settings.store.shown,
         reread_seconds=_reread_seconds(seen, found, settings),
         clean_at=seen.clean_at,
         alert_lag_seconds=settings.alert_lag_seconds,

@@ -77,7 +77,7 @@ def test_each_address_leads_to_a_service_and_its_port(compose: dict[str, Any]) -
     )
     given = compose["services"]["postgres"]["environment"]
     address = f"{given['POSTGRES_USER']}:{given['POSTGRES_PASSWORD']}@postgres:5432"
-    assert settings.store_url == f"postgresql://{address}/{given['POSTGRES_DB']}"
+    assert settings.store.url == f"postgresql://{address}/{given['POSTGRES_DB']}"
 
 
 def test_nothing_starts_before_what_it_needs_is_healthy(compose: dict[str, Any]) -> None:

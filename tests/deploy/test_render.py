@@ -136,7 +136,7 @@ def test_an_address_without_a_scheme_is_what_the_platform_gives() -> None:
     settings = settings_in(Blueprint.shipped().environment(COORDINATOR, ADDRESSES))
     assert settings.primary_url == "http://primary-x1:8000"
     assert settings.replica_url == "http://replica-y2:8000"
-    assert settings.store_url == ADDRESSES.databases["chroma-sync-state"]
+    assert settings.store.url == ADDRESSES.databases["chroma-sync-state"]
 
 
 def test_both_servers_keep_their_data_on_a_disk() -> None:

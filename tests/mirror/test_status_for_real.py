@@ -53,7 +53,7 @@ def test_processes_that_were_killed_are_dead_in_the_status(stage: Stage) -> None
     """Nobody is left to mark them in the store, nor to finish the cycle that they began."""
     stage.create(count=5)
     stage.sync()
-    with closing(open_store(stage.settings().store_url)) as store:
+    with closing(open_store(stage.settings().store)) as store:
         store.beat(beat_of("killed"))
         assert store.open_cycle().status is CycleStatus.RUNNING
     assert "Worker killed is active" in stage.command("status").stdout
@@ -129,7 +129,7 @@ def test_a_cycle_that_nobody_works_on_does_not_wait_in_silence(
     stage: Stage, status: WorkerStatus | None, noted: bool
 ) -> None:
     """A process that only plans says at once that no worker is there to do what it plans."""
-    with closing(open_store(stage.settings().store_url)) as store:
+    with closing(open_store(stage.settings().store)) as store:
         if status is not None:
             store.beat(beat_of("w1", status=status))
     progress = Notes()

@@ -33,7 +33,7 @@ def test_two_urls_are_enough() -> None:
     assert settings.sync_interval == 300
     assert settings.sync_chunk_size == 1000
     assert settings.role is Role.SINGLE
-    assert settings.store_url == "sqlite:///chromasync-data/chromasync.db"
+    assert settings.store.url == "sqlite:///chromasync-data/chromasync.db"
     assert settings.sync_tenants == ("default_tenant",)
     assert settings.sync_databases is None
 

@@ -106,8 +106,8 @@ def test_secrets_are_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_settings()
     shown = repr(settings) + str(settings) + settings.model_dump_json() + str(settings.effective())
     assert "hush" not in shown
-    assert settings.store_url == "postgresql://me:hush4@db/state"
-    assert settings.shown_store_url == "postgresql://db/state"
+    assert settings.store.url == "postgresql://me:hush4@db/state"
+    assert settings.store.shown == "postgresql://db/state"
 
 
 @pytest.mark.parametrize(
@@ -134,8 +134,8 @@ def test_of_a_state_store_its_place_is_shown(
     """Host, port and database; nothing when a password may be among them."""
     monkeypatch.setenv("DATABASE_URL", url)
     settings = load_settings()
-    assert settings.shown_store_url == shown
-    assert settings.store_url == url
+    assert settings.store.shown == shown
+    assert settings.store.url == url
     assert "hush" not in str(settings.effective())
 
 

@@ -21,6 +21,7 @@ from chromasync.config.settings import (
     Settings,
 )
 from chromasync.config.sources import load_settings
+from chromasync.config.store_place import StorePlace
 from chromasync.config.values import MaxDelete, container_memory_mb
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "SettingInfo",
     "SettingLine",
     "Settings",
+    "StorePlace",
     "container_memory_mb",
     "load_settings",
 ]

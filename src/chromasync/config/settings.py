@@ -40,7 +40,8 @@ from chromasync.config.fields import (
     setting,
 )
 from chromasync.config.scope import Scope
-from chromasync.config.shown import as_text, shown_database
+from chromasync.config.shown import as_text
+from chromasync.config.store_place import StorePlace
 from chromasync.config.values import (
     BaseUrl,
     DatabaseUrl,
@@ -369,16 +370,11 @@ class Settings(BaseSettings):
         return self.sync_assume_away or 3 * self.sync_interval
 
     @property
-    def store_url(self) -> str:
-        """URL of the state store with its password; never show it."""
+    def store(self) -> StorePlace:
+        """The place of the state store."""
         if self.database_url is not None:
-            return self.database_url.get_secret_value()
-        return f"sqlite:///{self.sync_data_dir / DATABASE_FILE}"
-
-    @property
-    def shown_store_url(self) -> str:
-        """The place of the state store without secrets: host, port and database, or the file."""
-        return shown_database(self.store_url)
+            return StorePlace.parse(self.database_url.get_secret_value())
+        return StorePlace.file(self.sync_data_dir / DATABASE_FILE)
 
     def server(self, side: Side) -> ServerSettings:
         """The connection settings of the server of `side`.
@@ -452,7 +448,7 @@ class Settings(BaseSettings):
     def _shown(self, name: str, field: FieldInfo) -> str:
         value = getattr(self, name)
         if name == "database_url":
-            return self.shown_store_url
+            return self.store.shown
         if name == "sync_max_memory_mb" and value is None:
             return "none (no container limit found)"
         if value in (None, "", (), {}):

@@ -7,11 +7,10 @@ differences between SQLite (`sqlite`) and PostgreSQL (`postgres`) are behind `co
 from __future__ import annotations
 
 from os import PathLike
-from pathlib import Path
 
 from sqlalchemy import func, select
 
-from chromasync.errors import SettingsError
+from chromasync.config import StorePlace
 from chromasync.model import Term
 from chromasync.store.control import ControlPart
 from chromasync.store.core import Backend
@@ -85,7 +84,7 @@ class SqlStore(
             self._backend.close()
 
 
-def open_store(place: str | PathLike[str]) -> SqlStore:
+def open_store(place: StorePlace | str | PathLike[str]) -> SqlStore:
     """Open a state store, creating it or bringing its schema up to date as needed.
 
     Args:
@@ -97,7 +96,7 @@ def open_store(place: str | PathLike[str]) -> SqlStore:
         StoreUnusable: the database is damaged, too new for this program, or another program's.
         StoreUnavailable: it is locked or unreachable, has no connections left, or its disk fails.
     """
-    backend = _backend(str(place))
+    backend = _backend(_parsed(place))
     try:
         retry_while_away(backend, lambda: migrate(backend))
     except BaseException:
@@ -106,33 +105,34 @@ def open_store(place: str | PathLike[str]) -> SqlStore:
     return SqlStore(backend)
 
 
-def store_exists(place: str | PathLike[str]) -> bool:
+def store_exists(place: StorePlace | str | PathLike[str]) -> bool:
     """Whether there is a state store already at a place that `open_store` takes.
 
     Raises:
         SettingsError: the place is not one that can hold a state store.
         StoreError: a database server cannot be asked.
     """
-    if not _is_postgres(str(place)):
-        return _sqlite_path(str(place)).exists()
-    backend = PostgresBackend(str(place))
+    parsed = _parsed(place)
+    if parsed.path is not None:
+        return parsed.path.exists()
+    backend = PostgresBackend(parsed.url)
     try:
         return backend.has(schema_versions.name)
     finally:
         backend.close()
 
 
-def rehearse_store(place: str | PathLike[str]) -> Rehearsed:
+def rehearse_store(place: StorePlace | str | PathLike[str]) -> Rehearsed:
     """Try all that a cycle needs of a state store, and undo it; the store may not exist yet.
 
     Raises:
         SettingsError, StoreError: the error that would stop a cycle.
     """
-    if _is_postgres(str(place)):
-        return _rehearsed(_backend(str(place)))
-    path = _sqlite_path(str(place))
-    with beside(path) as file:
-        return _rehearsed(SqliteBackend(file, stands_for=path))
+    parsed = _parsed(place)
+    if parsed.path is None:
+        return _rehearsed(_backend(parsed))
+    with beside(parsed.path) as file:
+        return _rehearsed(SqliteBackend(file, stands_for=parsed.path))
 
 
 def _rehearsed(backend: Backend) -> Rehearsed:
@@ -142,10 +142,10 @@ def _rehearsed(backend: Backend) -> Rehearsed:
         backend.close()
 
 
-def _backend(place: str) -> Backend:
-    if not _is_postgres(place):
-        return SqliteBackend(_sqlite_path(place))
-    backend = PostgresBackend(place)
+def _backend(place: StorePlace) -> Backend:
+    if place.path is not None:
+        return SqliteBackend(place.path)
+    backend = PostgresBackend(place.url)
     try:
         retry_while_away(backend, backend.prepare)
     except BaseException:
@@ -154,23 +154,5 @@ def _backend(place: str) -> Backend:
     return backend
 
 
-def _is_postgres(place: str) -> bool:
-    return place.partition("://")[0].startswith("postgres")
-
-
-def _sqlite_path(place: str) -> Path:
-    scheme, separator, rest = place.partition("://")
-    if not separator:
-        path = place
-    elif scheme == "sqlite" and rest.startswith("/"):
-        path = rest[1:]
-    else:
-        path = ""
-    if not path or path == ":memory:" or "\0" in path:
-        raise SettingsError(
-            f"A state store cannot be opened by a URL like {scheme}://…; allowed are a file,"
-            " sqlite:///file or postgresql://….",
-            untouched="Nothing was started.",
-            hint="Leave DATABASE_URL unset to use a SQLite file under SYNC_DATA_DIR.",
-        )
-    return Path(path)
+def _parsed(place: StorePlace | str | PathLike[str]) -> StorePlace:
+    return place if isinstance(place, StorePlace) else StorePlace.parse(place)

@@ -29,18 +29,10 @@ def environment_of(settings: Settings, **overrides: str) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(OWN_PREFIXES) and name not in OWN_NAMES
     }
-    ours = _variables(settings) | {"DATABASE_URL": absolute_store_url(settings)} | overrides
+    ours = _variables(settings) | {"DATABASE_URL": settings.store.absolute().url} | overrides
     source = str(Path(chromasync.__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
     return inherited | {n: v for n, v in ours.items() if v} | {"PYTHONPATH": path}
-
-
-def absolute_store_url(settings: Settings) -> str:
-    """URL of the state store, valid in any folder; with its password."""
-    url = settings.store_url
-    if not url.startswith(SQLITE):
-        return url
-    return SQLITE + str(Path(url.removeprefix(SQLITE)).absolute())
 
 
 def _variables(settings: Settings) -> dict[str, str]:

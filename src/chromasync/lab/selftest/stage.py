@@ -45,7 +45,7 @@ class Place:
     @property
     def store_kind(self) -> str:
         """`sqlite` or `postgresql`."""
-        return self.settings.store_url.partition(":")[0].partition("+")[0]
+        return self.settings.store.kind
 
     def connection(self, side: Side) -> Connection:
         """The connection of a server, with a shorter timeout than the engine's."""
@@ -127,7 +127,7 @@ def open_stage(place: Place) -> Iterator[Stage]:
     ):
         for server in (primary, replica):
             server.capabilities()
-        store = open_store(place.settings.store_url)
+        store = open_store(place.settings.store)
         stack.callback(store.close)
         tenant, database = _first_database(primary, place.settings)
         yield Stage(place, primary, application, replica, store, tenant, database, new_trial())

@@ -1,0 +1,71 @@
+"""The place of a state store: a text, taken apart once for all who open, show or pass it on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+
+from chromasync.config.shown import shown_database
+from chromasync.errors import SettingsError
+
+_SQLITE = "sqlite:///"
+
+
+@dataclass(frozen=True, slots=True)
+class StorePlace:
+    """A state file, or a PostgreSQL database.
+
+    Attributes:
+        url: `sqlite:///PATH`, or the URL of the database as libpq takes it, with its password.
+        path: the state file; None for a database.
+    """
+
+    url: str = field(repr=False)
+    path: Path | None = None
+
+    @classmethod
+    def parse(cls, place: str | PathLike[str]) -> StorePlace:
+        """The place for a file, `sqlite:///file` (relative), `sqlite:////file` or a database's URL.
+
+        Raises:
+            SettingsError: no state store can be there.
+        """
+        text = str(place)
+        scheme, separator, rest = text.partition("://")
+        if scheme.startswith("postgres") and separator:
+            return cls(text)
+        path = text
+        if separator:
+            path = rest.removeprefix("/") if text.startswith(_SQLITE) else ""
+        if not path or path == ":memory:" or "\0" in path:
+            raise _unusable(scheme)
+        return cls.file(Path(path))
+
+    @classmethod
+    def file(cls, path: Path) -> StorePlace:
+        """The place of a state file."""
+        return cls(f"{_SQLITE}{path}", path)
+
+    @property
+    def shown(self) -> str:
+        """The place without secrets: host, port and database, or the file."""
+        return shown_database(self.url)
+
+    @property
+    def kind(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return "sqlite" if self.path is not None else "postgresql"
+
+    def absolute(self) -> StorePlace:
+        """The same place, valid in any folder."""
+        return self if self.path is None else self.file(self.path.absolute())
+
+
+def _unusable(scheme: str) -> SettingsError:
+    return SettingsError(
+        f"A state store cannot be opened by a URL like {scheme}://…; allowed are a file,"
+        " sqlite:///file or postgresql://….",
+        untouched="Nothing was started.",
+        hint="Leave DATABASE_URL unset to use a SQLite file under SYNC_DATA_DIR.",
+    )
