@@ -17,8 +17,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import click
 
-from chromasync.cli.commands import CLOSED_PIPE, program
+from chromasync.cli.commands import program
 from chromasync.cli.exits import MEANINGS
+from chromasync.cli.invoking import CLOSED_PIPE
 from chromasync.cli.jsonout import COMPUTED
 from chromasync.config import Settings
 from chromasync.model import Hold

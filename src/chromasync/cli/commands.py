@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -14,7 +14,8 @@ import click
 
 from chromasync import __version__
 from chromasync.cli import composition
-from chromasync.cli.exits import INTERRUPTED, KEPT, MEANINGS, ExitCode, explain_failure, silence
+from chromasync.cli.exits import MEANINGS, ExitCode
+from chromasync.cli.invoking import exit_code_of, long_work, prepare, print_out, print_report
 from chromasync.cli.options import (
     FiniteRange,
     GroupedHelp,
@@ -24,13 +25,11 @@ from chromasync.cli.options import (
     output_options,
 )
 from chromasync.cli.signals import first_signal
-from chromasync.errors import Stopped
 
 if TYPE_CHECKING:
     from chromasync.cli.composition import Program
     from chromasync.cli.jsonout import Report
     from chromasync.cli.progress import TerminalProgress
-    from chromasync.config import Settings
     from chromasync.reports import StatusSnapshot
 
 SECTIONS = (
@@ -40,8 +39,6 @@ SECTIONS = (
     ("Try it out", ("demo", "selftest")),
 )
 QUERIES = 20
-CLOSED_PIPE = 141
-"""The exit code that a shell reports for a program that wrote to a closed pipe."""
 
 
 class Commands(GroupedHelp, click.Group):
@@ -51,7 +48,7 @@ class Commands(GroupedHelp, click.Group):
         """Run the command line and exit the process."""
         invocation = Invocation()
         extra |= {"standalone_mode": False, "obj": invocation}
-        sys.exit(_exit_code(lambda: super(Commands, self).main(*args, **extra), invocation))
+        sys.exit(exit_code_of(lambda: super(Commands, self).main(*args, **extra), invocation))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands in groups by purpose, then the options."""
@@ -65,114 +62,6 @@ class Commands(GroupedHelp, click.Group):
         del ctx
         with formatter.section("Exit codes"):
             formatter.write_dl([(str(int(code)), text) for code, text in MEANINGS.items()])
-
-
-def _exit_code(work: Callable[[], Any], invocation: Invocation) -> int:
-    try:
-        code = int(work() or ExitCode.DONE)
-    except click.ClickException as error:
-        error.show()
-        code = ExitCode.USAGE
-    except click.exceptions.Exit as leaving:
-        code = leaving.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        code = _interrupted(invocation)
-    except BrokenPipeError:
-        silence(1)
-        code = CLOSED_PIPE
-    except Exception as error:  # noqa: BLE001 -- the last handler: it shows every error
-        code = _failed(error, invocation)
-    return code
-
-
-def _interrupted(invocation: Invocation) -> int:
-    click.echo(f"\n{INTERRUPTED}", err=True)
-    # an endless command is ended by an interrupt: this is no failure, so no error document
-    if not invocation.endless:
-        _write_error(Stopped("Interrupted.", untouched=KEPT), ExitCode.INTERRUPTED, invocation)
-    return ExitCode.INTERRUPTED
-
-
-def _failed(error: Exception, invocation: Invocation) -> int:
-    code = explain_failure(error, debug=invocation.debug)
-    _write_error(error, code, invocation)
-    return code
-
-
-def _write_error(error: Exception, code: ExitCode, invocation: Invocation) -> None:
-    if invocation.as_json:
-        from chromasync.cli.jsonout import encode, error_document
-
-        _write(lambda: sys.stdout.write(encode(error_document(invocation.command, error, code))))
-
-
-# ---- output ----------------------------------------------------------------------------------
-
-
-def _write(write: Callable[[], object]) -> None:
-    """Write to stdout; a closed pipe is no failure, because the work is done."""
-    try:
-        write()
-        sys.stdout.flush()
-    except BrokenPipeError:
-        silence(1)
-
-
-def _show(invocation: Invocation, report: Report) -> int:
-    """Print a report in the chosen form, and give its exit code."""
-    if invocation.as_json:
-        from chromasync.cli.jsonout import encode, report_document
-
-        _write(lambda: sys.stdout.write(encode(report_document(invocation.command, report))))
-    elif not invocation.quiet:
-        from chromasync.cli.page import Page
-        from chromasync.cli.render import show
-
-        _write(lambda: show(Page(), report))
-    return report.exit_code
-
-
-def _prepare(invocation: Invocation, *, service: bool = False, servers: bool = True) -> Settings:
-    """Load the settings and configure the logs.
-
-    A one-off command logs warnings on a terminal, so that a person sees why it takes long;
-    elsewhere it logs errors only.
-    """
-    settings = invocation.settings(servers_required=servers)
-    from chromasync.cli.logs import configure_logs
-    from chromasync.config import LogFormat, LogLevel, Origin
-
-    level, log_format = settings.sync_log_level, settings.sync_log_format
-    if not service and settings.origin("SYNC_LOG_LEVEL") is Origin.DEFAULT:
-        level = LogLevel.WARNING if sys.stderr.isatty() else LogLevel.ERROR
-    if invocation.quiet:
-        level = LogLevel.ERROR
-    if invocation.debug:
-        level = LogLevel.DEBUG
-    if service and invocation.as_json:
-        log_format = LogFormat.JSON
-    configure_logs(log_format, level)
-    return settings
-
-
-def _long_work(invocation: Invocation, work: Callable[[Program, TerminalProgress], Report]) -> int:
-    """Do long work with a progress bar, and print its report.
-
-    A termination signal has the effect of Ctrl-C: an orderly stop with exit code 130.
-    """
-    settings = _prepare(invocation)
-    from chromasync.cli.progress import TerminalProgress
-
-    def interrupt(_: signal.Signals) -> NoReturn:
-        raise KeyboardInterrupt
-
-    with (
-        first_signal(interrupt),
-        composition.open_program(settings) as application,
-        TerminalProgress(quiet=invocation.quiet) as progress,
-    ):
-        report = work(application, progress)
-    return _show(invocation, report)
 
 
 # ---- commands --------------------------------------------------------------------------------
@@ -207,7 +96,7 @@ def run(invocation: Invocation) -> int:
     The environment sets the role of the process. After Ctrl-C or SIGTERM it finishes its tasks in
     progress; a second signal ends it at once. Log lines go to stderr, as JSON with --json.
     """
-    settings = _prepare(invocation, service=True)
+    settings = prepare(invocation, service=True)
     stop = threading.Event()
     interrupted = threading.Event()
 
@@ -257,7 +146,7 @@ def sync(invocation: Invocation, *, full: bool, adopt: bool, rebuild: tuple[str,
         app.note_shown(report, watched=sys.stdout.isatty())
         return report
 
-    return _long_work(invocation, work)
+    return long_work(invocation, work)
 
 
 @program.command(cls=GroupedHelp, epilog=examples("chromasync plan", "chromasync plan --json"))
@@ -265,7 +154,7 @@ def sync(invocation: Invocation, *, full: bool, adopt: bool, rebuild: tuple[str,
 @common_options
 def plan(invocation: Invocation, *, rebuild: tuple[str, ...]) -> int:
     """Show what a cycle would do, without writing anything."""
-    return _long_work(invocation, lambda app, progress: app.plan(progress, rebuild=rebuild))
+    return long_work(invocation, lambda app, progress: app.plan(progress, rebuild=rebuild))
 
 
 @program.command(
@@ -304,7 +193,7 @@ def verify(invocation: Invocation, *, sample_percent: float, queries: int, repai
     State from earlier cycles is not used. Findings start with + (missing on the replica), -
     (extra there), * (changed) or ! (inconclusive: the record changed during the comparison).
     """
-    return _long_work(
+    return long_work(
         invocation,
         lambda app, progress: app.verify(
             progress, sample_percent=sample_percent, repair=repair, queries=queries
@@ -331,13 +220,13 @@ def status(invocation: Invocation, *, watch: bool, every: float) -> int:
     last cycle was completed, no longer ago than SYNC_ALERT_LAG, and every collection is identical.
     With --watch --json, each line is one document.
     """
-    settings = _prepare(invocation, servers=False)
+    settings = prepare(invocation, servers=False)
     invocation.endless = watch
     with composition.open_program(settings) as application:
         if not watch:
             report = application.status()
             application.note_shown(report)
-            return _show(invocation, report)
+            return print_report(invocation, report)
         while True:
             _show_again(invocation, application.status())
             time.sleep(every)
@@ -391,18 +280,18 @@ def approve(
         raise click.UsageError("Give either the names of collections or --all, not both.")
     if not collections and not everything:
         raise click.UsageError("Name the collections to approve, or give --all.")
-    settings = _prepare(invocation, servers=False)
+    settings = prepare(invocation, servers=False)
     with composition.open_program(settings) as application:
         approved = application.approve(collections, everything=everything, expected=expected)
     if invocation.as_json:
         from chromasync.cli.jsonout import approval_document, encode
 
-        _write(lambda: sys.stdout.write(encode(approval_document(approved))))
+        print_out(lambda: sys.stdout.write(encode(approval_document(approved))))
     elif not invocation.quiet:
         from chromasync.cli.page import Page
         from chromasync.cli.render import show_approval
 
-        _write(lambda: show_approval(Page(), approved))
+        print_out(lambda: show_approval(Page(), approved))
     return ExitCode.DONE
 
 
@@ -414,10 +303,10 @@ def doctor(invocation: Invocation) -> int:
     It shows every setting and its origin, whether both servers answer, what they can and cannot
     store, and the version of the state store. It changes nothing.
     """
-    settings = _prepare(invocation, servers=False)
+    settings = prepare(invocation, servers=False)
     with composition.open_program(settings) as application:
         report = application.doctor()
-    return _show(invocation, report)
+    return print_report(invocation, report)
 
 
 @program.command(cls=GroupedHelp, epilog=examples("chromasync demo", "chromasync demo --keep"))
@@ -440,7 +329,7 @@ def demo(invocation: Invocation, *, keep: bool) -> int:
     if invocation.as_json:
         from chromasync.cli.jsonout import encode, exit_document
 
-        _write(lambda: sys.stdout.write(encode(exit_document(invocation.command, code))))
+        print_out(lambda: sys.stdout.write(encode(exit_document(invocation.command, code))))
     return code
 
 
@@ -469,11 +358,11 @@ def selftest(invocation: Invocation, *, timeout_seconds: float | None, sqlite: b
     them, compares both sides, and removes them again. It writes to no other collection of the
     primary. At its start it removes the collections of self-tests that were killed.
     """
-    settings = _prepare(invocation, servers=False)
+    settings = prepare(invocation, servers=False)
 
     def say(line: str) -> None:
         if not invocation.quiet:
-            _write(lambda: click.echo(line, err=invocation.as_json))
+            print_out(lambda: click.echo(line, err=invocation.as_json))
 
     def interrupt(_: signal.Signals) -> NoReturn:
         raise KeyboardInterrupt
@@ -488,7 +377,7 @@ def selftest(invocation: Invocation, *, timeout_seconds: float | None, sqlite: b
         from chromasync.cli.jsonout import encode, exit_document
 
         document = exit_document(invocation.command, report.exit_code)
-        _write(lambda: sys.stdout.write(encode(document | asdict(report))))
+        print_out(lambda: sys.stdout.write(encode(document | asdict(report))))
     return report.exit_code
 
 

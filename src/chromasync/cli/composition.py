@@ -57,14 +57,14 @@ class Program(Protocol):
 
 def open_program(settings: Settings) -> AbstractContextManager[Program]:
     """The program with real servers and a real state store."""
-    from chromasync.app import Application  # noqa: PLC0415
+    from chromasync.app import Application
 
     return Application.open(settings)
 
 
 def play_demo(console: Console, *, keep: bool) -> int:
     """Run the demo with real servers; returns its exit code."""
-    from chromasync.lab.demo import run_demo  # noqa: PLC0415
+    from chromasync.lab.demo import run_demo
 
     return run_demo(console, keep=keep)
 
@@ -73,6 +73,6 @@ def play_selftest(
     settings: Settings, say: Callable[[str], None], *, timeout_seconds: float | None, sqlite: bool
 ) -> SelftestReport:
     """Run the self-test with real processes; its report has the exit code."""
-    from chromasync.lab.selftest import run_selftest  # noqa: PLC0415
+    from chromasync.lab.selftest import run_selftest
 
     return run_selftest(settings, say, timeout_seconds=timeout_seconds, sqlite=sqlite)

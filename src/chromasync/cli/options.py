@@ -56,7 +56,7 @@ class Invocation:
     def settings(self, *, servers_required: bool = True) -> Settings:
         """The settings of this invocation; raises SettingsError."""
         # pydantic takes longer to import than `--help` may take in all
-        from chromasync.config import LogLevel, load_settings  # noqa: PLC0415
+        from chromasync.config import LogLevel, load_settings
 
         settings = load_settings(
             self.flags, config_file=self.config_file, servers_required=servers_required
