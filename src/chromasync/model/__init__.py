@@ -29,6 +29,7 @@ from chromasync.model.ledger import (
     Quarantined,
     Suspicion,
 )
+from chromasync.model.measurement import ALL_PROCESSES, Measurement, Usage
 from chromasync.model.servers import (
     DIGEST_BYTES,
     MARKS_DATABASE,
@@ -68,6 +69,7 @@ from chromasync.model.tasks import (
 from chromasync.model.traffic import Traffic
 
 __all__ = [
+    "ALL_PROCESSES",
     "DECISIONS",
     "DIGEST_BYTES",
     "MARKS_DATABASE",
@@ -93,6 +95,7 @@ __all__ = [
     "Kept",
     "KnownDistance",
     "MarkRow",
+    "Measurement",
     "Metadata",
     "MetadataValue",
     "Mirror",
@@ -115,6 +118,7 @@ __all__ = [
     "TaskStatus",
     "Term",
     "Traffic",
+    "Usage",
     "WorkerBeat",
     "WorkerStatus",
     "mark_place",

@@ -20,6 +20,7 @@ from chromasync.store.holds import HoldPart
 from chromasync.store.instants import InstantPart
 from chromasync.store.leads import LeadPart
 from chromasync.store.ledger import LedgerPart
+from chromasync.store.measurements import MeasurementPart
 from chromasync.store.migrations import migrate
 from chromasync.store.postgres import PostgresBackend
 from chromasync.store.queue import QueuePart
@@ -41,6 +42,7 @@ class SqlStore(
     LeadPart,
     TrialPart,
     HistoryPart,
+    MeasurementPart,
     HoldPart,
     DeploymentPart,
     ControlPart,

@@ -24,6 +24,7 @@ from chromasync.errors import StoreUnusable
 from chromasync.model import Cycle, CycleStatus, OpCounts, TaskStatus, WorkerStatus
 from chromasync.store import instants, retry_charges
 from chromasync.store.core import Core
+from chromasync.store.measurements import IS_CYCLE
 from chromasync.store.queue import cancel_live
 from chromasync.store.retry import retried
 from chromasync.store.schema import (
@@ -166,7 +167,11 @@ class HistoryPart(Core):
         """
         latest = (
             select(metrics.c.duration_seconds, metrics.c.records_read, metrics.c.records_written)
-            .where(metrics.c.records_read > 0, metrics.c.duration_seconds > 0)
+            .where(
+                metrics.c.process_name.is_(None),
+                metrics.c.records_read > 0,
+                metrics.c.duration_seconds > 0,
+            )
             .order_by(metrics.c.id.desc())
             .limit(_RATED_CYCLES)
         )
@@ -183,9 +188,10 @@ class HistoryPart(Core):
         """Delete old history, and return the number of rows deleted.
 
         Finished tasks are deleted if they are older than `keep_seconds` or not among the newest
-        `keep_tasks`, except those of a running cycle. Closed cycles and metrics are deleted by age,
-        except the newest KEPT_CYCLES and KEPT_METRICS. Workers are deleted if they have been
-        stopped or dead for `keep_seconds`. Each PRUNE_BATCH rows are one transaction.
+        `keep_tasks`, except those of a running cycle. Closed cycles and their metrics are deleted
+        by age, except the newest KEPT_CYCLES and the metrics of the newest KEPT_METRICS cycles.
+        Workers are deleted if they have been stopped or dead for `keep_seconds`. Each PRUNE_BATCH
+        rows are one transaction.
         """
         # a value rather than an expression, so that the query can use an index
         old = literal(self._now() - timedelta(seconds=keep_seconds), Instant())
@@ -196,10 +202,17 @@ class HistoryPart(Core):
             removed += self._prune(tasks, FINISHED & settled & surplus)
         closed_before = cycles.c.cycle_status.in_(_CLOSED) & (cycles.c.finished_at < old)
         removed += self._prune(cycles, closed_before & _beyond_newest(cycles, KEPT_CYCLES))
-        measured_before = metrics.c.recorded_at < old
-        removed += self._prune(metrics, measured_before & _beyond_newest(metrics, KEPT_METRICS))
+        first_kept = self._first_of_newest_metrics(KEPT_METRICS)
+        measured_before = IS_CYCLE & (metrics.c.recorded_at < old) & (metrics.c.id < first_kept)
+        removed += self._prune(metrics, measured_before)
         ended = workers.c.worker_status.in_([WorkerStatus.STOPPED, WorkerStatus.DEAD])
         return removed + self._prune(workers, ended & (workers.c.last_heartbeat < old))
+
+    def _first_of_newest_metrics(self, keep: int) -> int:
+        """The row of the oldest of the newest `keep` cycles; rows of processes do not count."""
+        newest = select(metrics.c.id).where(IS_CYCLE).order_by(metrics.c.id.desc())
+        with self._reading() as tx:
+            return tx.execute(newest.offset(keep - 1).limit(1)).scalar() or 0
 
     @retried
     def _now(self) -> datetime:

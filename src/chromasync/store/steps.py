@@ -356,6 +356,9 @@ _SEVENTH = (
     "ALTER TABLE performance_metrics ADD COLUMN phase_seconds TEXT",
     "ALTER TABLE performance_metrics ADD COLUMN lag_seconds {double}",
     "ALTER TABLE performance_metrics ADD COLUMN memory_limit_mb {double}",
+    "ALTER TABLE performance_metrics ADD COLUMN row_number BIGINT",
+    """CREATE UNIQUE INDEX performance_metrics_process
+    ON performance_metrics (process_name, row_number)""",
     "CREATE INDEX performance_metrics_age ON performance_metrics (recorded_at)",
 )
 
