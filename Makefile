@@ -48,13 +48,22 @@ demo: $(READY) ## make two real Chroma servers with real text identical, and kee
 # One worker more than processors, because many tests wait for leases and servers.
 IN_PARALLEL := -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --dist worksteal
 PYTEST := $(BIN)/python -m pytest $(IN_PARALLEL)
+MEASURED_PYTEST := $(BIN)/python -m coverage run -m pytest $(IN_PARALLEL)
 QUICK := tests/unit tests/property tests/cli tests/docs/test_project.py tests/docs/test_reference.py
 
 test-quick: $(READY) ## run the tests without a server, in less than a minute
 	$(PYTEST) $(QUICK) -m "not long" $(ARGS)
 
+# With COVERAGE=yes in the environment, the tests of `make coverage` are measured on the way.
 test: $(READY) $(SERVERS_READY) ## run all tests except the long ones, in a few minutes
+ifdef COVERAGE
+	$(BIN)/python -m coverage erase
+	$(MEASURED_PYTEST) -m "not long" $(ARGS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
+else
 	$(PYTEST) -m "not long" $(ARGS)
+endif
 
 test-rest: $(READY) $(SERVERS_READY) ## run the long tests that `make test` leaves out
 	$(PYTEST) -m long $(ARGS)
@@ -67,7 +76,7 @@ test-wheel: $(READY) ## install the wheel into an empty environment and test it 
 
 coverage: $(READY) ## measure the branch coverage of the engine's core by the quick tests; fails below the limit
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest $(IN_PARALLEL) tests/unit tests/property -m "not long" $(ARGS)
+	$(MEASURED_PYTEST) tests/unit tests/property -m "not long" $(ARGS)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,6 +14,7 @@ from chromasync.lab.chroma_server import ChromaServer
 from chromasync.lab.postgres_server import LocalPostgres
 from chromasync.lab.proxy import RecordingProxy
 from tests.compat_servers import INSTALLED, command
+from tests.support import measured, remains
 from tests.support.stage import Servers, close_client, running_servers
 
 if TYPE_CHECKING:
@@ -28,6 +29,36 @@ class ServerMaker(Protocol):
 
 class ProxyMaker(Protocol):
     def __call__(self, upstream_url: str, **options: Any) -> RecordingProxy: ...
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Measure what counts, where the run is measured at all."""
+    measured.measure_what_counts(config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that skips itself has proven nothing: it fails."""
+    report = yield
+    if report.outcome == "skipped" and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """So does a file that skips itself."""
+    report = yield
+    if report.outcome == "skipped" and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+    return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_remains() -> Iterator[None]:
+    """When all else has been ended, no process is left that a test or a fixture has started."""
+    with remains.none_remain():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,83 @@
+"""What the tests themselves rely on: nothing is left behind, nothing is skipped in silence."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests import conftest
+from tests.support import remains
+from tests.support.measured import FOR_CHILDREN, TESTS, Measured
+
+LEAVE = "import subprocess; subprocess.Popen(['sleep', '601'])"
+
+
+def test_a_process_that_a_fixture_leaves_behind_is_told_and_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A child as well as an orphan; one that was there before is nobody's fault."""
+    monkeypatch.setattr(remains, "LAST_SECONDS", 0.1)
+    monkeypatch.setenv(remains.SIGN, "is put back")
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE):
+        block = remains.none_remain()
+        block.__enter__()
+        child = subprocess.Popen(["sleep", "600"])
+        subprocess.run([sys.executable, "-I", "-S", "-c", LEAVE], check=True)
+        with pytest.raises(AssertionError, match="nobody has ended") as caught:
+            block.__exit__(None, None, None)
+    assert child.wait(60) == -signal.SIGKILL
+    told = sorted(line.partition(": ")[2] for line in str(caught.value).splitlines()[1:])
+    assert told == ["sleep 600", "sleep 601"]
+
+
+def test_where_all_has_ended_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that ends by itself is waited for."""
+    monkeypatch.setenv(remains.SIGN, "is put back")
+    with remains.none_remain():
+        ends = subprocess.Popen(["sleep", "0.1"])
+    assert ends.wait() == 0
+
+
+def run_hook(hook: Any, report: Any) -> Any:
+    """The report that a hook around this one gives."""
+    around = hook()
+    next(around)
+    with pytest.raises(StopIteration) as given:
+        around.send(report)
+    return given.value.value
+
+
+@pytest.mark.parametrize(
+    "hook", [conftest.pytest_runtest_makereport, conftest.pytest_make_collect_report]
+)
+def test_what_skips_itself_fails(hook: Any) -> None:
+    """A test or a file; one that passes, or fails as it is expected to, stays as it was."""
+    for outcome, expected in (("skipped", "failed"), ("passed", "passed"), ("failed", "failed")):
+        assert run_hook(hook, SimpleNamespace(outcome=outcome)).outcome == expected
+    known = SimpleNamespace(outcome="skipped", wasxfail="a known defect")
+    assert run_hook(hook, known).outcome == "skipped"
+
+
+def test_only_the_tests_of_the_core_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The measurement and its children's stop for any other test, and go on afterwards."""
+    monkeypatch.setenv(FOR_CHILDREN, "config")
+    done: list[str] = []
+    measurement: Any = SimpleNamespace(
+        start=lambda: done.append("start"), stop=lambda: done.append("stop")
+    )
+    plugin = Measured(measurement)
+    measured = []
+    for folder in ("unit", "store", "server", "property", "unit"):
+        item: Any = SimpleNamespace(path=Path(TESTS) / folder / "test_x.py")
+        around = plugin.pytest_runtest_protocol(item)
+        next(around)
+        measured.append(FOR_CHILDREN in os.environ)
+    assert done == ["stop", "start"]
+    assert measured == [True, False, False, True, True]
