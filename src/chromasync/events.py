@@ -56,6 +56,10 @@ class Event(StrEnum):
         "the figures of an aborted cycle could not be read",
         "Its end is stored, but the store was not reachable afterwards; some fields are missing.",
     )
+    USAGE_NOT_RECORDED = (
+        "the usage of a cycle could not be recorded",
+        "A cycle is closed, but its row of performance_metrics lacks bytes, requests and lag.",
+    )
     NOT_PRUNED = (
         "old history was not pruned; the next cycle tries again",
         "The store refused to delete old cycles and tasks.",
@@ -119,6 +123,10 @@ class Event(StrEnum):
 
     NO_PROOF_OF_LIFE = "no proof of life", "This process could not record its heartbeat."
     NO_RESCUE = "no rescue of tasks", "This process could not look for expired leases."
+    NOT_MEASURED = (
+        "not measured; the next row covers this time, too",
+        "The store was not reachable when this process should record what it did in a minute.",
+    )
     RENEWAL_FAILED = (
         "a renewal failed",
         "The lead, or the leases of tasks in progress, could not be renewed; it tries again soon.",

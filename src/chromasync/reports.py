@@ -61,6 +61,11 @@ def oldest(instants: Iterable[datetime | None]) -> datetime | None:
     return min(known) if known and len(known) == len(given) else None
 
 
+def lag_between(as_of: datetime | None, now: datetime) -> float | None:
+    """The lag at `now` of a replica that is identical as of `as_of`; None when that is unknown."""
+    return None if as_of is None else (now - as_of).total_seconds()
+
+
 @dataclass(frozen=True, slots=True)
 class CollectionReport:
     """One collection after a cycle, or as the status shows it.

@@ -45,6 +45,7 @@ from chromasync.reconcile.chunk import ChunkReconciler
 from chromasync.reports import CycleReport
 from chromasync.worker.heartbeat import process_name
 from chromasync.worker.pool import WorkerPool
+from chromasync.worker.recorder import Recorder
 
 STANDBYS_PER_LEAD = 10
 """Number of attempts of a waiting process to take the lead, within the time of one lead."""
@@ -103,16 +104,27 @@ class Participant:
             lease_seconds=settings.sync_lease_seconds,
             memory_mb=settings.sync_max_memory_mb,
             marks=self._marks if settings.sync_mark else None,
+            role=settings.role.value,
+        )
+        self._recorder = Recorder(
+            store,
+            self._name,
+            primary=primary,
+            replica=replica,
+            tally=self._pool.tally,
+            memory_limit_mb=settings.sync_max_memory_mb,
         )
 
     def __enter__(self) -> Self:
         if self._leads_at_once:
             self._wait_for_lead()
         self._pool.start()
+        self._recorder.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._pool.drain()
+        self._recorder.stop()
         self._marks.release(self._name)
         self._give_up_lead()
 

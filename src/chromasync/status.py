@@ -11,7 +11,7 @@ from chromasync.mirrored import Mirrored, look_at_mirrored, report_mirror, say_w
 from chromasync.model import Mirror, OpCounts, StoreSnapshot
 from chromasync.plan.clock import known
 from chromasync.ports import Store
-from chromasync.reports import CollectionReport, StatusSnapshot, oldest
+from chromasync.reports import CollectionReport, StatusSnapshot, lag_between, oldest
 
 CYCLES_SHOWN = 10
 
@@ -29,7 +29,7 @@ def take_snapshot(store: Store, settings: Settings) -> StatusSnapshot:
     return StatusSnapshot(
         taken_at=seen.taken_at,
         identical_as_of=as_of,
-        lag_seconds=None if as_of is None else (seen.taken_at - as_of).total_seconds(),
+        lag_seconds=lag_between(as_of, seen.taken_at),
         collections=collections,
         workers=seen.workers,
         tasks=seen.tasks,

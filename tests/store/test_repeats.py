@@ -31,6 +31,7 @@ from chromasync.model import (
     Space,
     Task,
     Term,
+    Usage,
     WorkerStatus,
 )
 from chromasync.store import SqlStore, open_store, queue, retry_charges
@@ -152,9 +153,12 @@ REPEATED: dict[str, Callable[[Scene], object]] = {
     "want_cycle": lambda s: s.store.want_cycle("me@here", full=True),
     "begin_wanted": lambda s: s.store.begin_wanted(1, 7),
     "forget_instants": lambda s: s.store.forget_instants(),
+    "record_usage": lambda s: s.store.record_usage("w", 4, Usage(60, records_read=5)),
+    "note_usage": lambda s: s.store.note_usage(s.cycle.id, Usage(9), 3.5),
+    "thin_measurements": lambda s: s.store.thin_measurements(),
     "prune_history": lambda s: s.store.prune_history(keep_seconds=0, keep_tasks=0),
 }
-COUNTING = {"add_tasks", "rescue_tasks", "cancel_tasks", "prune_history"}
+COUNTING = {"add_tasks", "rescue_tasks", "cancel_tasks", "prune_history", "thin_measurements"}
 """These say how much they did, which after a repeat is how much was left."""
 
 UNEQUAL = {"claim_number", "duration_seconds", "records_per_second", "store_id"}

@@ -69,7 +69,7 @@ from chromasync.model import (
 from chromasync.plan.pairing import Pairings
 from chromasync.plan.reading import quiet_chunks
 from chromasync.ports import Progress, Reader, Store, Writer
-from chromasync.reports import CycleReport
+from chromasync.reports import CycleReport, lag_between
 from chromasync.worker.pool import WorkerPool
 
 WAIT_SECONDS = 0.25
@@ -164,6 +164,7 @@ class Coordinator:
             raise
 
     def _do(self, cycle: CycleWork) -> None:
+        cycle.usage.begin("list")
         pairings = match_collections(cycle, self._marks)
         if pairings is None:
             return
@@ -171,13 +172,18 @@ class Coordinator:
         finish_keeping(cycle)
         ensure_collections(cycle, pairings)
         clear_decided(cycle)
+        cycle.usage.begin("walk")
         membership = self._update_membership(cycle)
         hold_older(cycle, pairings)
+        cycle.usage.begin("probe")
         probe_indexes(cycle)
+        cycle.usage.begin("plan")
         self._publish_due(cycle, membership)
         self._publish_scrubs(cycle, membership)
         faultpoints.reach(faultpoints.AFTER_PLAN)
+        cycle.usage.begin("reconcile")
         self._wait_for_tasks(cycle)
+        cycle.usage.begin("remove")
         self._remove(cycle, pairings)
         faultpoints.reach(faultpoints.BEFORE_CLOSE)
 
@@ -338,6 +344,7 @@ class Coordinator:
         drop_overdue(cycle)
 
     def _close(self, cycle: CycleWork) -> CycleReport:
+        cycle.usage.begin("close")
         self._marks.finish(cycle)
         cycle.jumped = self._clock.has_jumped(self._store)
         note_definitions(cycle)
@@ -358,7 +365,17 @@ class Coordinator:
         return self._report(cycle, closed)
 
     def _report(self, cycle: CycleWork, closed: Cycle) -> CycleReport:
-        return report_cycle(cycle, closed, self._store.snapshot(0, counted=closed.id))
+        seen = self._store.snapshot(0, counted=closed.id)
+        report = report_cycle(cycle, closed, seen)
+        self._note_usage(cycle, lag_between(report.identical_as_of, seen.taken_at))
+        return report
+
+    def _note_usage(self, cycle: CycleWork, lag_seconds: float | None) -> None:
+        """Record what the closed cycle used; if the store refuses, only its history lacks it."""
+        try:
+            self._store.note_usage(cycle.cycle.id, cycle.usage.usage, lag_seconds)
+        except StoreError as error:
+            log.warning(Event.USAGE_NOT_RECORDED, reason=str(error))
 
     def _abort(self, cycle: CycleWork, error: ChromasyncError) -> None:
         """Close the cycle in the store with its error; the store may be unreachable itself."""

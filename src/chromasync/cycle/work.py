@@ -10,6 +10,7 @@ from typing import Any
 
 from chromasync.config import Settings
 from chromasync.cycle.counts import Counts
+from chromasync.cycle.usage import CycleUsage
 from chromasync.errors import ChromasyncError, Conflict, NotFound, RequestRefused, ServerFault
 from chromasync.lease import monotonic
 from chromasync.model import Collection, Cycle, Hold, HoldKind, Mirror, MirrorStatus, Space
@@ -118,6 +119,7 @@ class CycleWork:
         waiting: collections with waiting deletions after the last task.
         tiny_seconds: part of the scrub budget that tiny collections used.
         counts: record counts of the replica's collections at the start of the cycle.
+        usage: what this process uses for the cycle.
     """
 
     cycle: Cycle
@@ -157,9 +159,11 @@ class CycleWork:
     waiting: AbstractSet[str] = frozenset()
     tiny_seconds: float = 0.0
     counts: Counts = field(init=False)
+    usage: CycleUsage = field(init=False)
 
     def __post_init__(self) -> None:
         self.counts = Counts(self.replica)
+        self.usage = CycleUsage(self.primary, self.replica)
 
     @property
     def seconds(self) -> float:

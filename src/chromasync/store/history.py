@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from math import inf
 from typing import Any
 
 from sqlalchemy import (
@@ -24,7 +25,7 @@ from chromasync.errors import StoreUnusable
 from chromasync.model import Cycle, CycleStatus, OpCounts, TaskStatus, WorkerStatus
 from chromasync.store import instants, retry_charges
 from chromasync.store.core import Core
-from chromasync.store.measurements import IS_CYCLE
+from chromasync.store.measured import IS_CYCLE
 from chromasync.store.queue import cancel_live
 from chromasync.store.retry import retried
 from chromasync.store.schema import (
@@ -39,6 +40,7 @@ from chromasync.store.schema import (
     workers,
 )
 from chromasync.store.schema_history import metrics
+from chromasync.store.thinning import thin
 
 PRUNE_BATCH = 5000
 KEPT_CYCLES = 1000
@@ -190,8 +192,8 @@ class HistoryPart(Core):
         Finished tasks are deleted if they are older than `keep_seconds` or not among the newest
         `keep_tasks`, except those of a running cycle. Closed cycles and their metrics are deleted
         by age, except the newest KEPT_CYCLES and the metrics of the newest KEPT_METRICS cycles.
-        Workers are deleted if they have been stopped or dead for `keep_seconds`. Each PRUNE_BATCH
-        rows are one transaction.
+        Measurements of processes are thinned. Workers are deleted if they have been stopped or dead
+        for `keep_seconds`. Each PRUNE_BATCH rows are one transaction.
         """
         # a value rather than an expression, so that the query can use an index
         old = literal(self._now() - timedelta(seconds=keep_seconds), Instant())
@@ -205,6 +207,7 @@ class HistoryPart(Core):
         first_kept = self._first_of_newest_metrics(KEPT_METRICS)
         measured_before = IS_CYCLE & (metrics.c.recorded_at < old) & (metrics.c.id < first_kept)
         removed += self._prune(metrics, measured_before)
+        removed += thin(self._writing)
         ended = workers.c.worker_status.in_([WorkerStatus.STOPPED, WorkerStatus.DEAD])
         return removed + self._prune(workers, ended & (workers.c.last_heartbeat < old))
 
@@ -289,11 +292,11 @@ def _measured(tx: Connection, cycle: Cycle) -> Mapping[str, Any]:
         seconds = max(0.0, (cycle.finished_at - cycle.started_at).total_seconds())
     by_status = select(tasks.c.task_status, func.count()).where(tasks.c.cycle_id == cycle.id)
     ended = {row[0]: row[1] for row in tx.execute(by_status.group_by(tasks.c.task_status))}
-    load = tx.execute(
-        select(
-            func.count(), func.max(workers.c.memory_usage_mb), func.avg(workers.c.cpu_percent)
-        ).where(workers.c.worker_status == WorkerStatus.ACTIVE)
-    ).one()
+    memory, limit, cpu = workers.c.memory_usage_mb, workers.c.memory_limit_mb, workers.c.cpu_percent
+    active = tx.execute(
+        select(memory, limit, cpu).where(workers.c.worker_status == WorkerStatus.ACTIVE)
+    ).all()
+    fullest = max(active, key=lambda row: (row[0] / (row[1] or inf), row[0]), default=(None, None))
     total = tx.execute(select(func.sum(collections.c.primary_document_count))).scalar()
     return {
         "recorded_at": cycle.finished_at,
@@ -305,9 +308,10 @@ def _measured(tx: Connection, cycle: Cycle) -> Mapping[str, Any]:
         "tasks_completed": ended.get(TaskStatus.COMPLETED, 0),
         "tasks_failed": ended.get(TaskStatus.FAILED, 0),
         "primary_document_count": int(total or 0),
-        "active_workers": load[0],
-        "memory_usage_mb": load[1],
-        "cpu_percent": load[2],
+        "active_workers": len(active),
+        "memory_usage_mb": fullest[0],
+        "memory_limit_mb": fullest[1],
+        "cpu_percent": sum(row[2] for row in active) / len(active) if active else None,
     }
 
 

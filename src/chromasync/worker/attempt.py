@@ -37,6 +37,7 @@ from chromasync.marks import MarkKeeper
 from chromasync.model import DeletionKind, Side, Task, TaskInput
 from chromasync.ports import Permit, Reconciler, Store
 from chromasync.reconcile.chunk import pair_of
+from chromasync.worker.tally import Tally
 
 STORE_RETRY_SECONDS = 1.0
 """Pause between two tries to record an outcome while the store is away."""
@@ -55,6 +56,7 @@ class Attempts:
         abandoned: set when the process ends without waiting any longer.
         answered: called after every chunk that was reconciled.
         marks: writes a cycle's mark before the first write; None where no marks are kept.
+        tally: counts the tasks with their records.
     """
 
     def __init__(
@@ -66,7 +68,9 @@ class Attempts:
         *,
         answered: Callable[[], None],
         marks: MarkKeeper | None = None,
+        tally: Tally | None = None,
     ) -> None:
+        self._tally = tally or Tally()
         self._store = store
         self._reconciler = reconciler
         self._note_trouble = note_trouble
@@ -136,7 +140,9 @@ class Attempts:
             write_permit=self._marking(task, lease, given),
         )
         self._answered()
-        if not self._retry_while_store_away(lambda: self._store.complete_task(task, result)):
+        if self._retry_while_store_away(lambda: self._store.complete_task(task, result)):
+            self._tally.note_done(result.counts)
+        else:
             log.warning(
                 Event.COMPLETION_REFUSED, task=task.id, reason="another worker owns the task"
             )
@@ -159,6 +165,7 @@ class Attempts:
         return self._marks.permit(lease.check, rows, self._store.note_mark_written)
 
     def _fail(self, task: Task, error: ChromasyncError) -> None:
+        self._tally.note_failed()
         self._retry_while_store_away(lambda: self._store.fail_task(task, str(error), final=True))
 
     def _distrust(self, lease: Lease) -> None:

@@ -43,6 +43,7 @@ class Heartbeat:
         name: this process, see `process_name`.
         current_task: the id of a task that is being worked on, or None.
         rescued: called when tasks were returned to the queue.
+        complete: adds to each heartbeat what others know about this process.
     """
 
     def __init__(
@@ -51,7 +52,9 @@ class Heartbeat:
         name: str,
         current_task: Callable[[], int | None],
         rescued: Callable[[], None],
+        complete: Callable[[WorkerBeat], WorkerBeat] = lambda beat: beat,
     ) -> None:
+        self._complete = complete
         self._store = store
         self._name = name
         self._current_task = current_task
@@ -81,18 +84,17 @@ class Heartbeat:
 
     def beat(self) -> None:
         """Write one heartbeat, with the memory and CPU of this process."""
-        self._store.beat(
-            WorkerBeat(
-                worker_id=self._name,
-                status=self._status,
-                current_task_id=self._current_task(),
-                memory_mb=self._process.memory_info().rss / 1e6,
-                cpu_percent=self._process.cpu_percent(),
-                hostname=socket.gethostname(),
-                pid=os.getpid(),
-                version=__version__,
-            )
+        beat = WorkerBeat(
+            worker_id=self._name,
+            status=self._status,
+            current_task_id=self._current_task(),
+            memory_mb=self._process.memory_info().rss / 1e6,
+            cpu_percent=self._process.cpu_percent(),
+            hostname=socket.gethostname(),
+            pid=os.getpid(),
+            version=__version__,
         )
+        self._store.beat(self._complete(beat))
 
     def _show(self, status: WorkerStatus) -> None:
         self._status = status

@@ -24,6 +24,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import psutil
 import structlog
@@ -32,13 +33,14 @@ from chromasync.errors import ChromasyncError, StoreError
 from chromasync.events import Event
 from chromasync.lease import LeaseKeeper, monotonic
 from chromasync.marks import MarkKeeper
-from chromasync.model import Task
+from chromasync.model import Task, WorkerBeat
 from chromasync.ports import Reconciler, Store
 from chromasync.repeated import Repeated
 from chromasync.worker.attempt import Attempts
 from chromasync.worker.gate import Gate
 from chromasync.worker.heartbeat import Heartbeat
 from chromasync.worker.state import State
+from chromasync.worker.tally import Tally
 
 IDLE_SECONDS = 0.5
 POLL_SECONDS = 0.05
@@ -61,8 +63,10 @@ class WorkerPool:
         lease_seconds: see `lease`.
         marks: writes a cycle's mark before the first write; None where no marks are kept.
         memory_mb: when most of this memory is used, only one thread works; None for no limit.
+        role: the role of this process, for its heartbeats.
 
     Attributes:
+        tally: the work of the threads so far.
         progressed: set whenever a task ended or an error made the pool back off.
     """
 
@@ -76,14 +80,20 @@ class WorkerPool:
         lease_seconds: float,
         memory_mb: int | None = None,
         marks: MarkKeeper | None = None,
+        role: str = "",
     ) -> None:
+        self.tally = Tally()
+        self._role = role
+        self._memory_mb = memory_mb
         self._store = store
         self._memory_bytes = math.inf if memory_mb is None else memory_mb * 1e6 * MEMORY_SHARE
         self._process = psutil.Process()
         self._state = State()
         self._lease_seconds = lease_seconds
         self._keeper = LeaseKeeper(store.urgent(), lease_seconds)
-        self._heartbeat = Heartbeat(store, name, self._state.task_at_hand, self._state.notify)
+        self._heartbeat = Heartbeat(
+            store, name, self._state.task_at_hand, self._state.notify, self._complete_beat
+        )
         self._abandoned = threading.Event()
         self._store_calls = Repeated(Event.BACKING_OFF, "the state store")
         self._server_calls = Repeated(Event.BACKING_OFF, "the servers")
@@ -94,6 +104,7 @@ class WorkerPool:
             self._abandoned,
             answered=self._server_calls.succeeded,
             marks=marks,
+            tally=self.tally,
         )
         self._watched = False
         self._gate = Gate()
@@ -206,6 +217,7 @@ class WorkerPool:
     def _do(self, task: Task, asked_at: float) -> bool:
         """Do a task, or hand it back if the gate turns it away; returns whether it was done."""
         lease = self._keeper.hold(task, asked_at)
+        began = monotonic()
         try:
             with self._gate.passing(task) as entered:
                 if not entered:
@@ -217,12 +229,23 @@ class WorkerPool:
             return entered
         finally:
             self._keeper.let_go(lease)
+            self.tally.note_busy(monotonic() - began)
             self.progressed.set()
 
     def _idle(self) -> None:
         self._state.idle(IDLE_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 (spread)
 
     # ---- all threads ------------------------------------------------------------------------
+
+    def _complete_beat(self, beat: WorkerBeat) -> WorkerBeat:
+        """A heartbeat with all that the pool knows about this process."""
+        return replace(
+            beat,
+            role=self._role,
+            threads=len(self._threads),
+            tasks_done=self.tally.work.tasks_done,
+            memory_limit_mb=self._memory_mb,
+        )
 
     def _note_trouble(self, error: ChromasyncError) -> None:
         """Let every thread back off; within `watched`, the reason is logged as debug only."""
