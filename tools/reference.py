@@ -1,10 +1,11 @@
-"""Writes the reference pages `settings.md` and `commands.md` from the program itself.
+"""Writes the reference pages in `docs` (see `pages`) from the program itself.
 
 `python -m tools.reference FOLDER` writes them; a test compares them with what is there.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
@@ -16,12 +17,13 @@ from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 import click
+from pydantic import TypeAdapter
 
 from chromasync.cli.commands import program
 from chromasync.cli.exits import MEANINGS
 from chromasync.cli.invoking import CLOSED_PIPE
-from chromasync.cli.jsonout import COMPUTED
 from chromasync.config import Settings
+from chromasync.documents import COMPUTED, STATUS_SCHEMA
 from chromasync.model import Hold
 from chromasync.reports import (
     CycleReport,
@@ -30,6 +32,7 @@ from chromasync.reports import (
     StatusSnapshot,
     VerifyReport,
 )
+from chromasync.web.metrics import METRICS
 
 GENERATED = "<!-- Written by `make docs` from the program itself. -->"
 WIDTH = 96
@@ -43,6 +46,7 @@ REPORTS: dict[str, type] = {
 SIMPLE = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 NOTES = {
     "run": "`--json` prints no document: the log lines on stderr are JSON instead.",
+    "dashboard": "`--json` prints no document: the log lines on stderr are JSON instead.",
     "demo": "The text goes to stderr then; the document has the common fields only.",
     "selftest": "The text goes to stderr then; the document has the figures and the `problems`.",
 }
@@ -108,6 +112,81 @@ fails or is interrupted prints `error` instead of its report: `kind`, `what` hap
 `untouched`, and a `hint` (all text). An interrupted `status --watch` prints none. A wrong command
 line prints no document.
 """
+
+
+METRICS_INTRO = """\
+# Metrics
+
+`chromasync run` with SYNC_HTTP_PORT (or PORT), and `chromasync dashboard`, answer at `/metrics` in
+the formats of Prometheus. With SYNC_HTTP_TOKEN, the scraper sends `Authorization: Bearer` and the
+token.
+
+Values about the deployment come from the state store, so every process shows the same. They are
+computed at each scrape. While the store cannot be read, `chromasync_store_up` is 0, and the lag
+goes on growing from what was seen last. A process that is frozen or dead does not answer: scrape a
+`chromasync dashboard`, too, which runs elsewhere. `deploy/prometheus` has alert rules, and
+`deploy/grafana` a dashboard; [operations.md](operations.md) says what to do.
+"""
+
+STATUS_INTRO = """\
+The document of /api/v1/status: that of `chromasync status --json` with the version of this schema.
+New versions of chromasync may add fields; `schema_version` rises when one goes or changes its
+meaning."""
+
+
+def metrics_page() -> str:
+    """The text of `docs/metrics.md`."""
+    parts = [
+        GENERATED,
+        "",
+        METRICS_INTRO,
+        "| metric | kind | labels | meaning |",
+        "|---|---|---|---|",
+    ]
+    for metric in METRICS:
+        labels = ", ".join(f"`{label}`" for label in metric.labels) or "none"
+        optional = " Only with SYNC_METRICS_COLLECTIONS." if metric.optional else ""
+        source = f"{metric.source[:1].upper()}{metric.source[1:]}."
+        parts.append(
+            f"| `{metric.name}` | {metric.kind} | {labels} | {metric.meaning}{optional} {source} |"
+        )
+    return "\n".join([*parts, ""])
+
+
+def status_schema() -> str:
+    """The text of `docs/status.schema.json`."""
+    report = TypeAdapter(StatusSnapshot).json_schema(mode="serialization")
+    head = {
+        "schema_version": {"const": STATUS_SCHEMA},
+        "command": {"const": "status"},
+        "version": {"type": "string", "description": "the version of chromasync"},
+        "exit_code": {"type": "integer", "description": "as of `chromasync status`"},
+    }
+    properties = head | report["properties"]
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "chromasync status",
+        "description": " ".join(STATUS_INTRO.split()),
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "$defs": report["$defs"],
+    }
+    return json.dumps(_required(schema), indent=2) + "\n"
+
+
+def _required(schema: Any) -> Any:
+    """The schema without titles and defaults: every field of an object is always there."""
+    if isinstance(schema, list):
+        return [_required(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {k: _required(v) for k, v in schema.items() if k != "default"}
+    if isinstance(kept.get("title"), str) and "$schema" not in kept:
+        kept.pop("title")
+    if "properties" in kept:
+        kept["required"] = list(kept["properties"])
+    return kept
 
 
 def settings_page() -> str:
@@ -217,7 +296,12 @@ def _is_record(hint: Any) -> bool:
 
 def pages() -> Mapping[str, str]:
     """The generated pages by file name."""
-    return {"settings.md": settings_page(), "commands.md": commands_page()}
+    return {
+        "settings.md": settings_page(),
+        "commands.md": commands_page(),
+        "metrics.md": metrics_page(),
+        "status.schema.json": status_schema(),
+    }
 
 
 def write_pages(folder: Path) -> None:

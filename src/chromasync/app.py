@@ -15,10 +15,10 @@ from chromasync.chroma import ChromaReader, ChromaWriter, Connection
 from chromasync.config import Role, Settings
 from chromasync.doctor import examine
 from chromasync.dryrun import DryRun
-from chromasync.errors import ChromasyncError, SettingsError, Stopped
+from chromasync.errors import SettingsError, Stopped
 from chromasync.events import Event
-from chromasync.guard import choose_holds, refuse_equal_urls, refuse_unseen
-from chromasync.model import Hold, Side
+from chromasync.guard import approve_chosen, choose_holds, refuse_equal_urls, refuse_unseen
+from chromasync.model import Hold, Side, Vitals
 from chromasync.ports import Progress, Store
 from chromasync.quiet import Quiet
 from chromasync.reports import (
@@ -107,12 +107,41 @@ class Application:
         """The service in its role, until `stop` is set; gives the exit code."""
         single = self.settings.role is Role.SINGLE
         patience = PATIENT_LEADS * self.settings.sync_lead_seconds
+        participant = self._participant(stop, leads_at_once=single, patience=patience)
         try:
-            with self._participant(stop, leads_at_once=single, patience=patience) as participant:
+            with self._page(participant), participant:
                 participant.serve(Quiet())
         except Stopped as stopped:
             log.info(Event.ENDED, reason=stopped.what)
         return 0
+
+    def dashboard(self, stop: threading.Event) -> None:
+        """Serve the page until `stop` is set; only the state store is needed."""
+        if self.settings.sync_http_port is None:
+            raise SettingsError(
+                "The page needs a port, but neither SYNC_HTTP_PORT nor PORT is set.",
+                untouched="Nothing was started.",
+                hint="For example: chromasync dashboard --set SYNC_HTTP_PORT=8080",
+            )
+        if not self._has_store():
+            raise no_store(self.settings, "Nothing was started.")
+        with self._page():
+            stop.wait()
+
+    @contextmanager
+    def _page(self, participant: Participant | None = None) -> Iterator[None]:
+        """Serve the page beside the block, if a port is set; it has a store connection of its own.
+
+        A slow reader of the page must not hold the connection that the workers share.
+        """
+        if self.settings.sync_http_port is None:
+            yield
+            return
+        from chromasync.web.page import open_page  # noqa: PLC0415 -- slow; only a page needs it
+
+        process = None if participant is None else _OwnProcess(participant, self.servers)
+        with open_page(self.settings, process):
+            yield
 
     def plan(self, progress: Progress, *, rebuild: Sequence[str] = ()) -> PlanReport:
         """What a cycle would do; writes nothing, neither to a server nor to the store."""
@@ -158,23 +187,12 @@ class Application:
             SettingsError: several collections have a name, or there is no state store.
         """
         if not self._has_store():
-            raise SettingsError(
-                f"There is no state store at {self.settings.store.shown}.",
-                untouched="Nothing was approved.",
-                hint="Go to the service's folder, or set SYNC_DATA_DIR or DATABASE_URL.",
-            )
+            raise no_store(self.settings, "Nothing was approved.")
         holds = self.store.holds()
         if everything:
             refuse_unseen(holds, expected)
         chosen = holds if everything else choose_holds(holds, names, expected)
-        approved = [hold for hold in chosen if self.store.approve(hold)]
-        if len(approved) < len(chosen):
-            raise ChromasyncError(
-                "A cycle changed the holds at this moment.",
-                untouched=f"Only {len(approved):,} of {len(chosen):,} holds were approved.",
-                hint="Look at `chromasync status`, and approve again.",
-            )
-        return approved
+        return approve_chosen(self.store.approve, chosen)
 
     def note_shown(self, report: CycleReport | StatusSnapshot, *, watched: bool = True) -> None:
         """Remember the counts of holds that a person has seen; `approve` is valid for them.
@@ -229,6 +247,33 @@ class Application:
             leads_at_once=leads_at_once,
             patience_seconds=patience,
         )
+
+
+class _OwnProcess:
+    """What the page shows of the process in which it runs."""
+
+    def __init__(
+        self, participant: Participant, servers: tuple[ChromaReader, ChromaWriter]
+    ) -> None:
+        self._participant = participant
+        self._servers = servers
+
+    def vitals(self) -> Vitals:
+        """Its threads, its duty, and its work so far."""
+        return self._participant.vitals()
+
+    def outcomes(self) -> dict[Side, dict[str, int]]:
+        """Its requests to both servers by outcome."""
+        return {server.side: server.request_counts for server in self._servers}
+
+
+def no_store(settings: Settings, untouched: str) -> SettingsError:
+    """The error of a command that needs a state store where there is none."""
+    return SettingsError(
+        f"There is no state store at {settings.store.shown}.",
+        untouched=untouched,
+        hint="Go to the service's folder, or set SYNC_DATA_DIR or DATABASE_URL.",
+    )
 
 
 def connection_of(settings: Settings, side: Side) -> Connection:

@@ -91,6 +91,19 @@ class Event(StrEnum):
         "The replica was not reachable when the process ended.",
     )
 
+    # ---- the page ---------------------------------------------------------------------------
+
+    PAGE_OPEN = "the page is open", "The status page and the metrics are served, at `url`."
+    PAGE_UNPROTECTED = (
+        "the page is open to everybody",
+        "The page listens beyond this machine, and SYNC_HTTP_TOKEN is not set.",
+    )
+    ASKED_ON_PAGE = "asked on the page", "A person pressed a button: `action` and `who`."
+    PAGE_FAILED = (
+        "the page failed",
+        "A defect of the page; the line has the traceback, and the service goes on.",
+    )
+
     # ---- tasks ------------------------------------------------------------------------------
 
     BACKING_OFF = (

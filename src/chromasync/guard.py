@@ -8,8 +8,8 @@ changes. The modules of `plan/` decide what is held.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from collections.abc import Collection as Container
-from collections.abc import Sequence
 
 from chromasync.errors import ChromasyncError, GuardRefusal, SettingsError
 from chromasync.model import Hold
@@ -40,6 +40,22 @@ def choose_holds(
             refuse_unseen(found, expected)
         chosen += [hold for hold in found if hold not in chosen]
     return chosen
+
+
+def approve_chosen(approve: Callable[[Hold], bool], chosen: Sequence[Hold]) -> list[Hold]:
+    """Approve these holds in the store.
+
+    Raises:
+        ChromasyncError: a cycle changed some of them meanwhile.
+    """
+    approved = [hold for hold in chosen if approve(hold)]
+    if len(approved) < len(chosen):
+        raise ChromasyncError(
+            "A cycle changed the holds at this moment.",
+            untouched=f"Only {len(approved):,} of {len(chosen):,} holds were approved.",
+            hint="Look at `chromasync status`, and approve again.",
+        )
+    return approved
 
 
 def refuse_unseen(holds: Sequence[Hold], expected: int | None = None) -> None:

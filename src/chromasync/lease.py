@@ -110,17 +110,17 @@ class Renewing:
         self._renew = renew
         self._renewals = Repeated(Event.RENEWAL_FAILED, name)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         """Start the thread; the first call comes after a third of the time."""
-        self._thread.start()
+        self.thread.start()
 
     def stop(self) -> None:
         """Stop the thread."""
         self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        if self.thread.ident is not None:
+            self.thread.join()
 
     def _run(self) -> None:
         wait = self._seconds / RENEWALS_PER_LEASE
@@ -131,7 +131,7 @@ class Renewing:
                 self._renewals.succeeded()
                 wait = self._seconds / RENEWALS_PER_LEASE
             except StoreError as error:
-                self._renewals.failed(str(error), renewal=self._thread.name)
+                self._renewals.failed(str(error), renewal=self.thread.name)
                 wait = self._seconds / RETRIES_PER_LEASE
 
 
@@ -152,6 +152,11 @@ class LeaseKeeper:
     def stop(self) -> None:
         """Stop renewing; leases still held expire."""
         self._renewing.stop()
+
+    @property
+    def thread(self) -> threading.Thread:
+        """The thread that renews."""
+        return self._renewing.thread
 
     def hold(self, task: Task, asked_at: float) -> Lease:
         """Keep the lease of a task that was claimed by a call made at `asked_at`."""

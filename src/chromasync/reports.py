@@ -14,6 +14,8 @@ from chromasync.config import SettingLine
 from chromasync.model import (
     DECISIONS,
     Capabilities,
+    ChunkCounts,
+    ControlRow,
     Cycle,
     CycleStatus,
     Hold,
@@ -72,6 +74,10 @@ class CollectionReport:
 
     `identical_as_of` is None until the first clean cycle; `message` is one sentence for people
     (empty when there is nothing to say).
+
+    Only the status knows the rest: `chunks` with the age of the oldest read, `probed_cycle` (the
+    last cycle that sent queries to both indexes), `unanswering` (why the replica's index did not
+    answer them), and `last_attempt_at` (the last cycle that looked at the collection).
     """
 
     collection_id: str
@@ -86,6 +92,10 @@ class CollectionReport:
     quarantined: int = 0
     held: int = 0
     message: str = ""
+    chunks: ChunkCounts = ChunkCounts()
+    probed_cycle: int | None = None
+    unanswering: str | None = None
+    last_attempt_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +134,7 @@ class StatusSnapshot:
     `store` is the URL of the store without secrets. `clean_at` is the start of the newest completed
     cycle, None when none is known; it is out of date after `alert_lag_seconds`. `latest_as_of` is
     the newest `identical_as_of` of a collection; it lies in the future if a clock was ahead.
+    `control` has the pause in force and the requested cycles.
     """
 
     taken_at: datetime
@@ -141,6 +152,12 @@ class StatusSnapshot:
     alert_lag_seconds: float = 0.0
     warnings: tuple[str, ...] = ()
     latest_as_of: datetime | None = None
+    control: ControlRow = ControlRow()
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether a pause is in force."""
+        return self.control.is_paused(self.taken_at)
 
     @property
     def exit_code(self) -> int:

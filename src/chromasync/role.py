@@ -40,6 +40,7 @@ from chromasync.errors import (
 from chromasync.events import Event
 from chromasync.lease import Lead
 from chromasync.marks import MarkKeeper
+from chromasync.model import Duty, Vitals
 from chromasync.ports import Progress, Reader, Store, Writer
 from chromasync.reconcile.chunk import ChunkReconciler
 from chromasync.reports import CycleReport
@@ -95,6 +96,7 @@ class Participant:
         self._marks = MarkKeeper(replica)
         self._clock = CycleClock()
         self._coordinator: Coordinator | None = None
+        self._started = False
         self._teller = CycleTeller()
         self._pool = WorkerPool(
             store,
@@ -120,6 +122,7 @@ class Participant:
             self._wait_for_lead()
         self._pool.start()
         self._recorder.start()
+        self._started = True
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -155,6 +158,21 @@ class Participant:
             clock=self._clock,
         )
         return self._coordinator.run_cycle(progress, full=full, adopt=adopt, rebuild=rebuild)
+
+    def vitals(self) -> Vitals:
+        """What this process knows about itself; may be called from any thread."""
+        tally, ended = self._pool.tally, self._pool.ended_threads()
+        return Vitals(self._duty(), ended, tally.durations, tally.leases_lost)
+
+    def _duty(self) -> Duty:
+        lead = self._lead
+        if self._stop.is_set():
+            return Duty.ENDING
+        if not self._started:
+            return Duty.STARTING
+        if lead is not None and lead.holds:
+            return Duty.LEADING
+        return Duty.WORKING if self._settings.role is Role.WORKER else Duty.WAITING
 
     def serve(self, progress: Progress) -> None:
         """Work until `stop` is set; in the roles that plan, run a cycle each SYNC_INTERVAL.

@@ -8,7 +8,7 @@ from dataclasses import replace
 from chromasync.config import Scope, Settings
 from chromasync.ledger.scrub import reread_seconds
 from chromasync.mirrored import Mirrored, look_at_mirrored, report_mirror, say_what_waits
-from chromasync.model import Mirror, OpCounts, StoreSnapshot
+from chromasync.model import ChunkCounts, Mirror, OpCounts, StoreSnapshot
 from chromasync.plan.clock import known
 from chromasync.ports import Store
 from chromasync.reports import CollectionReport, StatusSnapshot, lag_between, oldest
@@ -44,6 +44,7 @@ def take_snapshot(store: Store, settings: Settings) -> StatusSnapshot:
         latest_as_of=max(
             (m.identical_as_of for m in found.mirrors if m.identical_as_of), default=None
         ),
+        control=seen.control,
     )
 
 
@@ -51,12 +52,18 @@ def _report_collections(seen: StoreSnapshot, found: Mirrored) -> tuple[Collectio
     """All mirrored collections; an instant in the future is not shown."""
     waits = say_what_waits(seen)
     return tuple(
-        report_mirror(
-            replace(m, identical_as_of=known(m.identical_as_of, seen.taken_at)),
-            found.holds,
-            found.quarantined,
-            seen.counts.get(m.collection_id, OpCounts()),
-            waits.get(m.collection_id, ()),
+        replace(
+            report_mirror(
+                replace(m, identical_as_of=known(m.identical_as_of, seen.taken_at)),
+                found.holds,
+                found.quarantined,
+                seen.counts.get(m.collection_id, OpCounts()),
+                waits.get(m.collection_id, ()),
+            ),
+            chunks=seen.chunks.get(m.collection_id, ChunkCounts()),
+            probed_cycle=m.probed_cycle,
+            unanswering=m.unanswering,
+            last_attempt_at=m.last_attempt_at,
         )
         for m in found.mirrors
     )

@@ -137,7 +137,7 @@ def _entered(single: role.Participant) -> Iterator[None]:
         keepers = [pool._keeper._renewing, *([lead._renewing] if lead else [])]
         for ended in (pool._heartbeat._stop, *(keeper._stop for keeper in keepers)):
             ended.set()
-        threads = [*pool._threads, pool._heartbeat._thread, *(k._thread for k in keepers)]
+        threads = [*pool._threads, pool._heartbeat.thread, *(k.thread for k in keepers)]
         for thread in threads:
             if thread.ident is not None:
                 thread.join()

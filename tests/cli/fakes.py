@@ -266,6 +266,10 @@ class FakeProgram:
         self._note("run", stop.is_set())
         return self.run_code
 
+    def dashboard(self, stop: Event) -> None:
+        """End at once."""
+        self._note("dashboard", stop.is_set())
+
     def doctor(self) -> DoctorReport:
         """Answer a fixed report."""
         self._note("doctor")

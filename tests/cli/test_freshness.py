@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from chromasync.cli.freshness import NEVER_REREAD, headline, reread_sentence, verdict
 from chromasync.model import Cycle, CycleStatus
 from chromasync.reports import Outcome, StatusSnapshot
+from chromasync.wording.freshness import NEVER_REREAD, headline, reread_sentence, verdict
 from tests.cli.fakes import NOON, cycle_report, empty_snapshot, snapshot
 
 WEEK = timedelta(days=7)

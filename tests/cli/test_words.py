@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from chromasync.cli.words import ago, duration, full_name, moment, plain, plural, size
+from chromasync.wording.words import ago, duration, full_name, moment, plain, plural, size
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,10 @@ from pathlib import Path
 import pytest
 
 from chromasync.cli.commands import program
-from chromasync.cli.words import duration
 from chromasync.config import DATABASE_FILE, Role
 from chromasync.lab.chroma_server import ChromaServer
 from chromasync.lab.postgres_server import LocalPostgres
+from chromasync.wording.words import duration
 from tests.distributed.fleet import Fleet
 from tests.docs.deployment import Deployment, assert_reader_only_reads, statements
 from tests.docs.pages import Block, blocks_of, first_unsaid, read_page, steps_of

@@ -7,12 +7,12 @@ from contextlib import closing
 import pytest
 
 from chromasync.app import NOBODY_WORKS
-from chromasync.cli.freshness import NEVER_REREAD
 from chromasync.errors import AccessRefused
 from chromasync.lab.proxy import Answer
 from chromasync.model import CycleStatus, WorkerStatus
 from chromasync.quiet import Quiet
 from chromasync.store import open_store
+from chromasync.wording.freshness import NEVER_REREAD
 from tests.store.samples import beat_of
 from tests.support.stage import Stage
 

@@ -216,6 +216,7 @@ def test_a_wrong_port_is_named_as_it_was_set(monkeypatch: pytest.MonkeyPatch, na
         ("SYNC_MAX_MEMORY_MB", "63", "a whole number of at least 64"),
         ("SYNC_DISTRIBUTED", "perhaps", "true or false"),
         ("SYNC_HTTP_PORT", "65536", "a whole number from 1 to 65535"),
+        ("SYNC_METRICS_COLLECTIONS", "some", "true or false"),
         ("SYNC_LOG_FORMAT", "xml", "auto, console or json"),
         ("SYNC_LOG_LEVEL", "loud", "debug, info, warning or error"),
         ("SYNC_TENANTS", ",", "names, separated by commas"),

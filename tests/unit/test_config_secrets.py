@@ -94,7 +94,7 @@ SECRETS = {
     "REPLICA_BEARER": "hush8",
     "REPLICA_HEADERS": '{"authorization": "Bearer hush3"}',
     "DATABASE_URL": "postgres://me:hush4@db/state",
-    "SYNC_HTTP_TOKEN": "hush5",
+    "SYNC_HTTP_TOKEN": "hush5-and-some-more",
     "SYNC_WEBHOOK_URL": "https://hooks.example.com/hush6?x=hush7",
 }
 
@@ -158,6 +158,7 @@ def test_of_a_state_store_its_place_is_shown(
         ("REPLICA_HEADERS", '{"hush": 7}'),
         ("DATABASE_URL", "mysql://me:hush@db/state"),
         ("SYNC_WEBHOOK_URL", "hooks.example.com/hush"),
+        ("SYNC_HTTP_TOKEN", "hush"),
     ],
 )
 def test_a_refusal_does_not_tell_secrets(
@@ -167,6 +168,28 @@ def test_a_refusal_does_not_tell_secrets(
     text = refusal(monkeypatch, name, value)
     assert name in text
     assert "hush" not in text
+
+
+@pytest.mark.parametrize(
+    ("token", "why"),
+    [
+        ("x", "it has fewer than 16 characters"),
+        ("fifteen-letters", "it has fewer than 16 characters"),
+        ("a space in the middle", "it has a space"),
+        ("sixteen-ünicode-letters", "a character that is not ASCII"),
+    ],
+)
+def test_a_token_that_protects_nothing_is_refused(
+    monkeypatch: pytest.MonkeyPatch, token: str, why: str
+) -> None:
+    """The refusal says what is wrong with it, and what would do; a long one is taken as it is."""
+    text = refusal(monkeypatch, "SYNC_HTTP_TOKEN", token)
+    assert why in text
+    assert "allowed: at least 16 ASCII characters without spaces" in text
+    monkeypatch.setenv("SYNC_HTTP_TOKEN", "sixteen-letters!")
+    given = load_settings().sync_http_token
+    assert given is not None
+    assert given.get_secret_value() == "sixteen-letters!"
 
 
 def test_a_refused_url_still_shows_where_it_leads(monkeypatch: pytest.MonkeyPatch) -> None:

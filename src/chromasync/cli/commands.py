@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 SECTIONS = (
     ("Keep the replica identical", ("run", "sync")),
-    ("Look", ("status", "plan", "verify", "doctor")),
+    ("Look", ("status", "dashboard", "plan", "verify", "doctor")),
     ("Decide", ("approve",)),
     ("Try it out", ("demo", "selftest")),
 )

@@ -9,8 +9,8 @@ from enum import IntEnum
 
 import click
 
-from chromasync.cli.words import plain
 from chromasync.errors import ChromasyncError
+from chromasync.wording.words import plain
 
 
 class ExitCode(IntEnum):

@@ -1,84 +1,37 @@
-"""The JSON documents that `--json` prints: the fields of reports and computed properties.
+"""The JSON documents that `--json` prints; `documents` makes those of reports.
 
-Every document has `command`, `version` and `exit_code`; a failed command has `error` instead of a
-report. Instants are ISO 8601 in UTC, durations are seconds, sizes are bytes.
+A failed command has `error` instead of a report.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
 
-import orjson
-
-from chromasync import __version__
 from chromasync.cli.exits import failure_document
+from chromasync.documents import COMPUTED, Report, encode, head, report_document
 from chromasync.model import Hold
-from chromasync.reports import (
-    CycleReport,
-    DoctorReport,
-    PlanReport,
-    StatusSnapshot,
-    VerifyReport,
-)
 
-Report = CycleReport | PlanReport | VerifyReport | StatusSnapshot | DoctorReport
-
-COMPUTED = {
-    CycleReport: (),
-    PlanReport: (),
-    VerifyReport: ("different", "inconclusive"),
-    StatusSnapshot: (),
-    DoctorReport: (),
-}
-"""Properties that are printed beside the fields of a report."""
-
-
-def report_document(command: str, report: Report) -> dict[str, object]:
-    """The document of a command that made a report."""
-    values = {field.name: getattr(report, field.name) for field in fields(report)}
-    values |= {name: getattr(report, name) for name in COMPUTED[type(report)]}
-    return {**_head(command, report.exit_code), **values}
+__all__ = [
+    "COMPUTED",
+    "Report",
+    "approval_document",
+    "encode",
+    "error_document",
+    "exit_document",
+    "report_document",
+]
 
 
 def approval_document(approved: Sequence[Hold]) -> dict[str, object]:
     """The document of `approve`."""
-    return {**_head("approve", 0), "approved": list(approved)}
+    return {**head("approve", 0), "approved": list(approved)}
 
 
 def exit_document(command: str, exit_code: int) -> dict[str, object]:
     """The document of a command whose only result is its exit code."""
-    return _head(command, exit_code)
+    return head(command, exit_code)
 
 
 def error_document(command: str, error: Exception, exit_code: int) -> dict[str, object]:
     """The document of a command that failed."""
-    return {**_head(command, exit_code), "error": failure_document(error)}
-
-
-def encode(document: dict[str, object], *, one_line: bool = False) -> str:
-    """The document as text that ends in a newline."""
-    layout = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
-    if not one_line:
-        layout |= orjson.OPT_INDENT_2
-    try:
-        return orjson.dumps(document, option=layout).decode()
-    except orjson.JSONEncodeError:
-        return orjson.dumps(_valid(document), option=layout).decode()
-
-
-def _valid(value: object) -> object:
-    """`value` with valid texts only; a path or a variable may contain bytes that are not UTF-8."""
-    if isinstance(value, str):
-        return value.encode(errors="backslashreplace").decode()
-    if isinstance(value, dict):
-        return {_valid(key): _valid(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_valid(inner) for inner in value]
-    if is_dataclass(value):
-        return {field.name: _valid(getattr(value, field.name)) for field in fields(value)}
-    return value
-
-
-def _head(command: str, exit_code: int) -> dict[str, object]:
-    return {"command": command, "version": __version__, "exit_code": int(exit_code)}
+    return {**head(command, exit_code), "error": failure_document(error)}

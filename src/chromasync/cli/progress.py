@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from chromasync.cli.words import number, plain
+from chromasync.wording.words import number, plain
 
 
 class CountColumn(ProgressColumn):

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from typing import assert_never
 
-from chromasync.cli.freshness import NEVER_REREAD, headline, reread_sentence, verdict
 from chromasync.cli.jsonout import Report
 from chromasync.cli.page import Page
-from chromasync.cli.words import ago, duration, full_name, number, plain, plural, size
 from chromasync.model import (
     Cycle,
     CycleStatus,
     Hold,
-    HoldKind,
-    MirrorStatus,
     OpCounts,
     Quarantined,
     WorkerBeat,
     WorkerStatus,
 )
-from chromasync.plan.removals import PRIMARY_EMPTY
 from chromasync.reports import (
     CollectionReport,
     CycleReport,
@@ -35,21 +29,18 @@ from chromasync.reports import (
     VerifiedCollection,
     VerifyReport,
 )
+from chromasync.wording.concerns import (
+    STATES,
+    held_words,
+    hold_name,
+    hold_sentences,
+    quarantine_sentence,
+)
+from chromasync.wording.freshness import NEVER_REREAD, headline, reread_sentence, verdict
+from chromasync.wording.words import ago, duration, full_name, number, plain, plural, size
 
 SHOWN_QUARANTINED = 10
 
-STATES = {
-    MirrorStatus.NEW: "not copied yet",
-    MirrorStatus.SYNCING: "being copied",
-    MirrorStatus.IDENTICAL: "identical",
-    MirrorStatus.LIMITED: "identical as far as possible",
-    MirrorStatus.HELD: "held, needs approval",
-    MirrorStatus.ERROR: "failed in the last cycle",
-    MirrorStatus.VANISHED: "gone from the primary",
-    MirrorStatus.DIVERGED: "diverged, needs a decision",
-    MirrorStatus.UNANSWERING: "has its records but does not answer queries",
-    MirrorStatus.DOUBTFUL: "primary has changed its identity, needs a decision",
-}
 ACTIONS = {
     PlannedAction.NONE: "keep",
     PlannedAction.CREATE: "create",
@@ -60,46 +51,6 @@ ACTIONS = {
     PlannedAction.DROP: "drop",
     PlannedAction.HOLD: "hold",
 }
-HELD_WORDS = {
-    HoldKind.DELETES: "deleting {records} that the primary no longer has",
-    HoldKind.SURPLUS: "deleting {records} that the primary never had",
-    HoldKind.DROP: "dropping the whole collection with {records}",
-    HoldKind.REPLACE: "replacing the collection, which loses {records}",
-    HoldKind.SURPLUS_COLLECTION: "dropping a collection that the primary never had, {records}",
-    HoldKind.DIVERGED: "everything, as others changed {records} on the replica",
-    HoldKind.ADOPTION: "writing to a collection that the replica already had, with {records}",
-    HoldKind.OLDER_PRIMARY: "updates and deletes, as {records} are missing on the primary",
-    HoldKind.OTHER_PRIMARY: "everything, with {records} that are on the replica",
-}
-
-
-WAYS_OUT = {
-    HoldKind.DIVERGED: (
-        "Nothing is written there until someone decides. To keep the primary's data, which deletes "
-        "and overwrites the replica's own changes: {command}"
-    ),
-    HoldKind.ADOPTION: (
-        "Nothing is written there until someone decides. To take the collection over, which "
-        "overwrites its records: {command}, or chromasync sync --adopt"
-    ),
-    HoldKind.OLDER_PRIMARY: (
-        "If the primary was restored from an older copy, restore a newer one, or copy the missing "
-        "records back from the replica. If they were deleted on purpose: {command}"
-    ),
-    HoldKind.OTHER_PRIMARY: (
-        "If PRIMARY_URL leads to the wrong server, correct it. To accept this server: {command}"
-    ),
-}
-"""The next step for holds that need a decision which side is right."""
-
-ONLY_COPY = (
-    "The replica may be the only copy left. Keep it as it is, and restore the primary from its "
-    "backup, or let applications use the replica. If everything was deleted on purpose: {command}"
-)
-"""The next step when the primary is empty."""
-
-SHOWN_DIGEST = 8
-"""Number of characters of a digest that are shown; they are enough to select a hold."""
 
 
 def show(page: Page, report: Report) -> None:
@@ -251,10 +202,10 @@ def _show_concerns(
         if collection.message:
             page.say(f"{_name(collection)}: {plain(collection.message)}")
     for hold in holds:
-        page.say(*_hold_sentences(hold, holds))
+        page.say(*hold_sentences(hold, holds))
     names = {collection.collection_id: _name(collection) for collection in collections}
     for record in quarantined[:SHOWN_QUARANTINED]:
-        page.say(_quarantine_sentence(record, names.get(record.collection_id, "?")))
+        page.say(quarantine_sentence(record, names.get(record.collection_id, "?")))
     if len(quarantined) > SHOWN_QUARANTINED:
         rest = len(quarantined) - SHOWN_QUARANTINED
         page.say(f"{plural(rest, 'more record')} set aside; --json lists them all.")
@@ -270,55 +221,13 @@ def _show_notes(
         page.say(f"{failed}: {plain(failure)}")
 
 
-def _hold_sentences(hold: Hold, holds: Sequence[Hold]) -> tuple[str, str]:
-    name = _hold_name(hold)
-    what = HELD_WORDS[hold.kind].format(records=plural(hold.count, "record"))
-    if hold.approved_digest is not None:
-        return f"Approved for {name}: {what}.", "The next cycle carries it out."
-    return (
-        f"Held for {name}: {what}, because {plain(hold.reason)}.",
-        _way_out(hold, holds),
-    )
-
-
-def _way_out(hold: Hold, holds: Sequence[Hold]) -> str:
-    if hold.unconfirmed:
-        return (
-            "It needs no approval: the next successful cycle does it if nothing has changed. "
-            f"SYNC_EXCLUDE={plain(hold.collection_name)} keeps the collection."
-        )
-    same = {other.full_name for other in holds if other.collection_name == hold.collection_name}
-    name = _hold_name(hold) if len(same) == 1 else plain(hold.full_name)
-    command = f"chromasync approve {shlex.quote(f'{name}@{hold.set_digest[:SHOWN_DIGEST]}')}"
-    usual = WAYS_OUT.get(hold.kind, "To let it through once: {command}")
-    words = ONLY_COPY if hold.reason == PRIMARY_EMPTY else usual
-    return words.format(command=command)
-
-
-def _hold_name(hold: Hold) -> str:
-    if not hold.tenant:
-        return plain(hold.collection_name)
-    return full_name(hold.tenant, hold.database, hold.collection_name)
-
-
-def _quarantine_sentence(record: Quarantined, name: str) -> str:
-    state = "not on the replica" if record.absent else "older on the replica"
-    record_id, reason = plain(record.record_id), _sentence(plain(record.reason))
-    return f'Set aside in {name}: record "{record_id}", {state}. {reason}'
-
-
-def _sentence(words: str) -> str:
-    """Words as a sentence, with a capital letter and a full stop."""
-    return f"{words[:1].upper()}{words[1:].removesuffix('.')}."
-
-
 def show_approval(page: Page, approved: Sequence[Hold]) -> None:
     """Print the approved holds."""
     if not approved:
         page.say("Nothing is held; there was nothing to approve.")
     for hold in approved:
-        what = HELD_WORDS[hold.kind].format(records=plural(hold.count, "record"))
-        page.say(f"Approved for {_hold_name(hold)}: {what}.")
+        what = held_words(hold)
+        page.say(f"Approved for {hold_name(hold)}: {what}.")
     if approved:
         page.say("The next cycle carries it out, once.")
 

@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from chromasync.config.fields import (
+    ALERTS,
     CYCLE,
     FILE,
     GLOBS,
@@ -43,11 +44,13 @@ from chromasync.config.scope import Scope
 from chromasync.config.shown import as_text
 from chromasync.config.store_place import StorePlace
 from chromasync.config.values import (
+    SHORTEST_TOKEN,
     BaseUrl,
     DatabaseUrl,
     ExistingFile,
     Fraction,
     Headers,
+    HttpToken,
     MaxDelete,
     Names,
     OptionalNames,
@@ -265,22 +268,38 @@ class Settings(BaseSettings):
         ge=1,
     )
 
-    sync_http_host: str = setting("127.0.0.1", PAGE, TEXT, "Address on which the page listens.")
+    sync_http_host: str = setting(
+        "127.0.0.1",
+        PAGE,
+        "an address of this machine, such as 0.0.0.0 for all of them",
+        "Address on which the page listens. Beyond this machine, set SYNC_HTTP_TOKEN, too.",
+        min_length=1,
+    )
     sync_http_port: int | None = setting(
         None,
         PAGE,
         "a whole number from 1 to 65535",
-        "Port of the page; the variable PORT has the same meaning.",
+        "Port of the page, the metrics and the health checks, for `run` and `dashboard`. The "
+        "variable PORT has the same meaning.",
         shown="off",
         ge=1,
         le=65535,
     )
-    sync_http_token: SecretStr | None = setting(
-        None, PAGE, TEXT, "Token that readers of the page must send."
+    sync_http_token: HttpToken = setting(
+        None,
+        PAGE,
+        f"at least {SHORTEST_TOKEN} ASCII characters without spaces",
+        "Token that readers of the page must send. Without a token, the page has no buttons.",
+    )
+    sync_metrics_collections: bool = setting(
+        False,
+        PAGE,
+        YES_NO,
+        "Metrics of each collection, too; each collection is then a label of five time series.",
     )
     sync_webhook_url: WebhookUrl = setting(
         None,
-        PAGE,
+        ALERTS,
         "a URL that starts with http:// or https://",
         "URL that receives alerts as JSON.",
     )

@@ -19,6 +19,7 @@ from pydantic_settings import NoDecode
 SMALLEST_PERCENTAGE_LIMIT = 100
 UNLIMITED_BYTES = 1 << 60
 MEGABYTE = 1 << 20
+SHORTEST_TOKEN = 16
 LONGEST_SECONDS = 31 * 86400
 """Largest duration; clocks, sockets and threads fail at much larger numbers."""
 
@@ -147,6 +148,16 @@ def read_webhook_url(given: object) -> object:
     return given
 
 
+def read_http_token(given: object) -> object:
+    """Check that a token is long enough, and can be a part of a header."""
+    if isinstance(given, str) and given:
+        if len(given) < SHORTEST_TOKEN:
+            raise ValueError(f"it has fewer than {SHORTEST_TOKEN} characters")
+        if not re.fullmatch(r"[!-~]+", given):
+            raise ValueError("it has a space, or a character that is not ASCII")
+    return given
+
+
 def read_database_url(given: object) -> object:
     """Check the URL of a state store; `postgres://`, as some hosts write it, is corrected."""
     if not isinstance(given, str):
@@ -178,6 +189,7 @@ def cut_userinfo(url: object) -> tuple[str, object]:
 
 BaseUrl = Annotated[str, BeforeValidator(read_base_url)]
 WebhookUrl = Annotated[SecretStr | None, BeforeValidator(read_webhook_url)]
+HttpToken = Annotated[SecretStr | None, BeforeValidator(read_http_token)]
 DatabaseUrl = Annotated[SecretStr | None, BeforeValidator(read_database_url)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(read_list)]
 OptionalNames = Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(read_list)]

@@ -49,7 +49,7 @@ from chromasync.model.servers import (
     Space,
     mark_place,
 )
-from chromasync.model.snapshot import StoreSnapshot
+from chromasync.model.snapshot import ChunkCounts, StoreSnapshot
 from chromasync.model.tasks import (
     MAX_RETRIES,
     SILENT_SECONDS,
@@ -67,9 +67,11 @@ from chromasync.model.tasks import (
     WorkerStatus,
 )
 from chromasync.model.traffic import Traffic
+from chromasync.model.vitals import BUCKETS, Durations, Duty, Vitals
 
 __all__ = [
     "ALL_PROCESSES",
+    "BUCKETS",
     "DECISIONS",
     "DIGEST_BYTES",
     "MARKS_DATABASE",
@@ -79,6 +81,7 @@ __all__ = [
     "Capabilities",
     "Change",
     "Chunk",
+    "ChunkCounts",
     "ChunkHead",
     "ChunkResult",
     "Collection",
@@ -89,6 +92,8 @@ __all__ = [
     "Deletion",
     "DeletionKind",
     "Deployment",
+    "Durations",
+    "Duty",
     "Floats",
     "Hold",
     "HoldKind",
@@ -119,6 +124,7 @@ __all__ = [
     "Term",
     "Traffic",
     "Usage",
+    "Vitals",
     "WorkerBeat",
     "WorkerStatus",
     "mark_place",

@@ -13,6 +13,30 @@ from chromasync.model.tasks import Cycle, OpCounts, TaskCounts, WorkerBeat, Work
 
 
 @dataclass(frozen=True, slots=True)
+class ChunkCounts:
+    """The chunks of a collection, each in one of four states.
+
+    Attributes:
+        clean: read whole, and nothing is in doubt.
+        unread: never read whole.
+        recheck: records changed, so they are read once more.
+        suspect: the ledger may be wrong about the replica.
+        oldest_read_at: the oldest instant before which a chunk was read whole; None if unknown.
+    """
+
+    clean: int = 0
+    unread: int = 0
+    recheck: int = 0
+    suspect: int = 0
+    oldest_read_at: datetime | None = None
+
+    @property
+    def total(self) -> int:
+        """All chunks."""
+        return self.clean + self.unread + self.recheck + self.suspect
+
+
+@dataclass(frozen=True, slots=True)
 class StoreSnapshot:
     """One view of the store: what others commit meanwhile is in all of it or in none of it.
 
@@ -29,6 +53,7 @@ class StoreSnapshot:
         tasks: its tasks by state.
         clean_at: when the newest completed cycle began, however long ago; None without one.
         read_seconds: how long reading all its chunks once takes, by collection id.
+        chunks: the chunks by state, by collection id.
         control: the pause in force and the requested cycles.
     """
 
@@ -44,6 +69,7 @@ class StoreSnapshot:
     tasks: TaskCounts
     clean_at: datetime | None
     read_seconds: Mapping[str, float]
+    chunks: Mapping[str, ChunkCounts] = field(default_factory=dict)
     control: ControlRow = field(default_factory=ControlRow)
 
     @property

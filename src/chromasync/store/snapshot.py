@@ -8,11 +8,13 @@ the clock: no row of the snapshot is later.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, case, func, select
 
-from chromasync.model import CycleStatus, StoreSnapshot, TaskCounts
+from chromasync.model import ChunkCounts, CycleStatus, StoreSnapshot, TaskCounts
 from chromasync.store.control import control_in
 from chromasync.store.core import Core
 from chromasync.store.history import cycle_counts_in, cycles_in
@@ -25,6 +27,9 @@ from chromasync.store.schema import Now, chunks, cycles, schema_versions
 from chromasync.store.trials import live_trials_in
 from chromasync.store.workers import workers_in
 
+CHUNK_STATES = ("clean", "unread", "recheck", "suspect")
+"""The states of a chunk, in the order of the fields of ChunkCounts."""
+
 _BEGUN_AT = select(Now(), func.count()).select_from(schema_versions)
 _CLEAN_AT = (
     select(cycles.c.started_at)
@@ -32,9 +37,18 @@ _CLEAN_AT = (
     .order_by(cycles.c.id.desc())
     .limit(1)
 )
-_READ_SECONDS = select(chunks.c.collection_id, func.sum(chunks.c.read_seconds)).group_by(
-    chunks.c.collection_id
+_STATE = case(
+    (chunks.c.suspect, "suspect"),
+    (chunks.c.read_at.is_(None), "unread"),
+    (chunks.c.recheck, "recheck"),
+    else_="clean",
 )
+_CHUNKS = select(
+    chunks.c.collection_id,
+    func.sum(chunks.c.read_seconds),
+    *(func.sum(case({state: 1}, value=_STATE, else_=0)) for state in CHUNK_STATES),
+    func.min(chunks.c.read_at),
+).group_by(chunks.c.collection_id)
 
 
 class SnapshotPart(Core):
@@ -56,6 +70,7 @@ class SnapshotPart(Core):
             listed = cycles_in(tx, cycles)
             if counted is None and listed:
                 counted = listed[0].id
+            summed = tx.execute(_CHUNKS).all()
             return StoreSnapshot(
                 taken_at=taken_at,
                 mirrors=tuple(mirrors_in(tx)),
@@ -69,8 +84,14 @@ class SnapshotPart(Core):
                 tasks=TaskCounts() if counted is None else task_counts_in(tx, counted),
                 clean_at=tx.execute(_CLEAN_AT).scalar(),
                 control=control_in(tx),
-                read_seconds={key: float(seconds) for key, seconds in tx.execute(_READ_SECONDS)},
+                read_seconds={row[0]: float(row[1]) for row in summed},
+                chunks={row[0]: _chunk_counts(row[2:]) for row in summed},
             )
+
+
+def _chunk_counts(row: Sequence[Any]) -> ChunkCounts:
+    clean, unread, recheck, suspect, oldest_read_at = row
+    return ChunkCounts(int(clean), int(unread), int(recheck), int(suspect), oldest_read_at)
 
 
 def _begun_at(tx: Connection) -> datetime:

@@ -89,6 +89,7 @@ class Attempts:
             self._reconcile(task, lease)
         except LeaseLost as error:
             log.warning(Event.LEASE_LOST, task=task.id, reason=error.what)
+            self._tally.note_lost()
             self.put_down(lease)
         except DamagedChunk as error:
             self._fail(task, error)

@@ -64,18 +64,18 @@ class Heartbeat:
         self._beats = Repeated(Event.NO_PROOF_OF_LIFE, "proof of life")
         self._rescues = Repeated(Event.NO_RESCUE, "rescue of tasks")
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self.thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
         """Send one heartbeat, and start the thread."""
         self._process.cpu_percent()
         self.beat()
-        self._thread.start()
+        self.thread.start()
 
     def stop(self) -> None:
         """Stop the thread, and report that this process has stopped."""
         self._stop.set()
-        self._thread.join()
+        self.thread.join()
         self._show(WorkerStatus.STOPPED)
 
     def drain(self) -> None:

@@ -140,6 +140,12 @@ class WorkerPool:
         """Whether every thread is still running."""
         return all(thread.is_alive() for thread in self._threads)
 
+    def ended_threads(self) -> tuple[str, ...]:
+        """Names of threads that have ended although the pool is not stopping."""
+        threads = (*self._threads, self._heartbeat.thread, self._keeper.thread)
+        ended = [t.name for t in threads if t.ident is not None and not t.is_alive()]
+        return () if self._state.stopping else tuple(ended)
+
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Do not log trouble during the block: the cycle in it reports `trouble` itself."""

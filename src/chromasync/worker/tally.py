@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, replace
 
-from chromasync.model import OpCounts
+from chromasync.model import Durations, OpCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,8 @@ class Tally:
 
     def __init__(self) -> None:
         self._work = Work()
+        self._durations = Durations()
+        self._leases_lost = 0
         self._lock = threading.Lock()
 
     @property
@@ -37,6 +39,16 @@ class Tally:
         """All work so far."""
         with self._lock:
             return self._work
+
+    @property
+    def durations(self) -> Durations:
+        """How long the tasks took, whatever their outcome."""
+        return self._durations
+
+    @property
+    def leases_lost(self) -> int:
+        """Tasks that were put down because their lease was lost."""
+        return self._leases_lost
 
     def note_done(self, counts: OpCounts) -> None:
         """Count a task that was completed, with its records."""
@@ -49,6 +61,13 @@ class Tally:
     def note_busy(self, seconds: float) -> None:
         """Count the time that a thread spent on a task, whatever its outcome."""
         self._add(busy_seconds=seconds)
+        with self._lock:
+            self._durations = self._durations.with_one(seconds)
+
+    def note_lost(self) -> None:
+        """Count a task whose lease was lost."""
+        with self._lock:
+            self._leases_lost += 1
 
     def _add(self, **more: float) -> None:
         with self._lock:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from chromasync.cli.words import ago, duration, moment, plain, plural
 from chromasync.reports import CycleReport, Outcome, StatusSnapshot, must_decide
+from chromasync.wording.words import ago, duration, moment, plain, plural
 
 NEVER_REREAD = (
     "Records that did not move are never read again, because SYNC_SCRUB_BUDGET is 0. Only "
@@ -18,14 +18,14 @@ def headline(snapshot: StatusSnapshot) -> str:
         return f"No cycle has run yet on {store}. Start one with: chromasync sync"
     as_of = snapshot.identical_as_of
     if snapshot.is_ahead:
-        return _ahead(snapshot)
+        return ahead_sentence(snapshot)
     if must_decide(snapshot.holds):
         return _undecided(snapshot)
     if as_of is None:
         known = "Not identical yet: no cycle has ended with all collections identical."
     else:
         known = f"Identical as of {moment(as_of)}, {ago(as_of, snapshot.taken_at)}."
-    return known if snapshot.is_fresh else f"{_stale(snapshot)} {known}".lstrip()
+    return known if snapshot.is_fresh else f"{stale_sentence(snapshot)} {known}".lstrip()
 
 
 def _undecided(snapshot: StatusSnapshot) -> str:
@@ -39,7 +39,8 @@ def _undecided(snapshot: StatusSnapshot) -> str:
     return f"{first} Both sides were last identical at {moment(snapshot.identical_as_of)}, {since}."
 
 
-def _ahead(snapshot: StatusSnapshot) -> str:
+def ahead_sentence(snapshot: StatusSnapshot) -> str:
+    """Why nothing is known while a stored instant lies in the future."""
     instants = (snapshot.clean_at, snapshot.identical_as_of, snapshot.latest_as_of)
     latest = max(instant for instant in instants if instant is not None)
     return (
@@ -49,7 +50,7 @@ def _ahead(snapshot: StatusSnapshot) -> str:
     )
 
 
-def _stale(snapshot: StatusSnapshot) -> str:
+def stale_sentence(snapshot: StatusSnapshot) -> str:
     """The reason why the replica counts as out of date; empty if the rest of the line says it."""
     if snapshot.clean_at is None:
         known = snapshot.identical_as_of is not None

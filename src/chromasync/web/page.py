@@ -1,0 +1,70 @@
+"""The page of a deployment: settings and a state store become a site that is served."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+
+from chromasync.config import Settings
+from chromasync.guard import approve_chosen, choose_holds
+from chromasync.model import Hold
+from chromasync.ports import Store
+from chromasync.status import take_snapshot
+from chromasync.store import open_store
+from chromasync.web.gate import Gate
+from chromasync.web.lookout import Lookout
+from chromasync.web.process import Process
+from chromasync.web.server import serving
+from chromasync.web.site import Site
+
+
+class StoreOperator:
+    """Carries out what was asked for on the page, in the state store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def pause(self, who: str, reason: str, seconds: float | None) -> None:
+        """Pause all processes."""
+        self._store.pause(who, reason, seconds)
+
+    def resume(self) -> None:
+        """End the pause."""
+        self._store.resume()
+
+    def want_cycle(self, who: str) -> None:
+        """Ask for a cycle that begins from now on."""
+        self._store.want_cycle(who)
+
+    def approve_set(self, collection_id: str, digest: str) -> Sequence[Hold]:
+        """Approve exactly the held set with this digest."""
+        chosen = choose_holds(self._store.holds(), [f"{collection_id}@{digest}"])
+        return approve_chosen(self._store.approve, chosen)
+
+
+@contextmanager
+def open_page(settings: Settings, process: Process | None = None) -> Iterator[str]:
+    """Serve the page at the address of the settings during the block; gives its URL.
+
+    Args:
+        process: the process of the service around it; None in one that only shows.
+
+    Raises:
+        SettingsError: nobody can listen there.
+        StoreError: the state store cannot be opened.
+    """
+    token = settings.sync_http_token
+    gate = Gate(None if token is None else token.get_secret_value(), settings.sync_http_host)
+    with closing(open_store(settings.store)) as store:
+        lookout = Lookout(lambda: take_snapshot(store, settings))
+        site = Site(
+            lookout,
+            gate,
+            StoreOperator(store),
+            process=process,
+            measure=store.measurements,
+            collections=settings.sync_metrics_collections,
+        )
+        port = settings.sync_http_port or 0
+        with serving(site, settings.sync_http_host, port, protected=not gate.is_open) as url:
+            yield url
