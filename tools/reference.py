@@ -26,6 +26,7 @@ from chromasync.config import Settings
 from chromasync.documents import COMPUTED, STATUS_SCHEMA
 from chromasync.model import Hold
 from chromasync.reports import (
+    ControlReport,
     CycleReport,
     DoctorReport,
     PlanReport,
@@ -42,6 +43,8 @@ REPORTS: dict[str, type] = {
     "verify": VerifyReport,
     "status": StatusSnapshot,
     "doctor": DoctorReport,
+    "pause": ControlReport,
+    "resume": ControlReport,
 }
 SIMPLE = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 NOTES = {
@@ -162,7 +165,8 @@ def status_schema() -> str:
         "version": {"type": "string", "description": "the version of chromasync"},
         "exit_code": {"type": "integer", "description": "as of `chromasync status`"},
     }
-    properties = head | report["properties"]
+    computed = {name: _property_schema(StatusSnapshot, name) for name in COMPUTED[StatusSnapshot]}
+    properties = head | report["properties"] | computed
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "chromasync status",
@@ -173,6 +177,11 @@ def status_schema() -> str:
         "$defs": report["$defs"],
     }
     return json.dumps(_required(schema), indent=2) + "\n"
+
+
+def _property_schema(report: type, name: str) -> dict[str, Any]:
+    """The schema of a property that is computed from a report."""
+    return TypeAdapter(get_type_hints(getattr(report, name).fget)["return"]).json_schema()
 
 
 def _required(schema: Any) -> Any:

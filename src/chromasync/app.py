@@ -20,8 +20,10 @@ from chromasync.events import Event
 from chromasync.guard import approve_chosen, choose_holds, refuse_equal_urls, refuse_unseen
 from chromasync.model import Hold, Side, Vitals
 from chromasync.ports import Progress, Store
+from chromasync.processes import operator_name
 from chromasync.quiet import Quiet
 from chromasync.reports import (
+    ControlReport,
     CycleReport,
     DoctorReport,
     PlanReport,
@@ -30,6 +32,7 @@ from chromasync.reports import (
 )
 from chromasync.role import PATIENT_LEADS, Participant, refuse_to_plan
 from chromasync.status import take_snapshot
+from chromasync.steering import Steering, paused_error
 from chromasync.store import open_store, store_exists
 from chromasync.verify import Verifier
 
@@ -49,6 +52,7 @@ class Application:
         self._stack = stack
         self._store: Store | None = None
         self._servers: tuple[ChromaReader, ChromaWriter] | None = None
+        self._steering = Steering()
 
     @classmethod
     @contextmanager
@@ -77,8 +81,11 @@ class Application:
         return self._servers
 
     def connection(self, side: Side) -> Connection:
-        """The connection settings of one server; raises SettingsError when its URL is not set."""
-        return connection_of(self.settings, side)
+        """The connection settings of one server; raises SettingsError when its URL is not set.
+
+        In a pause, the processes of the service send no request over it.
+        """
+        return replace(connection_of(self.settings, side), admit=self._steering.admit)
 
     # ---- commands ---------------------------------------------------------------------------
 
@@ -98,6 +105,8 @@ class Application:
             rebuild: names of collections to build anew, which then replace the replica's.
         """
         refuse_to_plan(self.settings)
+        if (orders := self.store.orders()).paused:
+            raise paused_error(orders.row)
         if not self.settings.worker_threads and not self.store.active_workers():
             progress.note(NOBODY_WORKS)
         with self._participant() as participant:
@@ -194,6 +203,49 @@ class Application:
         chosen = holds if everything else choose_holds(holds, names, expected)
         return approve_chosen(self.store.approve, chosen)
 
+    def pause(
+        self, seconds: float | None = None, reason: str = "", who: str | None = None
+    ) -> ControlReport:
+        """Pause all processes of this store for so many seconds, or until someone resumes.
+
+        Args:
+            who: who pauses, as `user@host`; the user of this process if None.
+
+        Raises:
+            SettingsError: there is no state store.
+            StoreError: the store cannot be reached, so nothing was paused.
+        """
+        if not self._has_store():
+            raise no_store(self.settings, "Nothing was paused.")
+        before = self.store.orders()
+        row = self.store.pause(who or operator_name(), reason, seconds)
+        return ControlReport(row, was_paused=before.paused, is_paused=True)
+
+    def resume(self) -> ControlReport:
+        """End the pause of all processes; the report has the pause that ended.
+
+        Raises:
+            SettingsError: there is no state store.
+            StoreError: the store cannot be reached.
+        """
+        if not self._has_store():
+            raise no_store(self.settings, "Nothing was resumed.")
+        before = self.store.orders()
+        self.store.resume()
+        return ControlReport(before.row, was_paused=before.paused, is_paused=False)
+
+    def want_cycle(self, *, full: bool = False, who: str | None = None) -> int:
+        """Ask the process that leads for a cycle; returns the number of the request.
+
+        Args:
+            full: read everything on both sides.
+            who: who asks, as `user@host`; the user of this process if None.
+
+        Raises:
+            StoreError: the store cannot be reached.
+        """
+        return self.store.want_cycle(who or operator_name(), full=full)
+
     def note_shown(self, report: CycleReport | StatusSnapshot, *, watched: bool = True) -> None:
         """Remember the counts of holds that a person has seen; `approve` is valid for them.
 
@@ -246,6 +298,7 @@ class Application:
             stop,
             leads_at_once=leads_at_once,
             patience_seconds=patience,
+            steering=self._steering,
         )
 
 

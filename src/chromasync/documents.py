@@ -12,6 +12,7 @@ import orjson
 
 from chromasync import __version__
 from chromasync.reports import (
+    ControlReport,
     CycleReport,
     DoctorReport,
     PlanReport,
@@ -23,18 +24,21 @@ STATUS_SCHEMA = 1
 """Version of the document of `/api/v1/status`; it rises when a field goes, or changes meaning."""
 
 Report = CycleReport | PlanReport | VerifyReport | StatusSnapshot | DoctorReport
+Document = Report | ControlReport
+"""Everything that a command prints as a document of its fields."""
 
 COMPUTED = {
     CycleReport: (),
     PlanReport: (),
     VerifyReport: ("different", "inconclusive"),
-    StatusSnapshot: (),
+    StatusSnapshot: ("is_paused",),
     DoctorReport: (),
+    ControlReport: (),
 }
 """Properties that are printed beside the fields of a report."""
 
 
-def report_document(command: str, report: Report) -> dict[str, object]:
+def report_document(command: str, report: Document) -> dict[str, object]:
     """The document of a command that made a report."""
     values = {field.name: getattr(report, field.name) for field in fields(report)}
     values |= {name: getattr(report, name) for name in COMPUTED[type(report)]}

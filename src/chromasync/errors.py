@@ -26,6 +26,7 @@
     ├── LeaseLost                this process may no longer write      lease-lost  exit 3
     ├── AnotherInstance          another process leads on this store               exit 5
     ├── AnotherStore             another store uses this replica       transient   exit 5
+    ├── Paused                   someone paused the service            transient   exit 4
     └── Stopped                  asked to stop in the middle of a cycle            exit 130
 
 `retry` says whether a repetition can succeed: `transient` (it may succeed later), `permanent` (it
@@ -264,6 +265,13 @@ class AnotherStore(ChromasyncError):
 
     retry = Retry.TRANSIENT
     exit_code = 5
+
+
+class Paused(ChromasyncError):
+    """Someone has paused the service, so no request goes to either server."""
+
+    retry = Retry.TRANSIENT
+    default_hint = "`chromasync resume` ends the pause."
 
 
 class Stopped(ChromasyncError):

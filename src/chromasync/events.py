@@ -32,8 +32,19 @@ class Event(StrEnum):
         "The store was not reachable when this process ceased to lead.",
     )
 
+    PAUSED = (
+        "paused",
+        "Someone paused the service: this process puts its tasks down and sends no more requests.",
+    )
+    RESUMED = "resumed", "The pause ended, or someone ended it: this process goes on."
+    NO_ORDERS = (
+        "orders cannot be read",
+        "The store did not say whether someone paused the service; the last answer stays valid.",
+    )
+
     # ---- cycles -----------------------------------------------------------------------------
 
+    CYCLE_WANTED = "cycle begins on request", "Someone asked for this cycle: `by`."
     CYCLE_CLOSED = (
         "cycle closed",
         "A cycle ended, successfully or not; its fields are explained above.",
@@ -115,6 +126,7 @@ class Event(StrEnum):
         "Leases expired; their tasks are in the queue again.",
     )
     LEASE_LOST = "lease lost", "A task is interrupted: its lease expired or was called back."
+    PUT_DOWN = "put down", "A task is interrupted, because someone paused the service."
     COMPLETION_REFUSED = (
         "completion refused",
         "A task ended too late: another worker owns it; its chunk is compared again.",

@@ -51,11 +51,26 @@ def monotonic() -> float:
     return time.clock_gettime(_clock) if _clock is not None else time.monotonic()
 
 
-class Lease:
-    """The right to write for one task until it expires (on `monotonic`)."""
+def _go_on() -> None:
+    """Interrupt nothing."""
 
-    def __init__(self, task: Task, asked_at: float, lease_seconds: float) -> None:
+
+class Lease:
+    """The right to write for one task until it expires (on `monotonic`).
+
+    Args:
+        interrupt: called by each check; raises when the task is to be put down.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        asked_at: float,
+        lease_seconds: float,
+        interrupt: Callable[[], None] = _go_on,
+    ) -> None:
         self.task = task
+        self._interrupt = interrupt
         self._seconds = lease_seconds
         self._lost = False
         self._wrote = False
@@ -89,7 +104,9 @@ class Lease:
 
         Raises:
             LeaseLost: no request may begin any more.
+            Paused: someone paused the service.
         """
+        self._interrupt()
         now = monotonic()
         left = self._expires_at - now
         if self._lost or left <= self._seconds * MARGIN_SHARE:
@@ -136,10 +153,17 @@ class Renewing:
 
 
 class LeaseKeeper:
-    """Renews the leases that this process holds, on a thread that does nothing else."""
+    """Renews the leases that this process holds, on a thread that does nothing else.
 
-    def __init__(self, queue: Queue, lease_seconds: float) -> None:
+    Args:
+        interrupt: see `Lease`.
+    """
+
+    def __init__(
+        self, queue: Queue, lease_seconds: float, interrupt: Callable[[], None] = _go_on
+    ) -> None:
         self._queue = queue
+        self._interrupt = interrupt
         self._lease_seconds = lease_seconds
         self._held: dict[int, Lease] = {}
         self._lock = threading.Lock()
@@ -160,7 +184,7 @@ class LeaseKeeper:
 
     def hold(self, task: Task, asked_at: float) -> Lease:
         """Keep the lease of a task that was claimed by a call made at `asked_at`."""
-        lease = Lease(task, asked_at, self._lease_seconds)
+        lease = Lease(task, asked_at, self._lease_seconds, self._interrupt)
         with self._lock:
             self._held[task.id] = lease
         return lease

@@ -1,7 +1,9 @@
-"""Reads the name of a process (host:pid:start:random): its host, and whether it has ended."""
+"""Names of processes (host:pid:start:random), whether one has ended, and who uses this one."""
 
 from __future__ import annotations
 
+import getpass
+import os
 import socket
 from pathlib import Path
 
@@ -21,6 +23,15 @@ def machine_name() -> str:
         return f"{_BOOT_ID.read_text().strip()}/{_PID_NAMESPACE.readlink()}"
     except OSError:
         return socket.gethostname()
+
+
+def operator_name() -> str:
+    """Who uses this process, as `user@host`."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container may give its user no name
+        user = str(os.getuid()) if hasattr(os, "getuid") else "?"
+    return f"{user}@{socket.gethostname()}"
 
 
 def host_and_pid(name: str) -> tuple[str, str]:

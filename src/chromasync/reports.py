@@ -209,6 +209,20 @@ class StatusSnapshot:
         return running and not alive
 
 
+@dataclass(frozen=True, slots=True)
+class ControlReport:
+    """The result of `pause` and `resume`; `was_paused` before the command, `is_paused` after it."""
+
+    control: ControlRow
+    was_paused: bool
+    is_paused: bool
+
+    @property
+    def exit_code(self) -> int:
+        """0; whatever goes wrong is an error."""
+        return 0
+
+
 class PlannedAction(StrEnum):
     """The action of a cycle on a whole collection."""
 

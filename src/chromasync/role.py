@@ -7,6 +7,9 @@ All roles run the same program; they differ in two points only.
     coordinator   leads, or stands by and takes over      yes, unless switched off
     worker        never                                   yes
 
+Every process obeys a pause (`steering`): it sends no request and claims no task until it ends. A
+leader keeps its lead meanwhile. Someone may also ask the leader for a cycle at any time.
+
 Leadership is a lease row with a term. A leader that is silent for SYNC_LEAD_SECONDS is replaced.
 Each term begins with calling back the tasks of earlier terms: their chunks are planned again from
 the ledger, and chunks whose task was still held are suspect until they have been compared. A
@@ -31,6 +34,7 @@ from chromasync.errors import (
     AnotherInstance,
     ChromasyncError,
     LeaseLost,
+    Paused,
     Retry,
     ServerError,
     SettingsError,
@@ -44,6 +48,7 @@ from chromasync.model import Duty, Vitals
 from chromasync.ports import Progress, Reader, Store, Writer
 from chromasync.reconcile.chunk import ChunkReconciler
 from chromasync.reports import CycleReport
+from chromasync.steering import NAP_SECONDS, Steering, Watch
 from chromasync.worker.heartbeat import process_name
 from chromasync.worker.pool import WorkerPool
 from chromasync.worker.recorder import Recorder
@@ -66,6 +71,7 @@ class Participant:
         stop: an event that the caller sets to end this process.
         leads_at_once: take the lead on entering, before any thread starts.
         patience_seconds: longest wait for the lead then; a killed leader keeps it for a while.
+        steering: what operators asked of this process; the servers ask it before each request.
 
     Raises (on entering):
         AnotherInstance: `leads_at_once`, and another process leads on this store.
@@ -83,7 +89,10 @@ class Participant:
         *,
         leads_at_once: bool = True,
         patience_seconds: float = 0.0,
+        steering: Steering | None = None,
     ) -> None:
+        self._steering = steering or Steering()
+        self._watch = Watch(store.urgent(), self._steering)
         self._stop = stop or threading.Event()
         self._primary = primary
         self._replica = replica
@@ -107,6 +116,7 @@ class Participant:
             memory_mb=settings.sync_max_memory_mb,
             marks=self._marks if settings.sync_mark else None,
             role=settings.role.value,
+            steering=self._steering,
         )
         self._recorder = Recorder(
             store,
@@ -120,6 +130,7 @@ class Participant:
     def __enter__(self) -> Self:
         if self._leads_at_once:
             self._wait_for_lead()
+        self._watch.start()
         self._pool.start()
         self._recorder.start()
         self._started = True
@@ -128,6 +139,7 @@ class Participant:
     def __exit__(self, *_: object) -> None:
         self._pool.drain()
         self._recorder.stop()
+        self._watch.stop()
         self._marks.release(self._name)
         self._give_up_lead()
 
@@ -143,8 +155,10 @@ class Participant:
 
         Raises:
             AnotherInstance: another process leads.
+            Paused: someone paused the service.
         """
         self._coordinator = None
+        self._steering.check()
         lead = self._take_lead()
         self._coordinator = Coordinator(
             self._primary,
@@ -156,6 +170,7 @@ class Participant:
             stop=self._stop,
             marks=self._marks,
             clock=self._clock,
+            steering=self._steering,
         )
         return self._coordinator.run_cycle(progress, full=full, adopt=adopt, rebuild=rebuild)
 
@@ -190,6 +205,7 @@ class Participant:
         rhythm = _Rhythm(self._settings.sync_interval)
         while not self._stop.is_set():
             try:
+                self._wait_out_pause()
                 self._serve_once(progress, rhythm)
             except Stopped:
                 return
@@ -206,6 +222,9 @@ class Participant:
         except Stopped as error:
             self._teller.stopped(error, self._figures())
             raise
+        except Paused as error:
+            self._teller.stopped(error, self._figures())
+            return
         except LeaseLost as error:
             self._teller.failed(error, self._figures())
             self._give_up_lead()
@@ -219,7 +238,17 @@ class Participant:
         else:
             self._teller.closed(report)
             pause = rhythm.after_success()
-        self._stop.wait(max(0.0, began + pause - time.monotonic()))
+        self._rest(began + pause)
+
+    def _rest(self, due: float) -> None:
+        """Wait until the next cycle is due, or someone asks for one."""
+        while (left := due - time.monotonic()) > 0 and not self._steering.has_request:
+            if self._stop.wait(min(left, NAP_SECONDS)):
+                return
+
+    def _wait_out_pause(self) -> None:
+        while self._steering.is_paused and not self._stop.wait(NAP_SECONDS):
+            pass
 
     def _figures(self) -> Figures | None:
         """The figures of the cycle that ended early; None when none could begin."""

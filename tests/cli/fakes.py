@@ -12,6 +12,7 @@ from typing import Self
 from chromasync.config import Origin, SettingLine, Settings
 from chromasync.model import (
     Capabilities,
+    ControlRow,
     Cycle,
     CycleStatus,
     Hold,
@@ -28,6 +29,7 @@ from chromasync.ports import Progress
 from chromasync.reports import (
     Check,
     CollectionReport,
+    ControlReport,
     CycleReport,
     DoctorReport,
     ExaminedServer,
@@ -183,6 +185,7 @@ class FakeProgram:
     verified: VerifyReport = field(default_factory=verify_report)
     approved: list[Hold] = field(default_factory=lambda: [HOLD])
     run_code: int = 0
+    was_paused: bool = True
     trouble: BaseException | None = None
     asked: list[tuple[object, ...]] = field(default_factory=list)
     settings: Settings | None = None
@@ -256,6 +259,18 @@ class FakeProgram:
         """Answer `approved`."""
         self._note("approve", tuple(names), everything, *([] if expected is None else [expected]))
         return self.approved
+
+    def pause(self, seconds: float | None, reason: str) -> ControlReport:
+        """Answer a pause from noon on."""
+        self._note("pause", seconds, reason)
+        until = None if seconds is None else NOON + timedelta(seconds=seconds)
+        row = ControlRow(NOON, "ann@here", reason, until)
+        return ControlReport(row, was_paused=False, is_paused=True)
+
+    def resume(self) -> ControlReport:
+        """Answer whether `was_paused`."""
+        self._note("resume")
+        return ControlReport(ControlRow(), was_paused=self.was_paused, is_paused=False)
 
     def note_shown(self, report: CycleReport | StatusSnapshot, *, watched: bool = True) -> None:
         """Remember that a report was shown."""

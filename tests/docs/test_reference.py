@@ -18,8 +18,9 @@ COMMANDS = (DOCS / "commands.md").read_text(encoding="utf-8")
 SETTINGS = (DOCS / "settings.md").read_text(encoding="utf-8")
 PUBLISHED_COMMANDS = {
     "run", "sync", "plan", "verify", "status", "approve", "doctor", "demo", "selftest",
+    "pause", "resume",
 }  # fmt: skip
-LATER = {"pause", "resume", "advise"}
+LATER = {"advise"}
 PUBLISHED_SETTINGS = {
     "PRIMARY_URL", "REPLICA_URL", "PRIMARY_HEADERS", "REPLICA_HEADERS", "PRIMARY_TOKEN",
     "REPLICA_TOKEN", "PRIMARY_BEARER", "REPLICA_BEARER",

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from chromasync.cycle import coordinator
+from chromasync.cycle import waiting
 from chromasync.errors import ServerError
 from chromasync.lab.proxy import Answer, Request
 from chromasync.reports import Outcome
@@ -108,7 +108,7 @@ def test_records_of_collections_that_are_there(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Workers find it out by themselves, and the coordinator ends the cycle when they rest."""
-    monkeypatch.setattr(coordinator, "STALL_SECONDS", 3.0)
+    monkeypatch.setattr(waiting, "STALL_SECONDS", 3.0)
     docs = stage.create(count=100)
     stage.overrides["SYNC_CHUNK_SIZE"] = "50"
     stage.sync_and_judge()

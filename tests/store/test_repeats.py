@@ -173,7 +173,7 @@ READING = {
     *("live_trials", "known_trials"),
     *("deployment", "sides_of", "removals_of_day", "kept", "overdue_kept", "marks"),
     "distances",
-    *("newest_instant", "suspicions", "control", "measurements"),
+    *("newest_instant", "suspicions", "control", "orders", "measurements"),
 }
 IN_STEPS = {"open_cycle", "save_chunks", "note_removal", "want_cycle"}
 """These look first at what is there; each of their steps is repeated."""

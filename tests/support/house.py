@@ -16,6 +16,7 @@ from chromasync.model import Collection, Side
 from chromasync.ports import Progress
 from chromasync.quiet import Quiet
 from chromasync.reconcile.chunk import ChunkReconciler
+from chromasync.steering import Steering
 from chromasync.store import SqlStore
 from chromasync.worker.pool import WorkerPool
 from tests.support.ledgers import joined, names, record
@@ -33,6 +34,7 @@ class House:
         self.replica = FakeServer(Side.REPLICA)
         self.home = self.primary.make()
         self.stop = threading.Event()
+        self.steering = Steering()
         self.lead = Lead(store, "me", 60)
         self._threads = threads
         self.pool = self._new_pool()
@@ -47,6 +49,7 @@ class House:
             threads=self._threads,
             lease_seconds=60,
             marks=self.marks,
+            steering=self.steering,
         )
 
     def reconnect(self) -> None:
@@ -62,13 +65,30 @@ class House:
     def sync(self, progress: Progress | None = None, **options: Any) -> Any:
         """One cycle of a coordinator that is new, as each cycle's is."""
         parts = (self.primary, self.replica, self.store, self.settings)
-        led = Coordinator(*parts, lead=self.lead, pool=self.pool, stop=self.stop, marks=self.marks)
+        led = Coordinator(
+            *parts,
+            lead=self.lead,
+            pool=self.pool,
+            stop=self.stop,
+            marks=self.marks,
+            steering=self.steering,
+        )
         return led.run_cycle(progress or Quiet(), **options)
 
     def copy(self) -> Collection:
         """The replica's collection."""
         (found,) = self.replica.list_collections("default_tenant", "default_database")
         return found
+
+    def pause(self, seconds: float | None = None) -> None:
+        """Pause everything, and let this process know at once."""
+        self.store.pause("ann@here", "disk swap", seconds)
+        self.steering.note(self.store.orders())
+
+    def resume(self) -> None:
+        """End the pause, and let this process know at once."""
+        self.store.resume()
+        self.steering.note(self.store.orders())
 
     def stops_at(self, server: FakeServer, name: str, number: int = 1) -> Callable[[], int]:
         """Ask to stop when a server is asked this for the n-th time; how often it was asked."""

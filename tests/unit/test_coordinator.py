@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from chromasync.cycle import coordinator as coordinating
-from chromasync.cycle import membership
+from chromasync.cycle import membership, waiting
 from chromasync.cycle.removals import Removals
 from chromasync.errors import DamagedChunk, ServerUnreachable, Stopped, StoreUnavailable
 from chromasync.lab.fake import Call
@@ -312,7 +312,7 @@ class Noted(Quiet):
 
 def test_tasks_that_nobody_does_are_told(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a worker a cycle waits, and says what for."""
-    monkeypatch.setattr(coordinating, "STALL_SECONDS", 0.0)
+    monkeypatch.setattr(waiting, "STALL_SECONDS", 0.0)
     progress = Noted()
     with house_of(store, threads=0) as house:
         house.fill(5)

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from chromasync.cycle import coordinator as coordinating
 from chromasync.cycle import marks as marking
+from chromasync.cycle import waiting
 from chromasync.errors import AccessRefused, AnotherStore, GuardRefusal, ServerUnreachable, Stopped
 from chromasync.lab.fake import Call, FakeServer
 from chromasync.marks import MarkKeeper, Marks
@@ -106,7 +106,7 @@ def test_a_mark_that_comes_between_ends_a_cycle_of_other_workers(
     store: SqlStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker elsewhere that refuses to write keeps nobody waiting for long."""
-    monkeypatch.setattr(coordinating, "STALL_SECONDS", 0.0)
+    monkeypatch.setattr(waiting, "STALL_SECONDS", 0.0)
     monkeypatch.setattr(SqlStore, "active_workers", lambda _: 1)
     with house_of(store) as house:
         house.fill(CHUNK)

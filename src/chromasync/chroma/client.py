@@ -75,6 +75,10 @@ _OUTCOMES: tuple[tuple[type[ServerError], str], ...] = (
 )
 
 
+def _always() -> None:
+    """Admit every request."""
+
+
 @dataclass(frozen=True, slots=True)
 class Connection:
     """The connection settings of one server.
@@ -89,6 +93,7 @@ class Connection:
         timeout_seconds: longest silence of the server before a request fails.
         answer_seconds: longest time for one whole answer, even if it arrives steadily.
         attempts: most attempts of one request.
+        admit: called before every attempt; raises if no request may be sent now.
         retry_seconds: time after the first attempt in which repetitions may begin.
     """
 
@@ -107,6 +112,7 @@ class Connection:
     retry_seconds: float = 45.0
     wait_initial_seconds: float = 0.1
     wait_max_seconds: float = 5.0
+    admit: Callable[[], None] = field(default=_always, repr=False)
 
     @property
     def place(self) -> str:
@@ -285,6 +291,7 @@ class Client:
         deadline = time.monotonic() + min(self.connection.answer_seconds, allowed_seconds)
         if self._closed:  # its new connection would never be closed
             raise RuntimeError(f"The client of the {self.connection.place} is closed.")
+        self.connection.admit()
         request = self._request(ask, self._timeout(allowed_seconds))
         self._guard(request)
         try:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 SECTIONS = (
     ("Keep the replica identical", ("run", "sync")),
     ("Look", ("status", "dashboard", "plan", "verify", "doctor")),
-    ("Decide", ("approve",)),
+    ("Decide", ("approve", "pause", "resume")),
     ("Try it out", ("demo", "selftest")),
 )
 QUERIES = 20

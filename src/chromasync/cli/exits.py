@@ -36,7 +36,7 @@ MEANINGS = {
     ExitCode.DIFFERENT: "Differences were found, or a cycle would change something.",
     ExitCode.USAGE: "The command line or a setting is wrong; nothing was started.",
     ExitCode.UNREACHABLE: "A server or the state store was not reachable, retries included.",
-    ExitCode.PERMANENT: "Something is held or quarantined, or failed permanently.",
+    ExitCode.PERMANENT: "Something is held, paused or quarantined, or failed permanently.",
     ExitCode.ANOTHER_LEADS: (
         "Another process leads on this state store, or another state store uses this replica."
     ),

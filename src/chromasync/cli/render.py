@@ -36,7 +36,13 @@ from chromasync.wording.concerns import (
     hold_sentences,
     quarantine_sentence,
 )
-from chromasync.wording.freshness import NEVER_REREAD, headline, reread_sentence, verdict
+from chromasync.wording.freshness import (
+    NEVER_REREAD,
+    headline,
+    pause_sentence,
+    reread_sentence,
+    verdict,
+)
 from chromasync.wording.words import ago, duration, full_name, number, plain, plural, size
 
 SHOWN_QUARANTINED = 10
@@ -126,6 +132,8 @@ def _ops_words(counts: OpCounts) -> str:
 def show_status(page: Page, snapshot: StatusSnapshot) -> None:
     """Print everything that is known without a request to the servers."""
     page.say(headline(snapshot))
+    if snapshot.is_paused:
+        page.say(pause_sentence(snapshot.control, snapshot.taken_at))
     if snapshot.collections:
         page.say()
         page.table(

@@ -17,12 +17,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from math import inf
-from typing import TypeVar
 
 import structlog
 
 from chromasync import faultpoints
 from chromasync.config import Settings
+from chromasync.cycle import waiting
 from chromasync.cycle.adopt import clear_decided, hold_unlike
 from chromasync.cycle.ahead import FirstPages
 from chromasync.cycle.clock import MEANWHILE, CycleClock
@@ -44,10 +44,12 @@ from chromasync.cycle.probe import check_primary, look_at_primary, probe_indexes
 from chromasync.cycle.removals import Removals
 from chromasync.cycle.tell import Figures, figures_of, is_same_failure, known_figures
 from chromasync.cycle.tiny import TinyScrubs
+from chromasync.cycle.waiting import QueueWatch
 from chromasync.cycle.work import REFUSALS, CollectionWork, CycleWork
 from chromasync.errors import (
     ChromasyncError,
     DamagedChunk,
+    Paused,
     SettingsError,
     Stopped,
     StoreError,
@@ -59,6 +61,7 @@ from chromasync.marks import MarkKeeper
 from chromasync.mirrored import look_at_mirrored
 from chromasync.model import (
     ChunkHead,
+    ControlRow,
     Cycle,
     CycleStatus,
     Mirror,
@@ -70,18 +73,14 @@ from chromasync.plan.pairing import Pairings
 from chromasync.plan.reading import quiet_chunks
 from chromasync.ports import Progress, Reader, Store, Writer
 from chromasync.reports import CycleReport, lag_between
+from chromasync.steering import Steering
 from chromasync.worker.pool import WorkerPool
 
-WAIT_SECONDS = 0.25
-WATCH_SHARE = 10
-"""The pause between two looks at the queue, in units of the time that a look takes."""
-LONGEST_WAIT_SECONDS = 5.0
-STALL_SECONDS = 30.0
-"""Time without progress after which the cycle checks whether the servers answer."""
+PUT_DOWN_SECONDS = 2.0
+"""Longest wait, in a pause, until no worker holds a task; less than `steering.GRACE_SECONDS`."""
 KEEP_SECONDS = 86_400.0
 KEEP_TASKS = 1_000_000
 
-T = TypeVar("T")
 log = structlog.get_logger()
 
 
@@ -93,6 +92,7 @@ class Coordinator:
         stop: set when the process is to end; then the running cycle ends early.
         marks: writes the marks of this process on the replica.
         clock: the clock of the process, which has seen its earlier cycles.
+        steering: what operators asked of this process.
 
     Attributes:
         figures: the figures of a cycle that ended early, for the log; None if there was none.
@@ -110,8 +110,10 @@ class Coordinator:
         stop: threading.Event,
         marks: MarkKeeper | None = None,
         clock: CycleClock | None = None,
+        steering: Steering | None = None,
     ) -> None:
         self.figures: Figures | None = None
+        self._steering = steering or Steering()
         self._stop = stop
         self._clock = clock or CycleClock()
         self._primary = primary
@@ -140,9 +142,11 @@ class Coordinator:
         Raises:
             ChromasyncError: the cycle could not be finished; the store has the reason.
         """
+        wanted = self._store.control()
+        full |= wanted.has_request and wanted.wanted_full
         jumped = self._clock.open(self._store)
         cycle = CycleWork(
-            self._store.open_cycle(self._settings.sync_lease_seconds),
+            self._open(wanted),
             self._settings,
             self._primary,
             self._replica,
@@ -162,6 +166,15 @@ class Coordinator:
         except ChromasyncError as error:
             self._abort(cycle, error)
             raise
+
+    def _open(self, wanted: ControlRow) -> Cycle:
+        """Open a cycle, which serves the requests so far; later ones are for another cycle."""
+        opened = self._store.open_cycle(self._settings.sync_lease_seconds)
+        if wanted.has_request:
+            self._store.begin_wanted(wanted.wanted_number, opened.id)
+            self._steering.note_begun(wanted.wanted_number)
+            log.info(Event.CYCLE_WANTED, cycle=opened.id, by=wanted.wanted_by)
+        return opened
 
     def _do(self, cycle: CycleWork) -> None:
         cycle.usage.begin("list")
@@ -269,7 +282,7 @@ class Coordinator:
         total = sum(work.planned for work in cycle.collections)
         cycle.progress.start("reconciling", total)
         seen = 0
-        watch = _Watch()
+        watch = QueueWatch()
         while (counts := watch.look(partial(self._store.task_counts, cycle.cycle.id))).live:
             self._check_stop()
             self._check_workers()
@@ -316,13 +329,14 @@ class Coordinator:
             self._replica.check_writes(cycle.collections[0].replica)
 
     def _check_stop(self) -> None:
-        """If the process is to end, drain the pool and raise Stopped."""
+        """If the process is to end, drain the pool and raise Stopped; in a pause, raise Paused."""
         if self._stop.is_set():
             self._pool.drain()
             raise Stopped(
                 "The cycle ended early, because the process was asked to stop.",
                 untouched="The next cycle plans the remaining work again.",
             )
+        self._steering.check()
 
     def _show(self, cycle: CycleWork, seen: int) -> int:
         read = sum(c.read for c in self._store.cycle_counts(cycle.cycle.id).values())
@@ -379,11 +393,13 @@ class Coordinator:
 
     def _abort(self, cycle: CycleWork, error: ChromasyncError) -> None:
         """Close the cycle in the store with its error; the store may be unreachable itself."""
-        stopped = isinstance(error, Stopped)
+        stopped = isinstance(error, Stopped | Paused)
         status = CycleStatus.ABANDONED if stopped else CycleStatus.FAILED
         self.figures = known_figures(cycle)
         try:
             with self._pool.recalled():
+                if isinstance(error, Paused):
+                    self._wait_until_put_down(cycle)
                 self._store.cancel_tasks(str(error))
             self._marks.finish_quietly(cycle, error)
             if isinstance(error, DamagedChunk):
@@ -402,6 +418,12 @@ class Coordinator:
         else:
             self._note_figures(cycle, closed)
             self._prune_history()
+
+    def _wait_until_put_down(self, cycle: CycleWork) -> None:
+        """Let all processes put their tasks down: a task that is called back delays its chunk."""
+        deadline = monotonic() + PUT_DOWN_SECONDS
+        while self._store.task_counts(cycle.cycle.id).processing and monotonic() < deadline:
+            time.sleep(waiting.WAIT_SECONDS)
 
     def _note_figures(self, cycle: CycleWork, closed: Cycle) -> None:
         try:
@@ -429,46 +451,6 @@ class Coordinator:
             step()
         except REFUSALS as error:
             work.error = error
-
-
-class _Watch:
-    """Polls the queue, more often the cheaper that is."""
-
-    def __init__(self) -> None:
-        self._cost = 0.0
-        self._finished = -1
-        self._progress_at = monotonic()
-
-    def look(self, ask: Callable[[], TaskCounts]) -> TaskCounts:
-        """Read the counts, and measure how long that takes."""
-        self._cost = 0.0
-        counts = self.timed(ask)
-        finished = counts.completed + counts.failed
-        if finished != self._finished:
-            self._finished, self._progress_at = finished, monotonic()
-        return counts
-
-    def timed(self, ask: Callable[[], T]) -> T:
-        """The result of `ask`; its time is added to this look."""
-        began = monotonic()
-        try:
-            return ask()
-        finally:
-            self._cost += monotonic() - began
-
-    def is_stalled(self, counts: TaskCounts) -> bool:
-        """Whether no task ended for `STALL_SECONDS`; true once per such period."""
-        stalled = counts.live > 0 and monotonic() - self._progress_at > STALL_SECONDS
-        if stalled:
-            self._progress_at = monotonic()
-        return stalled
-
-    def wait(self, progressed: threading.Event) -> None:
-        """Wait until a task of this process ends, or a while: other processes send no signal."""
-        pause = min(WATCH_SHARE * self._cost, LONGEST_WAIT_SECONDS)
-        time.sleep(pause)
-        progressed.wait(max(0.0, WAIT_SECONDS - pause))
-        progressed.clear()
 
 
 def _is_read_in(cycle: CycleWork, head: ChunkHead) -> bool:

@@ -11,7 +11,7 @@ from datetime import timedelta
 import structlog
 
 from chromasync.cycle.work import CycleWork
-from chromasync.errors import ChromasyncError, LeaseLost
+from chromasync.errors import ChromasyncError, LeaseLost, Paused
 from chromasync.events import Event
 from chromasync.model import Hold, HoldKind, MirrorStatus
 from chromasync.repeated import Limiter, Repeated, repeats
@@ -19,6 +19,9 @@ from chromasync.reports import CollectionReport, CycleReport, Outcome
 
 STOPPED = "stopped"
 """Outcome of a cycle that ended early because the process was asked to stop."""
+
+PAUSED = "paused"
+"""Outcome of a cycle that ended early because someone paused the service."""
 
 FIGURES = (
     "cycle",
@@ -107,9 +110,10 @@ class CycleTeller:
         self._failures.failed(str(error), outcome=Outcome.FAILED.value, **given, **fields)
 
     def stopped(self, error: ChromasyncError, figures: Figures | None) -> None:
-        """The process was asked to stop, possibly during a cycle."""
+        """The process was asked to stop or to pause, possibly during a cycle."""
         if figures is not None:
-            log.info(Event.CYCLE_CLOSED, outcome=STOPPED, **figures, reason=error.what)
+            outcome = PAUSED if isinstance(error, Paused) else STOPPED
+            log.info(Event.CYCLE_CLOSED, outcome=outcome, **figures, reason=error.what)
 
     def gave_up(self, figures: Figures | None) -> None:
         """A cycle ended early, and the process ends with it; its last message has the reason."""

@@ -6,7 +6,7 @@ names end in `_seconds`; a digest is 16 bytes (BLAKE2b-128).
 
 from __future__ import annotations
 
-from chromasync.model.control import ControlRow
+from chromasync.model.control import ControlRow, Orders
 from chromasync.model.deployment import (
     Deployment,
     Kept,
@@ -108,6 +108,7 @@ __all__ = [
     "Neighbours",
     "NewTask",
     "OpCounts",
+    "Orders",
     "Pair",
     "Quarantined",
     "Records",

@@ -44,3 +44,23 @@ class ControlRow:
         if self.paused_at is None:
             return False
         return self.paused_until is None or now < self.paused_until
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """The control row as it was at one instant of the store's clock."""
+
+    row: ControlRow
+    at: datetime
+
+    @property
+    def paused(self) -> bool:
+        """Whether a pause was in force."""
+        return self.row.is_paused(self.at)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the pause in force would last; None without an end."""
+        if self.row.paused_until is None:
+            return None
+        return max(0.0, (self.row.paused_until - self.at).total_seconds())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
+from chromasync.model import ControlRow
 from chromasync.reports import CycleReport, Outcome, StatusSnapshot, must_decide
 from chromasync.wording.words import ago, duration, moment, plain, plural
 
@@ -59,6 +62,21 @@ def stale_sentence(snapshot: StatusSnapshot) -> str:
         f"Out of date: the newest completed cycle began {ago(snapshot.clean_at, snapshot.taken_at)}"
         f", and SYNC_ALERT_LAG is {duration(snapshot.alert_lag_seconds)}."
     )
+
+
+def pause_sentence(control: ControlRow, now: datetime) -> str:
+    """Since when, by whom and why everything is paused, and how that ends."""
+    since = "" if control.paused_at is None else f" since {moment(control.paused_at)}"
+    since += "" if control.paused_at is None else f", {ago(control.paused_at, now)},"
+    reason = f": {plain(control.pause_reason).rstrip('.')}" if control.pause_reason else ""
+    return f"Paused{since} by {plain(control.paused_by or '?')}{reason}. {pause_end(control)}"
+
+
+def pause_end(control: ControlRow) -> str:
+    """How a pause ends."""
+    if control.paused_until is None:
+        return "It lasts until someone runs: chromasync resume"
+    return f"It ends at {moment(control.paused_until)}, or earlier with: chromasync resume"
 
 
 def reread_sentence(snapshot: StatusSnapshot) -> str:

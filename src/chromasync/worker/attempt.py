@@ -2,6 +2,7 @@
 
 The effect of an error on the task:
 
+    pause                    handed back without a retry
     lost lease               left to its new owner, or handed back if it has none
     server unreachable       handed back without a retry; the workers of this process back off
     state store away         recorded as soon as the store answers again
@@ -27,6 +28,7 @@ from chromasync.errors import (
     ChromasyncError,
     DamagedChunk,
     LeaseLost,
+    Paused,
     Retry,
     ServerError,
     StoreUnavailable,
@@ -87,6 +89,9 @@ class Attempts:
         try:
             faultpoints.reach(faultpoints.AFTER_CLAIM)
             self._reconcile(task, lease)
+        except Paused as error:
+            log.info(Event.PUT_DOWN, task=task.id, reason=error.what)
+            self.put_down(lease)
         except LeaseLost as error:
             log.warning(Event.LEASE_LOST, task=task.id, reason=error.what)
             self._tally.note_lost()

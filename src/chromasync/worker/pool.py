@@ -8,6 +8,9 @@ twice a second, or as soon as `wake` is called.
 Recall: when a cycle ends early, the threads put their tasks down before the next write. So no task
 of the cycle is held in this process when the cycle is closed.
 
+Pause: while someone has paused the service, the threads claim nothing. They put their tasks down
+before the next request.
+
 Backoff: when a server or the store cannot be reached, no thread claims for some time, longer each
 time, until a task succeeds or `wake` is called.
 
@@ -36,6 +39,7 @@ from chromasync.marks import MarkKeeper
 from chromasync.model import Task, WorkerBeat
 from chromasync.ports import Reconciler, Store
 from chromasync.repeated import Repeated
+from chromasync.steering import Steering
 from chromasync.worker.attempt import Attempts
 from chromasync.worker.gate import Gate
 from chromasync.worker.heartbeat import Heartbeat
@@ -62,6 +66,7 @@ class WorkerPool:
         threads: the number of tasks at a time; with 0, it only sends heartbeats and rescues.
         lease_seconds: see `lease`.
         marks: writes a cycle's mark before the first write; None where no marks are kept.
+        steering: what operators asked of this process.
         memory_mb: when most of this memory is used, only one thread works; None for no limit.
         role: the role of this process, for its heartbeats.
 
@@ -81,16 +86,18 @@ class WorkerPool:
         memory_mb: int | None = None,
         marks: MarkKeeper | None = None,
         role: str = "",
+        steering: Steering | None = None,
     ) -> None:
         self.tally = Tally()
         self._role = role
         self._memory_mb = memory_mb
         self._store = store
+        self._steering = steering or Steering()
         self._memory_bytes = math.inf if memory_mb is None else memory_mb * 1e6 * MEMORY_SHARE
         self._process = psutil.Process()
         self._state = State()
         self._lease_seconds = lease_seconds
-        self._keeper = LeaseKeeper(store.urgent(), lease_seconds)
+        self._keeper = LeaseKeeper(store.urgent(), lease_seconds, self._steering.check)
         self._heartbeat = Heartbeat(
             store, name, self._state.task_at_hand, self._state.notify, self._complete_beat
         )
@@ -193,7 +200,7 @@ class WorkerPool:
         while not self._state.stopping:
             worked = False
             try:
-                if self._state.begin(number, self._may_join):
+                if not self._steering.is_paused and self._state.begin(number, self._may_join):
                     worked = self._work_once(number, claim)
                     claim = _new_claim()
             except ChromasyncError as error:
@@ -225,7 +232,9 @@ class WorkerPool:
         lease = self._keeper.hold(task, asked_at)
         began = monotonic()
         try:
-            with self._gate.passing(task) as entered:
+            with self._gate.passing(task) as passed:
+                # a claim that was under way may have brought a task into a pause
+                entered = passed and not self._steering.is_paused
                 if not entered:
                     self._attempts.hand_back(task)
                 elif self._attempts.make(task, lease):

@@ -7,7 +7,7 @@ becomes busy while the pool
     backs off      for BACKOFF_SECONDS after an error, twice as long each time, until it recovers
     is stopping    permanently
 
-Busy threads go on in all three states. An operator's pause is a different mechanism.
+Busy threads go on in all three states. An operator's pause (`steering`) is a different mechanism.
 """
 
 from __future__ import annotations
