@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import structlog
 
-from chromasync.chroma import ChromaReader, ChromaWriter, Connection
+from chromasync.chroma import ChromaReader, ChromaWriter, Connection, Pace, Pacer
 from chromasync.config import Role, Settings
 from chromasync.doctor import examine
 from chromasync.dryrun import DryRun
@@ -31,10 +31,12 @@ from chromasync.reports import (
     VerifyReport,
 )
 from chromasync.role import PATIENT_LEADS, Participant, refuse_to_plan
+from chromasync.shares import RESERVE, ShareKeeper
 from chromasync.status import take_snapshot
 from chromasync.steering import Steering, paused_error
 from chromasync.store import open_store, store_exists
 from chromasync.verify import Verifier
+from chromasync.worker.heartbeat import process_name
 
 NOBODY_WORKS = (
     "No worker is active, and this process has no worker threads of its own "
@@ -52,6 +54,7 @@ class Application:
         self._stack = stack
         self._store: Store | None = None
         self._servers: tuple[ChromaReader, ChromaWriter] | None = None
+        self._is_limited = False
         self._steering = Steering()
 
     @classmethod
@@ -75,7 +78,9 @@ class Application:
         """Primary (read-only) and replica; raises SettingsError, GuardRefusal."""
         if self._servers is None:
             refuse_equal_urls(self.settings.primary_url, self.settings.replica_url)
-            primary = self._stack.enter_context(ChromaReader(self.connection(Side.PRIMARY)))
+            connection = self.connection(Side.PRIMARY)
+            pacer = primary_pacer(self.settings)
+            primary = self._stack.enter_context(ChromaReader(connection, pacer))
             replica = self._stack.enter_context(ChromaWriter(self.connection(Side.REPLICA)))
             self._servers = primary, replica
         return self._servers
@@ -109,7 +114,7 @@ class Application:
             raise paused_error(orders.row)
         if not self.settings.worker_threads and not self.store.active_workers():
             progress.note(NOBODY_WORKS)
-        with self._participant() as participant:
+        with self._participant() as participant, self._limited():
             return participant.run_cycle(progress, full=full, adopt=adopt, rebuild=rebuild)
 
     def run(self, stop: threading.Event) -> int:
@@ -118,7 +123,7 @@ class Application:
         patience = PATIENT_LEADS * self.settings.sync_lead_seconds
         participant = self._participant(stop, leads_at_once=single, patience=patience)
         try:
-            with self._page(participant), participant:
+            with self._page(participant), participant, self._limited():
                 participant.serve(Quiet())
         except Stopped as stopped:
             log.info(Event.ENDED, reason=stopped.what)
@@ -172,11 +177,13 @@ class Application:
         """
         primary, replica = self.servers
         verifier = Verifier(primary, replica, self.settings, self._kept_ids, queries)
-        report = verifier.verify(progress, sample_percent)
-        if not repair or not report.different:
-            return report
-        mended = self.sync(progress, full=True)
-        return replace(verifier.verify(progress, sample_percent, repaired=True), repair=mended)
+        with self._limited():
+            report = verifier.verify(progress, sample_percent)
+            if not repair or not report.different:
+                return report
+            mended = self.sync(progress, full=True)
+            after = verifier.verify(progress, sample_percent, repaired=True)
+        return replace(after, repair=mended)
 
     def status(self) -> StatusSnapshot:
         """The state in the store; no server is asked."""
@@ -281,6 +288,22 @@ class Application:
         self._stack.callback(store.close)
         return store
 
+    @contextmanager
+    def _limited(self) -> Iterator[None]:
+        """Keep a share of SYNC_MAX_REQUESTS_PER_SECOND during the block, if there is a limit."""
+        limit = self.settings.sync_max_requests_per_second
+        if limit is None or self._is_limited:
+            yield
+            return
+        pacer = self.servers[0].pacing
+        self._is_limited = True
+        try:
+            with ShareKeeper(self.store.urgent(), process_name(), limit, pacer):
+                yield
+        finally:
+            self._is_limited = False
+            pacer.allow(RESERVE * limit)
+
     def _participant(
         self,
         stop: threading.Event | None = None,
@@ -290,6 +313,8 @@ class Application:
     ) -> Participant:
         self.settings.check_role()
         primary, replica = self.servers
+        for server in self.servers:
+            server.pacing.stop = stop or threading.Event()
         return Participant(
             primary,
             replica,
@@ -327,6 +352,14 @@ def no_store(settings: Settings, untouched: str) -> SettingsError:
         untouched=untouched,
         hint="Go to the service's folder, or set SYNC_DATA_DIR or DATABASE_URL.",
     )
+
+
+def primary_pacer(settings: Settings) -> Pacer:
+    """The pace of requests to the primary, for commands that keep no share of the limit."""
+    pacer = Pacer(Pace(settings.sync_primary_share))
+    if settings.sync_max_requests_per_second is not None:
+        pacer.allow(RESERVE * settings.sync_max_requests_per_second)
+    return pacer
 
 
 def connection_of(settings: Settings, side: Side) -> Connection:

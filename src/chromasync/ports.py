@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Collection as Container
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -60,10 +61,28 @@ Raises LeaseLost when writing is no longer allowed.
 """
 
 
+class Pacing(Protocol):
+    """The pace of this process's requests to one server.
+
+    `reason` says why requests waited lately; it is empty if none did. `among` notes how many
+    processes share the server. `allow` allows so many requests a second for a time that is counted
+    from `asked_at`, and none after it. In `hurried`, no request waits, because the process drains.
+    """
+
+    @property
+    def reason(self) -> str: ...
+    def among(self, processes: int) -> None: ...
+    def allow(self, per_second: float, seconds: float = ..., *, asked_at: float = ...) -> None: ...
+    def hurried(self) -> AbstractContextManager[None]: ...
+
+
 class Reader(Protocol):
     """A Chroma server to read. Every method raises `ServerError` subclasses, after retries."""
 
     side: Side
+
+    @property
+    def pacing(self) -> Pacing: ...
 
     def capabilities(self) -> Capabilities: ...
     def list_databases(self, tenant: str) -> list[str]: ...
@@ -238,6 +257,8 @@ class Control(Protocol):
     def resume(self) -> None: ...
     def want_cycle(self, who: str, *, full: bool = False) -> int: ...
     def begin_wanted(self, number: int, cycle_id: int) -> None: ...
+    def take_share(self, holder: str, limit: float, using: float, ttl_seconds: float) -> float: ...
+    def give_up_share(self, holder: str) -> None: ...
 
     def prune_history(self, *, keep_seconds: float, keep_tasks: int) -> int: ...
 

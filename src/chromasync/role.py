@@ -44,7 +44,7 @@ from chromasync.errors import (
 from chromasync.events import Event
 from chromasync.lease import Lead
 from chromasync.marks import MarkKeeper
-from chromasync.model import Duty, Vitals
+from chromasync.model import Duty, Side, Vitals
 from chromasync.ports import Progress, Reader, Store, Writer
 from chromasync.reconcile.chunk import ChunkReconciler
 from chromasync.reports import CycleReport
@@ -117,6 +117,7 @@ class Participant:
             marks=self._marks if settings.sync_mark else None,
             role=settings.role.value,
             steering=self._steering,
+            pacings={Side.PRIMARY: primary.pacing, Side.REPLICA: replica.pacing},
         )
         self._recorder = Recorder(
             store,
@@ -137,7 +138,8 @@ class Participant:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.drain()
+        with self._primary.pacing.hurried(), self._replica.pacing.hurried():
+            self._pool.drain()
         self._recorder.stop()
         self._watch.stop()
         self._marks.release(self._name)

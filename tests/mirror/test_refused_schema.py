@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from chromasync.chroma import ChromaWriter
-from chromasync.chroma.client import Connection
+from chromasync.chroma.connection import Connection
 from chromasync.config import Settings, load_settings
 from chromasync.definition import without_sparse_indexes
 from chromasync.lab.fake import FakeServer

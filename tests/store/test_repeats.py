@@ -83,6 +83,7 @@ def arranged(store: SqlStore) -> Scene:
     store.save_distances([KnownDistance(i, Space.IP, b"words") for i in (COLLECTION, OTHER)])
     store.beat(beat_of())
     store.keep_trial(TRIAL, "you", 60)
+    store.take_share("you", 5.0, 0.0, 60)
     term = store.take_lead("me", 60)
     assert term is not None
     cycle = planned(store, 4)
@@ -151,6 +152,8 @@ REPEATED: dict[str, Callable[[Scene], object]] = {
     "pause": lambda s: s.store.pause("me@here", "why", 60),
     "resume": lambda s: s.store.resume(),
     "want_cycle": lambda s: s.store.want_cycle("me@here", full=True),
+    "take_share": lambda s: s.store.take_share("me", 5.0, 0.0, 60),
+    "give_up_share": lambda s: s.store.give_up_share("you"),
     "begin_wanted": lambda s: s.store.begin_wanted(1, 7),
     "forget_instants": lambda s: s.store.forget_instants(),
     "record_usage": lambda s: s.store.record_usage("w", 4, Usage(60, records_read=5)),

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import math
 import re
-import ssl
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TypeVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import httpx2
 import stamina
 
-from chromasync import __version__, faultpoints
+from chromasync import faultpoints
 from chromasync.chroma import age, decode, http_errors, proxies
+from chromasync.chroma.connection import Connection, check_url, headers_of, tls_of
 from chromasync.chroma.meter import BUSY, OK, Meter
+from chromasync.chroma.pacer import Pacer, Turn
 from chromasync.errors import (
     AccessRefused,
     Conflict,
@@ -35,11 +35,9 @@ from chromasync.errors import (
     ServerFault,
     ServerTooOld,
     ServerUnreachable,
-    SettingsError,
     TooLarge,
     UntrustedCertificate,
 )
-from chromasync.model import Side
 from chromasync.ports import Permit
 
 T = TypeVar("T")
@@ -52,13 +50,6 @@ _READ_PATH = re.compile(
     rb"/api/v2/tenants/[^/]+/databases/[^/]+/collections/[^/]+/"
     rb"(get|count|query)$"
 )
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
-_OURS_TO_SEND = {
-    "host", "content-length", "content-encoding", "transfer-encoding", "connection",
-    "proxy-connection", "keep-alive", "te", "trailer", "upgrade", "expect",
-}  # fmt: skip
-"""Headers about one message or one connection, which only this client can set."""
 
 _OUTCOMES: tuple[tuple[type[ServerError], str], ...] = (
     (ServerBusy, BUSY),
@@ -73,51 +64,6 @@ _OUTCOMES: tuple[tuple[type[ServerError], str], ...] = (
     (UntrustedCertificate, "untrusted"),
     (ServerFault, "fault"),
 )
-
-
-def _always() -> None:
-    """Admit every request."""
-
-
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """The connection settings of one server.
-
-    Attributes:
-        url: base URL, path prefix allowed.
-        headers: extra headers; kept out of every message, like the token.
-        token: sent as `x-chroma-token`.
-        verify: check the server's certificate.
-        ca_file: certificate authorities (PEM) to trust instead of the system's.
-        client_cert: client certificate (PEM); its key is in `client_key` or in the same file.
-        timeout_seconds: longest silence of the server before a request fails.
-        answer_seconds: longest time for one whole answer, even if it arrives steadily.
-        attempts: most attempts of one request.
-        admit: called before every attempt; raises if no request may be sent now.
-        retry_seconds: time after the first attempt in which repetitions may begin.
-    """
-
-    side: Side
-    url: str = field(repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    token: str | None = field(default=None, repr=False)
-    verify: bool = True
-    ca_file: Path | None = None
-    client_cert: Path | None = None
-    client_key: Path | None = None
-    timeout_seconds: float = 120.0
-    connect_seconds: float = 10.0
-    answer_seconds: float = 600.0
-    attempts: int = 6
-    retry_seconds: float = 45.0
-    wait_initial_seconds: float = 0.1
-    wait_max_seconds: float = 5.0
-    admit: Callable[[], None] = field(default=_always, repr=False)
-
-    @property
-    def place(self) -> str:
-        """The name of this server in messages: side and address."""
-        return str(http_errors.place(self.side, self.url))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,23 +85,26 @@ class Client:
             be used.
     """
 
-    def __init__(self, connection: Connection, *, read_only: bool) -> None:
+    def __init__(
+        self, connection: Connection, *, read_only: bool, pacer: Pacer | None = None
+    ) -> None:
         self.connection = connection
+        self.pacer = pacer or Pacer()
         self.side = connection.side
         self.read_only = read_only
         self.meter = Meter()
         self._closed = False
-        _check_url(connection)
+        check_url(connection)
         self.proxy = proxies.proxy_for(connection.url)
         self._broken = _transport_errors(self.proxy)
         self._where = http_errors.place(self.side, connection.url, self.proxy)
         self._base = httpx2.URL(connection.url.rstrip("/"))
         self._prefix = self._base.raw_path.rstrip(b"/")
-        self._headers = _headers(connection).raw
+        self._headers = headers_of(connection).raw
         # The transport alone: redirects, cookies and the like are not needed, and their handling
         # costs as much as a small answer.
         self._http = httpx2.HTTPTransport(
-            verify=_tls(connection),
+            verify=tls_of(connection),
             limits=httpx2.Limits(max_connections=64, max_keepalive_connections=32),
             proxy=None if self.proxy is None else self.proxy.for_client(),
             trust_env=False,  # we choose the variables that count, and name them in messages
@@ -207,9 +156,8 @@ class Client:
             wait_jitter=self.connection.wait_initial_seconds,
         ):
             with attempt:
-                allowed = self._ask_permit(permit)
                 try:
-                    return self._counted(ask, parse, allowed)
+                    return self._counted(ask, parse, permit)
                 except http_errors.ConnectionLost as error:
                     state.check_size(error)
                     raise
@@ -232,25 +180,33 @@ class Client:
             return False
         return True
 
-    def _counted(
-        self, ask: _Ask, parse: Callable[[bytes], T], allowed_seconds: float = math.inf
-    ) -> T:
-        count = _Counted(self.meter, len(ask.body or b""))
-        try:
-            value = self._send(ask, parse, allowed_seconds, count)
-        except ServerError as error:
-            if not isinstance(error, ReadOnlyViolation):
-                count.end(next(name for kind, name in _OUTCOMES if isinstance(error, kind)))
-            raise
-        count.end(OK)
-        return value
+    def _counted(self, ask: _Ask, parse: Callable[[bytes], T], permit: Permit | None = None) -> T:
+        """Wait for the turn of one attempt, send it, and count it."""
+        # A permit may send a request of its own, so it is asked before the turn. It is asked again
+        # after a wait, because the wait took time of the lease.
+        allowed = self._ask_permit(permit)
+        with self.pacer.turn(ask.path, self.connection.admit) as turn:
+            if turn.waited_seconds:
+                self.meter.note_throttled(turn.waited_seconds)
+                allowed = self._ask_permit(permit)
+            count = _Counted(self.meter, len(ask.body or b""))
+            try:
+                value = self._send(ask, parse, allowed, count)
+            except ServerError as error:
+                _note_load(turn, error)
+                if not isinstance(error, ReadOnlyViolation):
+                    count.end(next(name for kind, name in _OUTCOMES if isinstance(error, kind)))
+                raise
+            count.end(OK)
+            turn.answered(count.first_byte_seconds, max(count.sent, count.received))
+            return value
 
     def _send(
         self, ask: _Ask, parse: Callable[[bytes], T], allowed_seconds: float, count: _Counted
     ) -> T:
         where = self._where
         try:
-            status, headers, content = self._exchange(ask, allowed_seconds)
+            status, headers, content = self._exchange(ask, allowed_seconds, count)
             count.received = len(content)
         except httpx2.LocalProtocolError as error:
             # its text may quote a header, so it must not become a printed cause
@@ -287,7 +243,9 @@ class Client:
             untouched="Nothing was read or written.",
         )
 
-    def _exchange(self, ask: _Ask, allowed_seconds: float) -> tuple[int, Mapping[str, str], bytes]:
+    def _exchange(
+        self, ask: _Ask, allowed_seconds: float, count: _Counted
+    ) -> tuple[int, Mapping[str, str], bytes]:
         deadline = time.monotonic() + min(self.connection.answer_seconds, allowed_seconds)
         if self._closed:  # its new connection would never be closed
             raise RuntimeError(f"The client of the {self.connection.place} is closed.")
@@ -296,6 +254,7 @@ class Client:
         self._guard(request)
         try:
             answer = self._http.handle_request(request)
+            count.note_first_byte()
             with closing(answer):
                 content = self._content(answer, ask.most_bytes, deadline)
         except httpx2.RequestError as error:
@@ -371,14 +330,19 @@ class _Counted:
 
     def __init__(self, meter: Meter, sent: int) -> None:
         self._meter = meter
-        self._sent = sent
         self._began = time.monotonic()
+        self.sent = sent
         self.received = 0
+        self.first_byte_seconds = 0.0
+
+    def note_first_byte(self) -> None:
+        """Note that the answer begins: the server's own work is done."""
+        self.first_byte_seconds = time.monotonic() - self._began
 
     def end(self, outcome: str) -> None:
         """Count the attempt with its outcome."""
         seconds = time.monotonic() - self._began
-        self._meter.note(outcome, seconds=seconds, sent=self._sent, received=self.received)
+        self._meter.note(outcome, seconds=seconds, sent=self.sent, received=self.received)
 
 
 class _Repeats:
@@ -417,76 +381,15 @@ class _Repeats:
         ) from error
 
 
-def _check_url(connection: Connection) -> None:
-    url = connection.url
-    if not proxies.is_usable(url, ("http", "https")) or re.search("[?#]", url):
-        raise SettingsError(
-            f"{connection.side.upper()}_URL is not a base URL like http://host:8000 or "
-            "https://host/prefix."
-        )
+def _note_load(turn: Turn, error: ServerError) -> None:
+    """Tell the pacer about a failure that may be a sign of load."""
+    if isinstance(error, ServerBusy):
+        turn.refused(error.retry_after_seconds)
+    elif isinstance(error.__cause__, httpx2.TimeoutException):
+        turn.refused(None)
 
 
 def _transport_errors(proxy: proxies.Proxy | None) -> tuple[type[Exception], ...]:
     """The errors of the HTTP library when no answer comes."""
     beyond_http = proxies.socks_errors() if proxy is not None and proxy.is_socks else ()
     return (httpx2.HTTPError, httpx2.StreamError, *beyond_http)
-
-
-def _headers(connection: Connection) -> httpx2.Headers:
-    side = connection.side.upper()
-    ours = {
-        "user-agent": f"chromasync/{__version__}",
-        "accept": "application/json",
-        "accept-encoding": "gzip, deflate",
-    }
-    chosen = dict(connection.headers)
-    if connection.token is not None:
-        chosen["x-chroma-token"] = connection.token
-    for name, value in chosen.items():
-        if problem := _header_problem(name, value):
-            raise SettingsError(
-                f"The {connection.side}'s header {name!r} {problem}.",
-                hint=f"It comes from {_origin_of(name, side)}.",
-            )
-    headers = httpx2.Headers(ours)
-    headers.update(chosen)
-    return headers
-
-
-def _origin_of(header: str, side: str) -> str:
-    """The settings that may have given a header."""
-    match header.lower():
-        case "x-chroma-token":
-            return f"{side}_TOKEN or {side}_HEADERS"
-        case "authorization":
-            return f"{side}_BEARER, {side}_HEADERS or the user and password in {side}_URL"
-        case _:
-            return f"{side}_HEADERS"
-
-
-def _header_problem(name: str, value: str) -> str:
-    """Why a header cannot be sent, without its value; empty when it can."""
-    if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
-        return "has a name or value that cannot be sent; only printable ASCII can"
-    if value != value.strip():
-        return "has a value that begins or ends with a blank, which cannot be sent"
-    if name.lower() in _OURS_TO_SEND:
-        return "cannot be chosen: each request has its own"
-    return ""
-
-
-def _tls(connection: Connection) -> ssl.SSLContext:
-    if urlsplit(connection.url).scheme != "https":
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # not used; loading authorities is slow
-    try:
-        context = ssl.create_default_context(cafile=connection.ca_file)
-        if connection.client_cert is not None:
-            context.load_cert_chain(connection.client_cert, connection.client_key)
-    except OSError as error:
-        raise SettingsError(
-            f"A certificate file of the {connection.side} cannot be used: {error}."
-        ) from error
-    if not connection.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

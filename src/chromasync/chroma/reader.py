@@ -15,8 +15,10 @@ import numpy as np
 
 from chromasync.chroma import capabilities as probing
 from chromasync.chroma import decode, encode
-from chromasync.chroma.client import Client, Connection
+from chromasync.chroma.client import Client
+from chromasync.chroma.connection import Connection
 from chromasync.chroma.limits import Limits
+from chromasync.chroma.pacer import Pacer
 from chromasync.chroma.paths import collection_path, database_path, tenant_path
 from chromasync.errors import (
     NotFound,
@@ -46,9 +48,11 @@ class Shared:
         probed: the time of the last probe, and the capabilities that it found.
     """
 
-    def __init__(self, connection: Connection, *, read_only: bool) -> None:
+    def __init__(
+        self, connection: Connection, *, read_only: bool, pacer: Pacer | None = None
+    ) -> None:
         self.side = connection.side
-        self.client = Client(connection, read_only=read_only)
+        self.client = Client(connection, read_only=read_only, pacer=pacer)
         self.limits = Limits()
         self.probed: tuple[float, Capabilities] | None = None
 
@@ -56,8 +60,8 @@ class Shared:
 class ChromaReader:
     """A Chroma server to read; see `ports.Reader`. Thread-safe."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._look_at(Shared(connection, read_only=True))
+    def __init__(self, connection: Connection, pacer: Pacer | None = None) -> None:
+        self._look_at(Shared(connection, read_only=True, pacer=pacer))
 
     def _look_at(self, shared: Shared) -> None:
         self.side = shared.side
@@ -83,6 +87,11 @@ class ChromaReader:
     def traffic(self) -> Traffic:
         """The requests of this process to the server so far."""
         return self._client.meter.traffic
+
+    @property
+    def pacing(self) -> Pacer:
+        """The pace of this process's requests to the server."""
+        return self._client.pacer
 
     @property
     def proxy(self) -> str:

@@ -17,7 +17,9 @@ import structlog
 
 from chromasync.chroma import decode, encode
 from chromasync.chroma.brake import Brake
-from chromasync.chroma.client import FAULT_ATTEMPTS, Connection
+from chromasync.chroma.client import FAULT_ATTEMPTS
+from chromasync.chroma.connection import Connection
+from chromasync.chroma.pacer import Pacer
 from chromasync.chroma.paths import collection_path, database_path, tenant_path
 from chromasync.chroma.reader import ChromaReader, Shared
 from chromasync.definition import (
@@ -67,8 +69,8 @@ class SharedWrites(Shared):
         prefix: the prefix of the names of all collections that may be written to.
     """
 
-    def __init__(self, connection: Connection, prefix: str) -> None:
-        super().__init__(connection, read_only=False)
+    def __init__(self, connection: Connection, prefix: str, pacer: Pacer | None) -> None:
+        super().__init__(connection, read_only=False, pacer=pacer)
         self.prefix = prefix
         self.brake = Brake(connection.place, connection.side)
         self.asked_path: str | None = None
@@ -90,14 +92,16 @@ class ChromaWriter(ChromaReader):
 
     _shared: SharedWrites
 
-    def __init__(self, connection: Connection, *, prefix: str = "") -> None:
+    def __init__(
+        self, connection: Connection, pacer: Pacer | None = None, *, prefix: str = ""
+    ) -> None:
         if connection.side is not Side.REPLICA and not prefix:
             raise ReadOnlyViolation(
                 "A writer for the primary was asked for.",
                 side=connection.side,
                 untouched="Nothing was sent.",
             )
-        self._look_at(SharedWrites(connection, prefix))
+        self._look_at(SharedWrites(connection, prefix, pacer))
         self._permit: Permit | None = None
 
     def permitted_by(self, permit: Permit) -> ChromaWriter:

@@ -190,9 +190,10 @@ def _worker_sentence(worker: WorkerBeat, now: datetime) -> str:
     beat = worker.last_heartbeat_at
     seen = "" if beat is None else f", last heard of {ago(beat, now)}"
     task = "" if worker.current_task_id is None else f", on task {worker.current_task_id}"
+    slow = f" It is throttled; {plain(worker.throttle_reason)}." if worker.throttle_reason else ""
     return (
         f"Worker {plain(worker.worker_id)} is {worker.status}{task}{seen}: "
-        f"{worker.memory_mb:.0f} MB, {worker.cpu_percent:.0f}% CPU."
+        f"{worker.memory_mb:.0f} MB, {worker.cpu_percent:.0f}% CPU.{slow}"
     )
 
 

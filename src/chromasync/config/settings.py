@@ -40,6 +40,7 @@ from chromasync.config.fields import (
     SettingLine,
     setting,
 )
+from chromasync.config.refusals import missing_urls, two_authorizations
 from chromasync.config.scope import Scope
 from chromasync.config.shown import as_text
 from chromasync.config.store_place import StorePlace
@@ -56,6 +57,7 @@ from chromasync.config.values import (
     OptionalNames,
     OptionalSeconds,
     Seconds,
+    Share,
     Threshold,
     WebhookUrl,
     add_header,
@@ -234,6 +236,23 @@ class Settings(BaseSettings):
         f"its own ({MARKS_DATABASE}). The mark shows that the replica or the state store was "
         "restored from an older copy, or that another store writes to the same replica.",
         shown="on",
+    )
+    sync_primary_share: Share = setting(
+        0.12,
+        GUARDS,
+        "a percentage from 1% to 100%, or a fraction from 0.01",
+        "Share of the primary's time that large reads may take, in all processes together, so that "
+        "short queries of others are answered. A few seconds of it may be taken at once. If the "
+        "primary has processors to spare, the share grows. 100% means no such limit.",
+    )
+    sync_max_requests_per_second: float | None = setting(
+        None,
+        GUARDS,
+        "a number of at least 0.1",
+        "Most requests to the primary within a second, of all processes together.",
+        shown="none",
+        ge=0.1,
+        allow_inf_nan=False,
     )
     sync_max_memory_mb: int | None = setting(
         container_memory_mb,
@@ -481,24 +500,3 @@ def field_extra(field: FieldInfo) -> dict[str, str]:
     if not isinstance(extra, dict):
         raise TypeError("a setting without its row of the reference")
     return {key: str(value) for key, value in extra.items()}
-
-
-def missing_urls(fields: list[str]) -> SettingsError:
-    """The error of a command that needs URLs that are not set."""
-    verb = "is" if len(fields) == 1 else "are"
-    return SettingsError(
-        f"{' and '.join(field.upper() for field in fields)} {verb} not set.",
-        hint="Set PRIMARY_URL and REPLICA_URL in the environment or in chromasync.toml, "
-        "or give --primary and --replica.",
-    )
-
-
-def two_authorizations(side: Side) -> SettingsError:
-    """The error of a bearer token beside another Authorization header."""
-    name = side.upper()
-    return SettingsError(
-        f"{name}_BEARER is given together with another Authorization header: in {name}_HEADERS, or "
-        f"as user:password@ in {name}_URL.",
-        untouched="Nothing was sent.",
-        hint="A request can have one Authorization header only: remove one of them.",
-    )

@@ -21,6 +21,7 @@ _POSTGRES = re.compile(
     rf"(?P<scheme>postgres\w*://)(?:[^@/]*@)?(?P<place>{_HOST}(?:,{_HOST})*(?:/[^@/?#]*)?)"
     r"(?:\?(?P<query>[^@]*))?"
 )
+_SHARES = ("sync_scrub_budget", "sync_primary_share")
 _PLACE_PARAMETERS = ("host=", "hostaddr=", "port=", "dbname=")
 
 
@@ -58,7 +59,7 @@ def as_text(name: str, value: object) -> str:
         case bool():
             text = str(value).lower()
         case float():
-            text = f"{value * 100:g}%" if name == "sync_scrub_budget" else f"{value:.12g}"
+            text = f"{value * 100:g}%" if name in _SHARES else f"{value:.12g}"
         case SecretStr():
             text = "(hidden)"
         case dict():

@@ -16,11 +16,11 @@ from chromasync.config.fields import (
     CONFIG_FILE,
     Origin,
 )
+from chromasync.config.refusals import missing_urls
 from chromasync.config.settings import (
     URL_FIELDS,
     Settings,
     field_extra,
-    missing_urls,
 )
 from chromasync.config.shown import hide_secrets
 from chromasync.errors import SettingsError

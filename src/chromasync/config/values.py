@@ -196,6 +196,7 @@ OptionalNames = Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(read
 Headers = Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(read_json)]
 ExistingFile = Annotated[Path | None, BeforeValidator(read_existing_file)]
 Fraction = Annotated[float, BeforeValidator(read_fraction), Field(ge=0, le=1)]
+Share = Annotated[float, BeforeValidator(read_fraction), Field(ge=0.01, le=1)]
 Seconds = Annotated[float, Field(gt=0, le=LONGEST_SECONDS, allow_inf_nan=False)]
 OptionalSeconds = Annotated[Seconds | None, BeforeValidator(read_optional)]
 Threshold = Annotated[

@@ -21,6 +21,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from chromasync.chroma.pacer import Pacer
 from chromasync.definition import described
 from chromasync.errors import Conflict, NotFound, ReadOnlyViolation, RequestRefused, ServerFault
 from chromasync.model import (
@@ -117,6 +118,7 @@ class FakeServer:
         database: str = "default_database",
     ) -> None:
         self.side = side
+        self.pacing = Pacer()
         self._capabilities = capabilities
         self._shared = _Shared({tenant: {database}})
         self._permit: Permit | None = None

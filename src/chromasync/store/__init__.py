@@ -27,6 +27,7 @@ from chromasync.store.queue import QueuePart
 from chromasync.store.rehearsal import Rehearsed, rehearse
 from chromasync.store.retry import retried, retry_while_away
 from chromasync.store.schema import schema_versions
+from chromasync.store.shares import SharePart
 from chromasync.store.snapshot import SnapshotPart
 from chromasync.store.sqlite import SqliteBackend, beside
 from chromasync.store.trials import TrialPart
@@ -46,6 +47,7 @@ class SqlStore(
     HoldPart,
     DeploymentPart,
     ControlPart,
+    SharePart,
     InstantPart,
     SnapshotPart,
 ):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Integer, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Double, Integer, Table, Text
 
 from chromasync.store.schema import Instant, Printed, metadata
 
@@ -42,4 +42,14 @@ alerts = Table(
     # NULL = nobody was told yet
     Column("told_at", Instant),
     Column("told_count", Integer, nullable=False),
+)
+
+# The requests a second that each process may send to the primary, until it asks again.
+request_shares = Table(
+    "sync_request_shares",
+    metadata,
+    Column("holder", Text, primary_key=True),
+    Column("per_second", Double, nullable=False),
+    Column("ttl_seconds", Double, nullable=False),
+    Column("expires_at", Instant, nullable=False),
 )

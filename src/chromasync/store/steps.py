@@ -338,6 +338,11 @@ _SEVENTH = (
     told_at {instant},
     told_count INTEGER NOT NULL,
     PRIMARY KEY (kind, subject))""",
+    """CREATE TABLE sync_request_shares (
+    holder TEXT NOT NULL PRIMARY KEY,
+    per_second {double} NOT NULL,
+    ttl_seconds {double} NOT NULL,
+    expires_at {instant} NOT NULL)""",
     "ALTER TABLE sync_workers ADD COLUMN role TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE sync_workers ADD COLUMN threads INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE sync_workers ADD COLUMN tasks_done BIGINT NOT NULL DEFAULT 0",

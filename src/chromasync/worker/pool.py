@@ -28,6 +28,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from types import MappingProxyType
 
 import psutil
 import structlog
@@ -45,6 +46,7 @@ from chromasync.worker.gate import Gate
 from chromasync.worker.heartbeat import Heartbeat
 from chromasync.worker.state import State
 from chromasync.worker.tally import Tally
+from chromasync.worker.throttle import Pacings, reason_of, share_among_active
 
 IDLE_SECONDS = 0.5
 POLL_SECONDS = 0.05
@@ -67,6 +69,7 @@ class WorkerPool:
         lease_seconds: see `lease`.
         marks: writes a cycle's mark before the first write; None where no marks are kept.
         steering: what operators asked of this process.
+        pacings: the pace of this process's requests, by side.
         memory_mb: when most of this memory is used, only one thread works; None for no limit.
         role: the role of this process, for its heartbeats.
 
@@ -87,7 +90,9 @@ class WorkerPool:
         marks: MarkKeeper | None = None,
         role: str = "",
         steering: Steering | None = None,
+        pacings: Pacings = MappingProxyType({}),
     ) -> None:
+        self._pacings = pacings
         self.tally = Tally()
         self._role = role
         self._memory_mb = memory_mb
@@ -254,12 +259,14 @@ class WorkerPool:
 
     def _complete_beat(self, beat: WorkerBeat) -> WorkerBeat:
         """A heartbeat with all that the pool knows about this process."""
+        share_among_active(self._pacings, self._store)
         return replace(
             beat,
             role=self._role,
             threads=len(self._threads),
             tasks_done=self.tally.work.tasks_done,
             memory_limit_mb=self._memory_mb,
+            throttle_reason=reason_of(self._pacings),
         )
 
     def _note_trouble(self, error: ChromasyncError) -> None:
