@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 import structlog
 
+from chromasync.alerts import AlertWatcher, Receiver, check_receivers, place_of, receivers_of
 from chromasync.chroma import ChromaReader, ChromaWriter, Connection, Pace, Pacer
 from chromasync.config import Role, Settings
 from chromasync.doctor import examine
@@ -119,11 +120,17 @@ class Application:
 
     def run(self, stop: threading.Event) -> int:
         """The service in its role, until `stop` is set; gives the exit code."""
+        receivers = receivers_of(self.settings)
         single = self.settings.role is Role.SINGLE
         patience = PATIENT_LEADS * self.settings.sync_lead_seconds
         participant = self._participant(stop, leads_at_once=single, patience=patience)
         try:
-            with self._page(participant), participant, self._limited():
+            with (
+                self._page(participant),
+                participant,
+                self._limited(),
+                self._watcher(receivers, participant.name),
+            ):
                 participant.serve(Quiet())
         except Stopped as stopped:
             log.info(Event.ENDED, reason=stopped.what)
@@ -139,7 +146,8 @@ class Application:
             )
         if not self._has_store():
             raise no_store(self.settings, "Nothing was started.")
-        with self._page():
+        receivers = receivers_of(self.settings)
+        with self._page(), self._watcher(receivers, process_name()):
             stop.wait()
 
     @contextmanager
@@ -268,9 +276,14 @@ class Application:
         if shown:
             self.store.note_shown(shown)
 
-    def doctor(self) -> DoctorReport:
-        """Check settings, reachability, versions and capabilities; reports errors, raises none."""
-        return examine(self.settings, self.connection, self._store_to_look_at)
+    def doctor(self, *, alert: bool = False) -> DoctorReport:
+        """Check settings, reachability, versions and capabilities; reports errors, raises none.
+
+        Args:
+            alert: send a test message to each receiver of alerts.
+        """
+        report = examine(self.settings, self.connection, self._store_to_look_at)
+        return replace(report, checks=(*report.checks, *check_receivers(self.settings, send=alert)))
 
     def _kept_ids(self) -> list[str]:
         """Dropped collections that stay on the replica for a while."""
@@ -303,6 +316,16 @@ class Application:
         finally:
             self._is_limited = False
             pacer.allow(RESERVE * limit)
+
+    def _watcher(self, receivers: Sequence[Receiver], holder: str) -> AlertWatcher:
+        """Has alerts told while it is entered."""
+        return AlertWatcher(
+            self.store,
+            self.status,
+            receivers,
+            holder=holder,
+            place=place_of(self.settings),
+        )
 
     def _participant(
         self,

@@ -27,6 +27,7 @@
     ├── AnotherInstance          another process leads on this store               exit 5
     ├── AnotherStore             another store uses this replica       transient   exit 5
     ├── Paused                   someone paused the service            transient   exit 4
+    ├── AlertNotTaken            a receiver of alerts did not take one transient   exit 3
     └── Stopped                  asked to stop in the middle of a cycle            exit 130
 
 `retry` says whether a repetition can succeed: `transient` (it may succeed later), `permanent` (it
@@ -272,6 +273,24 @@ class Paused(ChromasyncError):
 
     retry = Retry.TRANSIENT
     default_hint = "`chromasync resume` ends the pause."
+
+
+class AlertNotTaken(ChromasyncError):
+    """A receiver did not take a message; its address is a secret, so no message has it.
+
+    Args:
+        retry_after_seconds: how long the receiver asked to wait, when it said so.
+    """
+
+    retry = Retry.TRANSIENT
+    exit_code = 3
+    default_hint = "Check the setting; the message is sent again by itself."
+
+    def __init__(
+        self, what: str, *, hint: str = "", retry_after_seconds: float | None = None
+    ) -> None:
+        super().__init__(what, hint=hint)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Stopped(ChromasyncError):

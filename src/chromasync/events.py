@@ -144,6 +144,25 @@ class Event(StrEnum):
         "The store was not reachable when a task should be handed back.",
     )
 
+    # ---- alerts -----------------------------------------------------------------------------
+
+    ALERT_SENT = (
+        "alert sent",
+        "A receiver took a message; `kind` and `phase` say what about, `subjects` is a number.",
+    )
+    ALERT_NOT_TAKEN = (
+        "an alert was not taken",
+        "A receiver of alerts was away or refused a message; it is tried again.",
+    )
+    NO_LOOK_FOR_ALERTS = (
+        "no look for alerts",
+        "This process could not read the state store to see what must be told.",
+    )
+    ALERT_FAILED = (
+        "alerts failed unexpectedly",
+        "A defect of the program; the line has the traceback, and the service goes on.",
+    )
+
     # ---- background threads -----------------------------------------------------------------
 
     NO_PROOF_OF_LIFE = "no proof of life", "This process could not record its heartbeat."

@@ -128,6 +128,11 @@ class Participant:
             memory_limit_mb=settings.sync_max_memory_mb,
         )
 
+    @property
+    def name(self) -> str:
+        """The unique name of this process, see `heartbeat.process_name`."""
+        return self._name
+
     def __enter__(self) -> Self:
         if self._leads_at_once:
             self._wait_for_lead()

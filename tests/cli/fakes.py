@@ -285,7 +285,7 @@ class FakeProgram:
         """End at once."""
         self._note("dashboard", stop.is_set())
 
-    def doctor(self) -> DoctorReport:
+    def doctor(self, *, alert: bool = False) -> DoctorReport:
         """Answer a fixed report."""
-        self._note("doctor")
+        self._note("doctor", *["alert"] * alert)
         return doctor_report()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from chromasync.config import Role, Settings
+from chromasync.config import Role
 from tests.deploy.blueprint import (
     COORDINATOR,
     PHASE_1,
@@ -148,13 +148,13 @@ def test_both_servers_keep_their_data_on_a_disk() -> None:
         assert {"key": "PORT", "value": "8000"} in service["envVars"]
 
 
-def test_what_is_asked_for_without_effect_says_so() -> None:
-    """Who fills a Blueprint in learns that the address of the alerts is not used yet."""
+def test_the_address_of_alerts_is_asked_for_and_may_stay_empty() -> None:
+    """Who fills a Blueprint in learns what it is for, and what happens without it."""
     lines = Blueprint.shipped().text.splitlines()
     asked = lines.index("      - key: SYNC_WEBHOOK_URL")
-    assert "has no effect" in lines[asked - 1]
-    (info,) = (i for i in Settings.table() if i.name == "SYNC_WEBHOOK_URL")
-    assert "ignored" in info.group
+    assert "empty means that nobody is told" in lines[asked - 1]
+    left_empty = Blueprint.shipped().environment(COORDINATOR, ADDRESSES) | {"SYNC_WEBHOOK_URL": ""}
+    assert settings_in(left_empty).sync_webhook_url is None
 
 
 def test_no_secret_is_in_the_file_and_the_database_is_private() -> None:

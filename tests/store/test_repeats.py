@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from sqlalchemy import select
 from chromasync import faultpoints
 from chromasync.errors import StoreUnavailable
 from chromasync.model import (
+    Alert,
     ControlRow,
     Cycle,
     CycleStatus,
@@ -56,6 +58,8 @@ from tests.support.postgres import Databases
 
 MIRROR = Mirror(COLLECTION, "t", "d", "n")
 TRIAL = new_trial()
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+ALERT = Alert("webhook", "held", "id", "`docs`", "Held.", LONG_AGO)
 HOLD = Hold(COLLECTION, "n", HoldKind.DROP, 1, "r", set_digest="3f9a")
 
 
@@ -86,6 +90,8 @@ def arranged(store: SqlStore) -> Scene:
     store.take_share("you", 5.0, 0.0, 60)
     term = store.take_lead("me", 60)
     assert term is not None
+    assert store.lead_alerts("me", 60, 0)
+    assert store.save_alerts("me", [ALERT, replace(ALERT, receiver="old", over_at=LONG_AGO)])
     cycle = planned(store, 4)
     done = claim_one(store)
     aside = [Quarantined(COLLECTION, "0-a", "bad", absent=True)]
@@ -155,6 +161,10 @@ REPEATED: dict[str, Callable[[Scene], object]] = {
     "take_share": lambda s: s.store.take_share("me", 5.0, 0.0, 60),
     "give_up_share": lambda s: s.store.give_up_share("you"),
     "begin_wanted": lambda s: s.store.begin_wanted(1, 7),
+    "lead_alerts": lambda s: s.store.lead_alerts("me", 90, 30),
+    "give_up_alerts": lambda s: s.store.give_up_alerts("me"),
+    "save_alerts": lambda s: s.store.save_alerts("me", [replace(ALERT, told_count=1)]),
+    "forget_alerts": lambda s: s.store.forget_alerts(86_400),
     "forget_instants": lambda s: s.store.forget_instants(),
     "record_usage": lambda s: s.store.record_usage("w", 4, Usage(60, records_read=5)),
     "note_usage": lambda s: s.store.note_usage(s.cycle.id, Usage(9), 3.5),
@@ -176,9 +186,9 @@ READING = {
     *("live_trials", "known_trials"),
     *("deployment", "sides_of", "removals_of_day", "kept", "overdue_kept", "marks"),
     "distances",
-    *("newest_instant", "suspicions", "control", "orders", "measurements"),
+    *("newest_instant", "suspicions", "control", "orders", "alerts", "measurements"),
 }
-IN_STEPS = {"open_cycle", "save_chunks", "note_removal", "want_cycle"}
+IN_STEPS = {"lead_alerts", "open_cycle", "save_chunks", "note_removal", "want_cycle"}
 """These look first at what is there; each of their steps is repeated."""
 
 VIEWS = {"led_by", "urgent", "close", "backend"}

@@ -96,6 +96,7 @@ SECRETS = {
     "DATABASE_URL": "postgres://me:hush4@db/state",
     "SYNC_HTTP_TOKEN": "hush5-and-some-more",
     "SYNC_WEBHOOK_URL": "https://hooks.example.com/hush6?x=hush7",
+    "SYNC_ALERT_URLS": "mailto://me:hush9@one, json://two/hush10?to=a,b",
 }
 
 
@@ -158,6 +159,8 @@ def test_of_a_state_store_its_place_is_shown(
         ("REPLICA_HEADERS", '{"hush": 7}'),
         ("DATABASE_URL", "mysql://me:hush@db/state"),
         ("SYNC_WEBHOOK_URL", "hooks.example.com/hush"),
+        ("SYNC_ALERT_URLS", "hush"),
+        ("SYNC_ALERT_URLS", "json://one/x, hush"),
         ("SYNC_HTTP_TOKEN", "hush"),
     ],
 )

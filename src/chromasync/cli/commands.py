@@ -295,17 +295,22 @@ def approve(
     return ExitCode.DONE
 
 
-@program.command(cls=GroupedHelp, epilog=examples("chromasync doctor", "chromasync doctor --json"))
+@program.command(
+    cls=GroupedHelp,
+    epilog=examples("chromasync doctor", "chromasync doctor --json", "chromasync doctor --alert"),
+)
+@click.option("--alert", is_flag=True, help="Send a test message to each receiver of alerts.")
 @common_options
-def doctor(invocation: Invocation) -> int:
+def doctor(invocation: Invocation, *, alert: bool) -> int:
     """Check settings, servers and state store.
 
     It shows every setting and its origin, whether both servers answer, what they can and cannot
-    store, and the version of the state store. It changes nothing.
+    store, and the version of the state store. It changes nothing. With --alert it reports what each
+    receiver in SYNC_WEBHOOK_URL and SYNC_ALERT_URLS answers to a test message.
     """
     settings = prepare(invocation, servers=False)
     with composition.open_program(settings) as application:
-        report = application.doctor()
+        report = application.doctor(alert=alert)
     return print_report(invocation, report)
 
 

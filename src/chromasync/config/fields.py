@@ -99,7 +99,7 @@ CYCLE = "Cycle"
 GUARDS = "Guards and budgets"
 ROLES = "Roles"
 PAGE = "Status page and metrics"
-ALERTS = "Alerts (none in this version: checked, then ignored)"
+ALERTS = "Alerts"
 LOGS = "Logs"
 
 URL = "a URL that starts with http:// or https://; it may have a path prefix"

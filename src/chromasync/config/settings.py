@@ -46,6 +46,7 @@ from chromasync.config.shown import as_text
 from chromasync.config.store_place import StorePlace
 from chromasync.config.values import (
     SHORTEST_TOKEN,
+    AlertUrls,
     BaseUrl,
     DatabaseUrl,
     ExistingFile,
@@ -320,7 +321,16 @@ class Settings(BaseSettings):
         None,
         ALERTS,
         "a URL that starts with http:// or https://",
-        "URL that receives alerts as JSON.",
+        "Webhook that receives alerts as JSON with a `text`, as Slack, Mattermost and Google Chat "
+        "take it.",
+    )
+    sync_alert_urls: AlertUrls = setting(
+        (),
+        ALERTS,
+        "URLs of Apprise, separated by commas, such as mailto://USER:PASSWORD@example.com",
+        "Other services that receive alerts. They need the extra `alerts`: "
+        "`pip install 'chromasync[alerts]'`.",
+        shown="none",
     )
 
     sync_log_format: LogFormat = setting(

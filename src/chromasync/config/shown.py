@@ -65,7 +65,7 @@ def as_text(name: str, value: object) -> str:
         case dict():
             text = ", ".join(f"{key}: (hidden)" for key in value)
         case tuple():
-            text = ", ".join(value)
+            text = ", ".join("(hidden)" if isinstance(v, SecretStr) else v for v in value)
         case _:
             text = str(value)
     return text

@@ -142,10 +142,26 @@ def _http_parts(url: str) -> SplitResult:
 
 
 def read_webhook_url(given: object) -> object:
-    """Check a URL whose path and query are secrets."""
-    if isinstance(given, str) and given:
-        _http_parts(given.strip().partition("?")[0])
-    return given
+    """Check a URL whose path and query are secrets; an empty text means none."""
+    if not isinstance(given, str):
+        return given
+    text = given.strip()
+    if text:
+        _http_parts(text.partition("?")[0])
+    return text or None
+
+
+def read_alert_urls(given: object) -> object:
+    """Split a text at the commas before a scheme, because such URLs may hold commas."""
+    urls = re.split(r"[\s,]+(?=[A-Za-z][\w+.-]*://)", given) if isinstance(given, str) else given
+    if not isinstance(urls, list | tuple):
+        return urls
+    found = [url.strip().rstrip(",") if isinstance(url, str) else url for url in urls]
+    found = [url for url in found if url != ""]
+    for number, url in enumerate(found, 1):
+        if isinstance(url, str) and not re.fullmatch(r"[A-Za-z][\w+.-]*://\S+", url):
+            raise ValueError(f"number {number} is no URL")
+    return found
 
 
 def read_http_token(given: object) -> object:
@@ -190,6 +206,7 @@ def cut_userinfo(url: object) -> tuple[str, object]:
 BaseUrl = Annotated[str, BeforeValidator(read_base_url)]
 WebhookUrl = Annotated[SecretStr | None, BeforeValidator(read_webhook_url)]
 HttpToken = Annotated[SecretStr | None, BeforeValidator(read_http_token)]
+AlertUrls = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(read_alert_urls)]
 DatabaseUrl = Annotated[SecretStr | None, BeforeValidator(read_database_url)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(read_list)]
 OptionalNames = Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(read_list)]

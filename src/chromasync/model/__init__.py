@@ -6,6 +6,7 @@ names end in `_seconds`; a digest is 16 bytes (BLAKE2b-128).
 
 from __future__ import annotations
 
+from chromasync.model.alerts import Alert
 from chromasync.model.control import ControlRow, Orders
 from chromasync.model.deployment import (
     Deployment,
@@ -78,6 +79,7 @@ __all__ = [
     "MAX_RETRIES",
     "SILENT_SECONDS",
     "UNKNOWN_DIGEST",
+    "Alert",
     "Capabilities",
     "Change",
     "Chunk",

@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 
 from chromasync.config import StorePlace
 from chromasync.model import Term
+from chromasync.store.alerts import AlertPart
 from chromasync.store.control import ControlPart
 from chromasync.store.core import Backend
 from chromasync.store.deployment import DeploymentPart
@@ -48,6 +49,7 @@ class SqlStore(
     DeploymentPart,
     ControlPart,
     SharePart,
+    AlertPart,
     InstantPart,
     SnapshotPart,
 ):

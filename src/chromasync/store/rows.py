@@ -11,6 +11,7 @@ from sqlalchemy import Column, Table
 from chromasync.errors import DamagedChunk
 from chromasync.model import (
     DIGEST_BYTES,
+    Alert,
     Chunk,
     ChunkHead,
     ControlRow,
@@ -81,6 +82,7 @@ MARK = RowShape(MarkRow, schema_servers.marks)
 REMOVAL = RowShape(Removal, schema_servers.removals, {"count": "record_count"})
 KEPT = RowShape(Kept, schema_servers.kept, {"database": "database_name", "name": "collection_name"})
 DISTANCE = RowShape(KnownDistance, schema_servers.distances)
+ALERT = RowShape(Alert, schema_service.alerts)
 CONTROL = RowShape(ControlRow, schema_service.control)
 WORKER = RowShape(
     WorkerBeat,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Double, Integer, Table, Text
 
-from chromasync.store.schema import Instant, Printed, metadata
+from chromasync.store.schema import Instant, Printed, Verbatim, metadata
 
 # One row: the pause in force, and the cycles that operators asked for.
 control = Table(
@@ -27,21 +27,28 @@ control = Table(
     Column("begun_cycle", BigInteger),
 )
 
-# Alerts that hold now, and ended ones until their end was sent.
+# Alerts, each once for every receiver: those that hold, and ended ones until a day after their end.
 alerts = Table(
     "sync_alerts",
     metadata,
+    Column("receiver", Text, primary_key=True),
     Column("kind", Text, primary_key=True),
-    # what it is about: a collection, a worker; '' = the whole deployment
-    Column("subject", Text, primary_key=True),
+    # what it is about: a collection, a host; '' = the whole deployment
+    Column("subject", Verbatim, primary_key=True),
+    Column("name", Printed, nullable=False),
     Column("message", Printed, nullable=False),
     Column("since_at", Instant, nullable=False),
-    Column("seen_at", Instant, nullable=False),
-    # NULL = it still holds
+    # NULL = it was there at the last look
     Column("ended_at", Instant),
-    # NULL = nobody was told yet
+    # NULL = this receiver was not told yet
     Column("told_at", Instant),
     Column("told_count", Integer, nullable=False),
+    # NULL = its end was not told yet
+    Column("over_at", Instant),
+    # it is there again, although its end was not told yet
+    Column("back_at", Instant),
+    # how often it came back within a day after its end was told
+    Column("return_count", Integer, nullable=False),
 )
 
 # The requests a second that each process may send to the primary, until it asks again.

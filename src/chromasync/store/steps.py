@@ -329,15 +329,19 @@ _SEVENTH = (
     """INSERT INTO sync_control (id, wanted_number, wanted_full, begun_number)
     VALUES (1, 0, FALSE, 0)""",
     """CREATE TABLE sync_alerts (
+    receiver TEXT NOT NULL,
     kind TEXT NOT NULL,
     subject TEXT NOT NULL,
+    name TEXT NOT NULL,
     message TEXT NOT NULL,
     since_at {instant} NOT NULL,
-    seen_at {instant} NOT NULL,
     ended_at {instant},
     told_at {instant},
     told_count INTEGER NOT NULL,
-    PRIMARY KEY (kind, subject))""",
+    over_at {instant},
+    back_at {instant},
+    return_count INTEGER NOT NULL,
+    PRIMARY KEY (receiver, kind, subject))""",
     """CREATE TABLE sync_request_shares (
     holder TEXT NOT NULL PRIMARY KEY,
     per_second {double} NOT NULL,
