@@ -14,7 +14,7 @@ from chromasync.lab.chroma_server import ChromaServer
 from chromasync.lab.postgres_server import LocalPostgres
 from chromasync.lab.proxy import RecordingProxy
 from tests.compat_servers import INSTALLED, command
-from tests.support import measured, remains
+from tests.support import measured, order, remains, statements
 from tests.support.stage import Servers, close_client, running_servers
 
 if TYPE_CHECKING:
@@ -34,6 +34,13 @@ class ProxyMaker(Protocol):
 def pytest_configure(config: pytest.Config) -> None:
     """Measure what counts, where the run is measured at all."""
     measured.measure_what_counts(config)
+    statements.share()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What takes longest begins first, whatever the random order says."""
+    order.begin_with_the_longest(items, order.processes_of(config))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -27,6 +27,7 @@ def run_bench(module: str, folder: Path, *options: str) -> tuple[str, dict[str, 
     return done.stdout, orjson.loads(file.read_bytes())
 
 
+@pytest.mark.longest
 @pytest.mark.long
 def test_the_race_is_run_and_judged(tmp_path: Path) -> None:
     """All contenders finish, ours is identical each time and writes nothing without need."""
@@ -49,6 +50,7 @@ def test_the_race_is_run_and_judged(tmp_path: Path) -> None:
     assert told.startswith("|  | raw requests | naive loop | chromasync |")
 
 
+@pytest.mark.longest
 @pytest.mark.long
 def test_the_memory_of_many_ids_is_measured(tmp_path: Path) -> None:
     """Every phase ends identical and under the limit, in a process of its own."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 from chromasync.config import DATABASE_FILE
+from tests.support.forked import Forked
 from tests.support.stage import Stage
 
 LONGEST_SECONDS = 180.0
@@ -42,10 +43,14 @@ def running(stage: Stage, *arguments: str, **extra: str) -> Iterator[subprocess.
 
 
 def run(stage: Stage, *arguments: str, **extra: str) -> tuple[int, str]:
-    """Run `chromasync ARGUMENTS` to its end; exit code, and what it said."""
-    with running(stage, *arguments, **extra) as process:
-        out, err = process.communicate(timeout=LONGEST_SECONDS)
-        return process.returncode, out + err
+    """Run `chromasync ARGUMENTS` in a warm process to its end; exit code, and what it said."""
+    log = stage.folder.parent / f"{stage.folder.name}-said.log"
+    process = Forked(arguments, environment(stage, **extra), log)
+    try:
+        code = process.wait(LONGEST_SECONDS)
+    finally:
+        process.kill()
+    return code, log.read_text(errors="replace")
 
 
 def live_tasks(stage: Stage) -> int:

@@ -335,6 +335,7 @@ class ReplicationMachine(RuleBasedStateMachine):
         assert self.servers.primary_proxy.writes() == []
 
 
+@pytest.mark.longest
 @pytest.mark.long
 @pytest.mark.timeout(0 if NIGHTLY else 600)
 def test_whatever_happens_the_replica_becomes_identical() -> None:

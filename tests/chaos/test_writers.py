@@ -14,7 +14,7 @@ from tests.chaos.profile import NIGHTLY
 from tests.chaos.writers import BusyWriter
 from tests.support.stage import Stage, fill, vectors
 
-CYCLES = 20 if NIGHTLY else 4
+CYCLES = 20 if NIGHTLY else 2
 KEPT = 40
 SPACES = {"one": "cosine", "two": "l2", "three": "ip"}
 SMALL = {"SYNC_CHUNK_SIZE": "20", "SYNC_WORKERS": "4", "SYNC_MAX_DELETE": "100000"}
@@ -50,6 +50,7 @@ def assert_no_writes(stage: Stage) -> CycleReport:
     return report
 
 
+@pytest.mark.longest
 @pytest.mark.long
 @pytest.mark.parametrize("page_ids", [7, 64, 100_000] if NIGHTLY else [7, 100_000])
 def test_one_cycle_after_the_writers_stop_is_enough(

@@ -72,6 +72,7 @@ def test_every_stage_starts_from_the_same_pinned_base() -> None:
     assert tag.endswith("-slim-bookworm")
 
 
+@pytest.mark.longest
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_the_image_is_built_by_anyone_and_runs_as_a_container_would(

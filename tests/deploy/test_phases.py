@@ -18,8 +18,8 @@ from tests.support.writes import is_of_mark
 if TYPE_CHECKING:
     from chromadb.api import ClientAPI
 
-COLLECTIONS = 5
-RECORDS = 1_200
+COLLECTIONS = 12
+RECORDS = 250
 LATENCY_SECONDS = 0.02
 """As between machines, so that one worker alone cannot be done before the others begin."""
 
@@ -119,6 +119,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             scene.close()
 
 
+@pytest.mark.longest
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_the_phases_of_the_guide_and_the_way_back(scene: Scene) -> None:

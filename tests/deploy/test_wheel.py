@@ -98,6 +98,7 @@ def sizes_of(packages: Path) -> tuple[int, int]:
     return sum(blocks.values()) - caches, caches
 
 
+@pytest.mark.longest
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_the_wheel_does_in_an_empty_environment_what_it_promises(

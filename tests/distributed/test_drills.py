@@ -163,6 +163,7 @@ class Fortune:
         start(f"member{next(self._number)}", **doomed)
 
 
+@pytest.mark.longest
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", range(30 if NIGHTLY else 1))

@@ -60,6 +60,7 @@ def supervised(start: Callable[..., Member]) -> Iterator[None]:
         thread.join()
 
 
+@pytest.mark.longest
 @pytest.mark.long
 def test_a_chunk_that_kills_its_workers_fails_alone(stage: Stage, fleet: Fleet) -> None:
     """Every other chunk goes through, the culprit fails with its reason, and is tried anew."""
@@ -85,6 +86,7 @@ def test_a_chunk_that_kills_its_workers_fails_alone(stage: Stage, fleet: Fleet) 
     fleet.assert_converges()
 
 
+@pytest.mark.longest
 @pytest.mark.long
 @pytest.mark.parametrize("role", ["single with SQLite", "single", "coordinator"])
 def test_a_chunk_that_kills_whoever_plans_fails_alone(

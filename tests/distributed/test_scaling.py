@@ -13,6 +13,7 @@ LEAST = 3.5 if NIGHTLY else 1.5
 RECORDS = 6000 if NIGHTLY else 800
 
 
+@pytest.mark.longest
 @pytest.mark.long
 @pytest.mark.timeout(0 if NIGHTLY else 600)
 def test_four_workers_are_faster_than_one() -> None:

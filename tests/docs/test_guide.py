@@ -196,6 +196,7 @@ def two_servers(
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.longest
 @pytest.mark.long
 def test_a_newcomer_gets_to_a_verified_replica(
     checkout: Path, two_servers: tuple[ChromaServer, ChromaServer]
@@ -230,6 +231,7 @@ def assert_queries_answer_on_sqlite(file: Path) -> None:
     assert all(isinstance(seconds, float) and seconds > 0 for _, _, seconds in chunks)
 
 
+@pytest.mark.longest
 @pytest.mark.long
 def test_the_self_test_says_what_the_guide_expects(tmp_path: Path) -> None:
     """With nothing configured, the script passes with the page's lines."""
@@ -273,6 +275,7 @@ def deployment(servers: Servers, tmp_path: Path) -> Iterator[Deployment]:
             stage.close()
 
 
+@pytest.mark.longest
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_the_phases_their_monitoring_and_the_way_back(deployment: Deployment) -> None:

@@ -27,6 +27,9 @@ REFUSALS = {
     "reads alone": Answer(405, b"Method Not Allowed"),
 }
 MOST = 20
+"""Writes of a cycle at most; each test has more chunks than that to write."""
+
+CHUNK, BEFORE, SINCE = 10, 20, 130
 WORDS = "takes no writes"
 
 
@@ -51,11 +54,11 @@ def writes_of_a_cycle(stage: Stage) -> tuple[int, str]:
 @pytest.mark.parametrize("kind", REFUSALS)
 def test_a_few_failing_writes_end_the_cycle(stage: Stage, kind: str) -> None:
     """Whatever its size; no record is set aside, and all goes on when writes are taken again."""
-    stage.overrides["SYNC_CHUNK_SIZE"] = "50"
-    collections = [stage.create(name, count=100) for name in ("docs", "mail")]
+    stage.overrides["SYNC_CHUNK_SIZE"] = str(CHUNK)
+    collections = [stage.create(name, count=BEFORE) for name in ("docs", "mail")]
     stage.sync_and_judge()
     for collection in collections:
-        fill(collection, 600, start=100)
+        fill(collection, SINCE, start=BEFORE)
     refusing(stage, REFUSALS[kind])
     sent, said = writes_of_a_cycle(stage)
     assert WORDS in said
@@ -66,7 +69,7 @@ def test_a_few_failing_writes_end_the_cycle(stage: Stage, kind: str) -> None:
     assert status.quarantined == ()
     assert WORDS in (status.cycles[0].error or "")
     stage.servers.replica_proxy.fault = None
-    assert stage.sync_and_judge().counts.inserted == 1200
+    assert stage.sync_and_judge().counts.inserted == 2 * SINCE
 
 
 @pytest.mark.crewed
@@ -109,13 +112,13 @@ def test_records_of_collections_that_are_there(
 ) -> None:
     """Workers find it out by themselves, and the coordinator ends the cycle when they rest."""
     monkeypatch.setattr(waiting, "STALL_SECONDS", 3.0)
-    docs = stage.create(count=100)
-    stage.overrides["SYNC_CHUNK_SIZE"] = "50"
+    docs = stage.create(count=BEFORE)
+    stage.overrides["SYNC_CHUNK_SIZE"] = str(CHUNK)
     stage.sync_and_judge()
-    fill(docs, 600, start=100)
+    fill(docs, 2 * SINCE, start=BEFORE)
     refusing(stage, REFUSALS["not allowed"])
     sent, said = writes_of_a_cycle(stage)
     assert sent <= MOST
     assert WORDS in said
     stage.servers.replica_proxy.fault = None
-    assert stage.sync_and_judge().counts.inserted == 600
+    assert stage.sync_and_judge().counts.inserted == 2 * SINCE

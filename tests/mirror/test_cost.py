@@ -13,7 +13,7 @@ from chromasync.ledger import plan
 from chromasync.reports import Outcome
 from tests.support.stage import Stage, fill
 
-RECORDS, CHUNK, CHANGES = 4_000, 100, 20
+RECORDS, CHUNK, CHANGES = 1_500, 50, 15
 SPREAD = range(7, RECORDS, RECORDS // CHANGES)
 """Each in a chunk of its own."""
 

@@ -79,6 +79,7 @@ def assert_left_alone(stage: Stage) -> None:
     assert names(stage) == before
 
 
+@pytest.mark.longest
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("where", "left"), [(IN_THE_MIDDLE, [2, 2]), (IN_THE_CLEAN_UP, [0, 2])], ids=["middle", "end"]
@@ -101,6 +102,7 @@ def test_what_a_killed_self_test_left_is_left_alone_and_removed_by_the_next(
     stage.assert_quiet()
 
 
+@pytest.mark.longest
 @pytest.mark.long
 def test_a_self_test_with_another_store_does_not_touch_a_living_one(
     stage: Stage, scratch: Path
@@ -122,6 +124,7 @@ def ended_after(fleet: Fleet, instant: datetime) -> list[Cycle]:
     return [c for c in cycles if c.started_at > instant and c.finished_at is not None]
 
 
+@pytest.mark.longest
 @pytest.mark.long
 def test_beside_a_coordinator_and_a_worker_a_killed_one_leaves_no_hold(
     stage: Stage, fleet: Fleet, scratch: Path

@@ -307,6 +307,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert {head.id for head in heads if head.in_hand} == self.in_hand
 
 
+@pytest.mark.longest
 @pytest.mark.long
 def test_the_queue_keeps_its_word_whatever_happens(
     store: SqlStore, monkeypatch: pytest.MonkeyPatch

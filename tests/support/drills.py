@@ -24,7 +24,7 @@ Contents = dict[str, tuple[Any, ...]]
 Cycle = Callable[[], object]
 """Runs one whole cycle, or waits for one."""
 
-RECORDS = 300
+RECORDS = 200
 ADDED = [f"app{n}" for n in range(40)]
 SINCE = [f"since{n}" for n in range(90)]
 

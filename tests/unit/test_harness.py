@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests import conftest
-from tests.support import remains
+from tests.support import order, remains
 from tests.support.measured import FOR_CHILDREN, TESTS, Measured
 
 LEAVE = "import subprocess; subprocess.Popen(['sleep', '601'])"
@@ -81,3 +81,19 @@ def test_only_the_tests_of_the_core_are_measured(monkeypatch: pytest.MonkeyPatch
         measured.append(FOR_CHILDREN in os.environ)
     assert done == ["stop", "start"]
     assert measured == [True, False, False, True, True]
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_each_process_begins_with_its_share_of_the_longest(processes: int) -> None:
+    """Every test is there once, and all others keep their random order."""
+    names = "abcdEfGhijkLm"
+    items: list[Any] = [
+        SimpleNamespace(name=n, get_closest_marker=lambda _, n=n: n.isupper()) for n in names
+    ]
+    order.begin_with_the_longest(items, processes)
+    given = "".join(item.name for item in items)
+    assert sorted(given) == sorted(names)
+    assert [n for n in given if n.islower()] == [n for n in names if n.islower()]
+    for left in range(processes, 0, -1):  # as pytest-xdist gives them out
+        part, given = given[: len(given) // left], given[len(given) // left :]
+        assert part[0].isupper()
