@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sqlalchemy import update
 
@@ -39,7 +41,7 @@ def stage(servers: Servers, tmp_path: Path) -> Iterator[Stage]:
 @pytest.fixture
 def fleet(stage: Stage, make_database: Callable[..., str], post: Post) -> Iterator[Fleet]:
     """Processes over PostgreSQL that tell their alerts to `post`."""
-    fleet = Fleet(stage, make_database(), SYNC_WEBHOOK_URL=post.url)
+    fleet = Fleet(stage, make_database(), SYNC_WEBHOOK_URL=post.url, SYNC_ALERT_LAG="3600")
     yield fleet
     fleet.close()
 
@@ -58,7 +60,7 @@ def fill(stage: Stage, name: str = "docs", count: int = 400) -> None:
     """A collection of the primary."""
     ids = [f"r{n}" for n in range(count)]
     made = stage.primary.create_collection(name)
-    made.add(ids=ids, embeddings=[[float(n), 1.0] for n in range(count)])
+    made.add(ids=ids, embeddings=np.array([[n, 1.0] for n in range(count)], np.float32))
 
 
 def until_copied(fleet: Fleet, count: int = 400) -> None:
@@ -127,7 +129,9 @@ def test_a_receiver_that_hangs_delays_no_cycle(fleet: Fleet, stage: Stage, post:
     post.wait_for_request()
     cycles = fleet.store.cycles(1)[0].id
     began = time.monotonic()
-    fleet.until(lambda: fleet.store.cycles(1)[0].id > cycles + 3, "cycles beside a hanging receiver")
+    fleet.until(
+        lambda: fleet.store.cycles(1)[0].id > cycles + 3, "cycles beside a hanging receiver"
+    )
     assert not post.texts, f"the receiver came back within {time.monotonic() - began} s"
     post.is_hanging = False
     assert "Deletes are held" in post.wait(1)[0]
@@ -140,8 +144,6 @@ def test_a_restart_repeats_nothing(fleet: Fleet, stage: Stage, post: Post) -> No
     until_copied(fleet)
     stage.primary.get_collection("docs").delete(ids=[f"r{n}" for n in range(300)])
     post.wait(1)
-    import signal
-
     (first,) = fleet.members
     first.send(signal.SIGTERM)
     assert first.ended() == 0
