@@ -72,7 +72,7 @@ test-rest: $(READY) $(SERVERS_READY) ## run the long tests that `make test` leav
 	$(PYTEST) -m long $(ARGS)
 
 test-all: $(READY) $(SERVERS_READY) ## run all tests
-	$(PYTEST) $(ARGS)
+	CHROMASYNC_LEAVE_NOTHING_OUT=yes $(PYTEST) $(ARGS)
 
 test-wheel: $(READY) ## install the wheel into an empty environment and test it there
 	$(BIN)/python -m pytest tests/deploy/test_wheel.py $(ARGS)

@@ -14,7 +14,7 @@ from chromasync.lab.chroma_server import ChromaServer
 from chromasync.lab.postgres_server import LocalPostgres
 from chromasync.lab.proxy import RecordingProxy
 from tests.compat_servers import INSTALLED, command
-from tests.support import measured, order, remains, statements
+from tests.support import measured, order, programs, remains, statements
 from tests.support.stage import Servers, close_client, running_servers
 
 if TYPE_CHECKING:
@@ -32,9 +32,10 @@ class ProxyMaker(Protocol):
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Measure what counts, where the run is measured at all."""
+    """Measure what counts where the run is measured, and leave out what cannot run here."""
     measured.measure_what_counts(config)
     statements.share()
+    config.pluginmanager.register(programs.LeaveOut())
 
 
 @pytest.hookimpl(trylast=True)

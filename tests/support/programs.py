@@ -1,7 +1,8 @@
 """Programs of the system that some tests need: found, or installed where that is allowed.
 
-Where a program is missing and cannot be installed, its tests are left out: `make test` ends with
-one line about it, and `make test-all`, which must leave nothing out, fails.
+A test says what it needs: `@pytest.mark.needs("chromium")`. Where the program is missing and cannot
+be installed, such tests are left out, and the run ends with one line about it. `make test-all`,
+which must leave nothing out, lets them fail instead.
 """
 
 from __future__ import annotations
@@ -10,55 +11,118 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import gettempdir
+from typing import Any
 
 import pytest
 from filelock import FileLock
 
-INSTALL_SECONDS = 300
-LEFT_OUT = "chromasync left out"
-"""Begins the reason of each test that was left out for a missing program."""
+INSTALL_SECONDS = 600
 STRICT = "CHROMASYNC_LEAVE_NOTHING_OUT"
-"""A variable of `make test-all`: a missing program is then a failure."""
+"""A variable of `make test-all`: tests whose program is missing are not left out."""
+LEFT_OUT = "chromasync_left_out"
 
 
-def find_program(names: Sequence[str], *, package: str, what: str) -> Path:
-    """The first of these programs that the system has, after an attempt to install `package`.
+@dataclass(frozen=True)
+class Program:
+    """A program of the system: its names, the Debian package that has it, and who needs it."""
 
-    Args:
-        package: the name of the Debian package that has it.
-        what: what is left out without it.
-    """
-    path = _found(names)
-    if path is None and _may_install():
-        _install(package)
-        path = _found(names)
-    if path is not None:
+    names: tuple[str, ...]
+    package: str
+    what: str
+
+    @property
+    def path(self) -> Path | None:
+        """Where it is; None if the system has none of the names."""
+        return next((Path(path) for name in self.names if (path := shutil.which(name))), None)
+
+    def find(self) -> Path:
+        """Where it is; the test fails if it is missing."""
+        path = self.path
+        if path is None:
+            pytest.fail(f"{self.names[0]} is missing: {self.advice}", pytrace=False)
         return path
-    reason = f"{LEFT_OUT} {what}: install {names[0]} (apt-get install {package})"
-    if os.environ.get(STRICT):
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
+
+    @property
+    def advice(self) -> str:
+        """How to get it."""
+        return f"apt-get install {self.package}"
+
+    @property
+    def line(self) -> str:
+        """The line at the end of a run that left its tests out."""
+        return f"Left out: {self.what}, because {self.names[0]} is missing; {self.advice}"
 
 
-def _found(names: Sequence[str]) -> Path | None:
-    return next((Path(path) for name in names if (path := shutil.which(name))), None)
+PROGRAMS = {
+    "chromium": Program(
+        ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
+        "chromium",
+        "the tests of the page in a browser",
+    ),
+    "prometheus": Program(("prometheus",), "prometheus", "the tests with a real Prometheus"),
+    "promtool": Program(("promtool",), "prometheus", "the tests of the alert rules"),
+}
 
 
-def _may_install() -> bool:
-    return os.geteuid() == 0 and shutil.which("apt-get") is not None
+class LeaveOut:
+    """A plugin that leaves out tests whose program is missing, and tells so once."""
+
+    def __init__(self) -> None:
+        self._lines: set[str] = set()
+
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> None:
+        """Install what is missing, and deselect the tests of what stays missing."""
+        missing = {name for name in _needed(items) if not _is_there(PROGRAMS[name])}
+        if missing and not os.environ.get(STRICT):
+            left_out = [item for item in items if missing & _needed([item])]
+            items[:] = [item for item in items if item not in left_out]
+            config.hook.pytest_deselected(items=left_out)
+            self._lines |= {PROGRAMS[name].line for name in missing}
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Tell the process that prints, when this is one of several."""
+        output = getattr(session.config, "workeroutput", None)
+        if output is not None:
+            output[LEFT_OUT] = sorted(self._lines)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Note what another process of this run has left out."""
+        self._lines |= set(getattr(node, "workeroutput", {}).get(LEFT_OUT, ()))
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """End with one line for each missing program."""
+        for line in sorted(self._lines):
+            terminalreporter.write_line(line)
 
 
-def _install(package: str) -> None:
-    """Install a package; several test processes do so one after another."""
+def _needed(items: Sequence[pytest.Item]) -> set[str]:
+    return {mark.args[0] for item in items for mark in item.iter_markers("needs")}
+
+
+def _is_there(program: Program) -> bool:
+    """Whether the program is there, after an attempt to install it."""
+    if program.path is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        _install(program)
+    return program.path is not None
+
+
+def _install(program: Program) -> None:
+    """Install a package; several processes of a run do so one after another."""
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    install = ["install", "-y", "--no-install-recommends", program.package]
     with FileLock(Path(gettempdir()) / "chromasync-tests-apt.lock"):
-        for command in (["update"], ["install", "-y", "--no-install-recommends", package]):
-            subprocess.run(
-                ["apt-get", *command],
-                env=environment,
-                capture_output=True,
-                check=False,
-                timeout=INSTALL_SECONDS,
-            )
+        for command in (["update"], install):
+            if program.path is None:
+                subprocess.run(
+                    ["apt-get", *command],
+                    env=environment,
+                    capture_output=True,
+                    check=False,
+                    timeout=INSTALL_SECONDS,
+                )

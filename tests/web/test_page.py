@@ -106,7 +106,7 @@ def test_a_dead_service_says_since_when_nobody_is_alive() -> None:
     """The sentences name the age of the newest cycle and the last sign of life."""
     why = " ".join(assess(scenes.dead()).why)
     assert "No process of chromasync is alive. The last sign of life was 3 h ago." in why
-    assert "the newest completed cycle began 3 h 5 min ago" in why
+    assert "The newest completed cycle began 3 h 5 min ago" in why
 
 
 def test_a_page_that_stays_open_grows_old_with_its_store_gone(ask: Ask, world: World) -> None:

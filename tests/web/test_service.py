@@ -13,7 +13,7 @@ import pytest
 
 from tests.distributed.fleet import Fleet, Member
 from tests.support.forked import Forked
-from tests.support.stage import Servers, Stage, run_command
+from tests.support.stage import Servers, Stage, invoke_command
 from tests.web.conftest import BEARER, TOKEN
 from tests.web.test_programs import samples, value
 
@@ -110,7 +110,7 @@ def test_a_port_in_use_ends_the_start(fleet: Fleet) -> None:
         port = str(taken.getsockname()[1])
         for command in ("run", "dashboard"):
             settings = fleet.stage.values(DATABASE_URL=fleet.database_url, PORT=port)
-            done = run_command(command, **settings)
+            done = invoke_command(command, **settings)
             assert done.returncode == 2
             said = f"The page cannot listen at 127.0.0.1 on port {port}: address already in use."
             assert said in done.stderr
@@ -125,15 +125,15 @@ def test_an_address_of_another_machine_ends_the_start(fleet: Fleet, host: str) -
     settings = fleet.stage.values(
         DATABASE_URL=fleet.database_url, SYNC_HTTP_PORT=str(free_port()), SYNC_HTTP_HOST=host
     )
-    done = run_command("dashboard", **settings)
+    done = invoke_command("dashboard", **settings)
     assert (done.returncode, f"cannot listen at {host}" in done.stderr) == (2, True)
 
 
 def test_a_dashboard_needs_a_port_and_a_store(tmp_path: Path) -> None:
     """Each missing one is named, and no file appears."""
-    done = run_command("dashboard", SYNC_DATA_DIR=str(tmp_path / "data"))
+    done = invoke_command("dashboard", SYNC_DATA_DIR=str(tmp_path / "data"))
     assert (done.returncode, "neither SYNC_HTTP_PORT nor PORT is set" in done.stderr) == (2, True)
-    done = run_command("dashboard", SYNC_DATA_DIR=str(tmp_path / "data"), PORT=str(free_port()))
+    done = invoke_command("dashboard", SYNC_DATA_DIR=str(tmp_path / "data"), PORT=str(free_port()))
     assert (done.returncode, "There is no state store" in done.stderr) == (2, True)
     assert list(tmp_path.iterdir()) == []
 

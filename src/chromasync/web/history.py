@@ -140,4 +140,4 @@ def _shares(start: float, end: float, step: int) -> list[tuple[int, float]]:
     """The steps that a time covers, each with its share of it."""
     places = range(int(start // step), int(end // step) + 1)
     parts = [(p, min(end, (p + 1) * step) - max(start, p * step)) for p in places]
-    return [(place, part / (end - start)) for place, part in parts]
+    return [(place, part / (end - start)) for place, part in parts if part > 0]

@@ -96,7 +96,7 @@ def _stale(snapshot: StatusSnapshot) -> Assessment | None:
     if snapshot.is_fresh or (snapshot.clean_at is None and snapshot.identical_as_of is None):
         return None
     why, todo = _why_stale(snapshot)
-    words = stale_sentence(snapshot)
+    words = _capital(stale_sentence(snapshot).removeprefix("Out of date: "))
     return Assessment(Tone.BAD, f"Out of date: {_as_of(snapshot)}", (words, *why), todo)
 
 

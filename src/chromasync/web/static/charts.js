@@ -102,8 +102,8 @@
       const place = figure.querySelector(".plot");
       const text = summary(chart, lines);
       figure.querySelector("[data-summary]").textContent = text;
-      figure.setAttribute("role", "img");
-      figure.setAttribute("aria-label", figure.querySelector("strong").textContent + ", last " + span + ": " + text);
+      place.setAttribute("role", "img");
+      place.setAttribute("aria-label", figure.querySelector("strong").textContent + ", last " + span + ": " + text);
       if (drawn[name]) {
         drawn[name].destroy();
         delete drawn[name];
