@@ -34,12 +34,19 @@ QUICK = {
 class Member:
     """One process of a fleet; its log is in a file, and shown when a test waits in vain."""
 
-    def __init__(self, name: str, env: dict[str, str], log: Path, prelude: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        env: dict[str, str],
+        log: Path,
+        prelude: str = "",
+        command: str = "run",
+    ) -> None:
         self.name = name
         self.log_file = log
         self.process: Forked | subprocess.Popen[bytes]
         if not prelude:
-            self.process = Forked(["run"], env, log)
+            self.process = Forked([command], env, log)
             return
         with log.open("ab") as output:
             self.process = subprocess.Popen(
@@ -47,7 +54,7 @@ class Member:
                     sys.executable,
                     "-c",
                     f"{prelude}\nfrom chromasync.cli import main\nmain()",
-                    "run",
+                    command,
                 ],
                 env=env,
                 cwd=log.parent,
@@ -105,10 +112,12 @@ class Fleet:
 
     # ---- members ----------------------------------------------------------------------------
 
-    def start(self, name: str, *, prelude: str = "", **settings: str) -> Member:
+    def start(
+        self, name: str, *, prelude: str = "", command: str = "run", **settings: str
+    ) -> Member:
         """One more process; `prelude` is Python that it runs before the program."""
         env = environment(self.stage, DATABASE_URL=self.database_url, **self.settings) | settings
-        member = Member(name, env, self.stage.folder / f"{name}.log", prelude)
+        member = Member(name, env, self.stage.folder / f"{name}.log", prelude, command)
         self.members.append(member)
         return member
 
@@ -125,6 +134,10 @@ class Fleet:
     def single(self, name: str = "single", **settings: Any) -> Member:
         """One process that does everything."""
         return self.start(name, SYNC_DISTRIBUTED="false", **settings)
+
+    def dashboard(self, name: str = "dashboard", **settings: Any) -> Member:
+        """The page in a process of its own."""
+        return self.start(name, command="dashboard", **settings)
 
     # ---- what the store says ------------------------------------------------------------------
 

@@ -12,19 +12,12 @@ import httpx2
 import pytest
 
 from tests.distributed.fleet import Fleet, Member
-from tests.support.forked import Forked
 from tests.support.stage import Servers, Stage, invoke_command
 from tests.web.conftest import BEARER, TOKEN
+from tests.web.ports import free_port
 from tests.web.test_programs import samples, value
 
 WAIT = httpx2.Timeout(60)
-
-
-def free_port() -> int:
-    """A port of this machine that nobody uses now."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture
@@ -138,33 +131,23 @@ def test_a_dashboard_needs_a_port_and_a_store(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_a_dashboard_outlives_the_service(fleet: Fleet, http: httpx2.Client) -> None:
     """In a process of its own, without URLs of servers, it shows the lag of a dead service grow."""
     member = fleet.single(SYNC_ALERT_LAG="1")
     fleet.until_identical()
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    environment = {
-        "DATABASE_URL": fleet.database_url,
-        "SYNC_DATABASES": fleet.stage.database,
-        "PORT": str(port),
-        "SYNC_HTTP_TOKEN": TOKEN,
-        "SYNC_ALERT_LAG": "1",
-    }
-    log = fleet.stage.folder / "dashboard.log"
-    process = Forked(["dashboard"], environment, log)
-    try:
-        until_answered(fleet, http, f"{url}/readyz")
-        member.kill()
+    own = {"SYNC_HTTP_PORT": str(port), "SYNC_HTTP_TOKEN": TOKEN, "SYNC_ALERT_LAG": "1"}
+    page = fleet.dashboard(PRIMARY_URL="", REPLICA_URL="", **own)
+    until_answered(fleet, http, f"{url}/readyz")
+    member.kill()
 
-        def lag() -> float:
-            return value(samples(http.get(f"{url}/metrics").text), "chromasync_lag_seconds")
+    def lag() -> float:
+        return value(samples(http.get(f"{url}/metrics").text), "chromasync_lag_seconds")
 
-        before = lag()
-        fleet.until(lambda: lag() > before + 1.5, "the lag grows")
-        fleet.until(lambda: "Out of date" in http.get(url).text, "the page says out of date")
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
-    finally:
-        process.kill()
-        process.wait()
+    before = lag()
+    fleet.until(lambda: lag() > before + 1.5, "the lag grows")
+    fleet.until(lambda: "Out of date" in http.get(url).text, "the page says out of date")
+    page.send(signal.SIGTERM)
+    assert page.ended() == 0
