@@ -26,6 +26,7 @@ from chromasync.config import Settings
 from chromasync.documents import COMPUTED, STATUS_SCHEMA
 from chromasync.model import Hold
 from chromasync.reports import (
+    AdviceReport,
     ControlReport,
     CycleReport,
     DoctorReport,
@@ -45,6 +46,7 @@ REPORTS: dict[str, type] = {
     "doctor": DoctorReport,
     "pause": ControlReport,
     "resume": ControlReport,
+    "advise": AdviceReport,
 }
 SIMPLE = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 NOTES = {

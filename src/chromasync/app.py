@@ -11,6 +11,8 @@ from tempfile import TemporaryDirectory
 
 import structlog
 
+from chromasync.advice import HISTORY_SECONDS, Asked, advise
+from chromasync.advice.keeper import AdviceKeeper, recommendation_of
 from chromasync.alerts import AlertWatcher, Receiver, check_receivers, place_of, receivers_of
 from chromasync.chroma import ChromaReader, ChromaWriter, Connection, Pace, Pacer
 from chromasync.config import Role, Settings
@@ -24,6 +26,7 @@ from chromasync.ports import Progress, Store
 from chromasync.processes import operator_name
 from chromasync.quiet import Quiet
 from chromasync.reports import (
+    AdviceReport,
     ControlReport,
     CycleReport,
     DoctorReport,
@@ -130,6 +133,7 @@ class Application:
                 participant,
                 self._limited(),
                 self._watcher(receivers, participant.name),
+                AdviceKeeper(self.settings, self.advise),
             ):
                 participant.serve(Quiet())
         except Stopped as stopped:
@@ -196,6 +200,32 @@ class Application:
     def status(self) -> StatusSnapshot:
         """The state in the store; no server is asked."""
         return take_snapshot(self._store_to_look_at(), self.settings)
+
+    def advise(
+        self,
+        documents: int | None = None,
+        *,
+        dimension: int | None = None,
+        text_bytes: int | None = None,
+    ) -> AdviceReport:
+        """Which phase of the guide fits, and what to change; recorded when it has changed.
+
+        Args:
+            documents: also forecast what so many documents would take.
+            dimension, text_bytes: the average size of these documents; as measured by default.
+
+        Raises:
+            SettingsError: the table that SYNC_ADVICE_TABLE names cannot be used.
+            StoreError: the store cannot be used.
+        """
+        store = self._store_to_look_at()
+        asked = None if documents is None else Asked(documents, dimension, text_bytes)
+        measured = store.measurements(HISTORY_SECONDS)
+        report = advise(take_snapshot(store, self.settings), measured, self.settings, asked)
+        if not report.is_enough:
+            return report
+        noted = store.note_recommendation(recommendation_of(report))
+        return replace(report, since=noted.created_at)
 
     def approve(
         self, names: Sequence[str], *, everything: bool, expected: int | None = None

@@ -12,6 +12,7 @@ import orjson
 
 from chromasync import __version__
 from chromasync.reports import (
+    AdviceReport,
     ControlReport,
     CycleReport,
     DoctorReport,
@@ -23,7 +24,7 @@ from chromasync.reports import (
 STATUS_SCHEMA = 1
 """Version of the document of `/api/v1/status`; it rises when a field goes, or changes meaning."""
 
-Report = CycleReport | PlanReport | VerifyReport | StatusSnapshot | DoctorReport
+Report = CycleReport | PlanReport | VerifyReport | StatusSnapshot | DoctorReport | AdviceReport
 Document = Report | ControlReport
 """Everything that a command prints as a document of its fields."""
 
@@ -34,6 +35,7 @@ COMPUTED = {
     StatusSnapshot: ("is_paused",),
     DoctorReport: (),
     ControlReport: (),
+    AdviceReport: ("sentences",),
 }
 """Properties that are printed beside the fields of a report."""
 

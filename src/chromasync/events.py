@@ -171,6 +171,10 @@ class Event(StrEnum):
         "not measured; the next row covers this time, too",
         "The store was not reachable when this process should record what it did in a minute.",
     )
+    NO_ADVICE = (
+        "no advice",
+        "The advice could not be made or recorded; it is tried again within minutes.",
+    )
     RENEWAL_FAILED = (
         "a renewal failed",
         "The lead, or the leases of tasks in progress, could not be renewed; it tries again soon.",

@@ -92,6 +92,7 @@ def report_mirror(
         quarantined=sum(q.collection_id == key for q in quarantined),
         held=sum(h.count for h in holds if h.collection_id == key),
         message=" ".join(words),
+        dimension=mirror.dimension,
     )
 
 

@@ -9,7 +9,8 @@ from threading import Event
 from types import TracebackType
 from typing import Self
 
-from chromasync.config import Origin, SettingLine, Settings
+from chromasync.advice import advise
+from chromasync.config import Origin, SettingLine, Settings, load_settings
 from chromasync.model import (
     Capabilities,
     ControlRow,
@@ -27,6 +28,7 @@ from chromasync.model import (
 )
 from chromasync.ports import Progress
 from chromasync.reports import (
+    AdviceReport,
     Check,
     CollectionReport,
     ControlReport,
@@ -252,6 +254,17 @@ class FakeProgram:
         """Answer `shown_status`."""
         self._note("status")
         return self.shown_status
+
+    def advise(
+        self,
+        documents: int | None = None,
+        *,
+        dimension: int | None = None,
+        text_bytes: int | None = None,
+    ) -> AdviceReport:
+        """Answer with the advice of a store without history."""
+        self._note("advise", documents, dimension, text_bytes)
+        return advise(self.shown_status, [], load_settings(servers_required=False))
 
     def approve(
         self, names: Sequence[str], *, everything: bool, expected: int | None = None

@@ -50,18 +50,6 @@ def work(store: SqlStore, counts: OpCounts, worker: str = "w") -> None:
     assert store.complete_task(task, result_for(store, task, counts=counts))
 
 
-def finished_cycle(store: SqlStore, seconds: float, counts: OpCounts) -> None:
-    """A completed cycle that took `seconds` and did `counts`."""
-    cycle = planned(store, 1)
-    work(store, counts)
-    store.close_cycle(cycle.id, CycleStatus.COMPLETED, 0)
-    newest = select(func.max(metrics.c.id)).scalar_subquery()
-    arrange(
-        store,
-        update(metrics).where(metrics.c.id == newest).values(duration_seconds=seconds),
-    )
-
-
 def test_a_cycle_is_closed_with_the_sums_of_its_tasks(store: SqlStore) -> None:
     """Counts of every task and the deletes at the end; by collection while it runs."""
     cycle = planned(store, 2)
@@ -158,16 +146,6 @@ def test_each_closed_cycle_leaves_a_row_of_metrics(store: SqlStore) -> None:
     assert (found["tasks_completed"], found["tasks_failed"]) == (1, 1)
     assert (found["active_workers"], found["memory_usage_mb"], found["cpu_percent"]) == (2, 300, 30)
     assert (found["cycle_id"], found["primary_document_count"]) == (cycle.id, 42)
-
-
-def test_rates_tell_reading_and_writing_apart(store: SqlStore) -> None:
-    """Cycles that hardly wrote give the reading rate, copies give the writing rate."""
-    assert store.records_per_second() is None
-    finished_cycle(store, 10, OpCounts(read=1000, inserted=1000))
-    assert store.records_per_second() == {"read": 100, "write": 100}
-    finished_cycle(store, 1, OpCounts(read=1000, updated=10))
-    finished_cycle(store, 3, OpCounts(read=3000))
-    assert store.records_per_second() == {"read": 1000, "write": 100}
 
 
 def age(store: SqlStore, *task_ids: int, seconds: float) -> None:

@@ -91,14 +91,6 @@ def test_many_old_cycles_are_returned_as_the_longest_of_each_group(
     assert durations == [90, 80, 1, 2, 3]
 
 
-def test_rates_of_cycles_ignore_the_rows_of_processes(store: SqlStore) -> None:
-    """A minute of a process is no cycle, however many there are."""
-    row_of(store, 90, records_read=1000, duration_seconds=10, process_name=None)
-    for number in range(60):
-        row_of(store, 50, records_read=6, process_name="p", row_number=number)
-    assert store.records_per_second() == {"read": 100, "write": 100}
-
-
 def test_the_rows_of_processes_push_no_cycle_out_of_the_history(
     store: SqlStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

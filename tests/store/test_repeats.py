@@ -28,6 +28,7 @@ from chromasync.model import (
     MarkRow,
     Mirror,
     Quarantined,
+    Recommendation,
     Removal,
     Side,
     Space,
@@ -168,6 +169,9 @@ REPEATED: dict[str, Callable[[Scene], object]] = {
     "forget_instants": lambda s: s.store.forget_instants(),
     "record_usage": lambda s: s.store.record_usage("w", 4, Usage(60, records_read=5)),
     "note_usage": lambda s: s.store.note_usage(s.cycle.id, Usage(9), 3.5),
+    "note_recommendation": lambda s: s.store.note_recommendation(
+        Recommendation("phase 0", "phase 1", "why", "7 USD", ("large",), {"documents": 5})
+    ),
     "thin_measurements": lambda s: s.store.thin_measurements(),
     "prune_history": lambda s: s.store.prune_history(keep_seconds=0, keep_tasks=0),
 }
@@ -182,11 +186,12 @@ READING = {
     *("heads_of", "load_chunks", "waiting_deletions"),
     *("task_counts", "failed_tasks", "tasks_by_worker", "workers", "now", "cycles", "cycle_counts"),
     *("active_workers", "snapshot"),
-    *("records_per_second", "holds", "schema_version", "connections"),
+    *("holds", "schema_version", "connections"),
     *("live_trials", "known_trials"),
     *("deployment", "sides_of", "removals_of_day", "kept", "overdue_kept", "marks"),
     "distances",
     *("newest_instant", "suspicions", "control", "orders", "alerts", "measurements"),
+    "recommendations",
 }
 IN_STEPS = {"lead_alerts", "open_cycle", "save_chunks", "note_removal", "want_cycle"}
 """These look first at what is there; each of their steps is repeated."""
@@ -248,6 +253,8 @@ def comparable(result: object) -> object:
         return (result.id, result.fence, result.chunk_id, result.retry_count)
     if isinstance(result, Cycle):
         return (result.id, result.status, result.counts, result.error)
+    if isinstance(result, Recommendation):
+        return (result.current_phase, result.recommended_phase, result.rules, result.measured)
     if isinstance(result, ControlRow):
         return (result.paused_by, result.pause_reason)
     return result

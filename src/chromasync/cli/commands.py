@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 SECTIONS = (
     ("Keep the replica identical", ("run", "sync")),
-    ("Look", ("status", "dashboard", "plan", "verify", "doctor")),
+    ("Look", ("status", "dashboard", "plan", "verify", "advise", "doctor")),
     ("Decide", ("approve", "pause", "resume")),
     ("Try it out", ("demo", "selftest")),
 )

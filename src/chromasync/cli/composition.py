@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from chromasync.model import Hold
     from chromasync.ports import Progress
     from chromasync.reports import (
+        AdviceReport,
         ControlReport,
         CycleReport,
         DoctorReport,
@@ -48,6 +49,13 @@ class Program(Protocol):
         queries: int = 0,
     ) -> VerifyReport: ...
     def status(self) -> StatusSnapshot: ...
+    def advise(
+        self,
+        documents: int | None = None,
+        *,
+        dimension: int | None = None,
+        text_bytes: int | None = None,
+    ) -> AdviceReport: ...
     def approve(
         self, names: Sequence[str], *, everything: bool, expected: int | None = None
     ) -> list[Hold]: ...

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import assert_never
 
+from chromasync.cli.counsel import show_advice
 from chromasync.cli.jsonout import Report
 from chromasync.cli.page import Page
 from chromasync.model import (
@@ -18,6 +19,7 @@ from chromasync.model import (
     WorkerStatus,
 )
 from chromasync.reports import (
+    AdviceReport,
     CollectionReport,
     CycleReport,
     DoctorReport,
@@ -64,6 +66,8 @@ def show(page: Page, report: Report) -> None:
     match report:
         case CycleReport():
             show_cycle(page, report)
+        case AdviceReport():
+            show_advice(page, report)
         case StatusSnapshot():
             show_status(page, report)
         case PlanReport():

@@ -100,6 +100,7 @@ GUARDS = "Guards and budgets"
 ROLES = "Roles"
 PAGE = "Status page and metrics"
 ALERTS = "Alerts"
+ADVICE = "Advice"
 LOGS = "Logs"
 
 URL = "a URL that starts with http:// or https://; it may have a path prefix"

@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from chromasync.config.fields import (
+    ADVICE,
     ALERTS,
     CYCLE,
     FILE,
@@ -331,6 +332,14 @@ class Settings(BaseSettings):
         "Other services that receive alerts. They need the extra `alerts`: "
         "`pip install 'chromasync[alerts]'`.",
         shown="none",
+    )
+
+    sync_advice_table: ExistingFile = setting(
+        None,
+        ADVICE,
+        FILE,
+        "Own thresholds, rates and prices for `advise`, `plan` and the status page, as TOML; "
+        "`chromasync advise --table` prints the start values.",
     )
 
     sync_log_format: LogFormat = setting(

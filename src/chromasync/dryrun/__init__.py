@@ -13,6 +13,7 @@ from functools import partial
 
 from chromasync.config import Settings
 from chromasync.dryrun.draft import Draft, Drafter
+from chromasync.dryrun.expected import Expected
 from chromasync.dryrun.undecided import Undecided
 from chromasync.ledger.ids import id_set_of
 from chromasync.marks import Knowledge, Marks, Spot, look_at_replica, refuse_if_marked, say_refused
@@ -59,8 +60,6 @@ from chromasync.reports import PlannedAction, PlannedCollection, PlanReport
 __all__ = ["DryRun"]
 
 KEPT = "the removed collection stays on the replica for a while, under another name"
-ASSUMED_WRITES_PER_SECOND = 900.0
-"""Rate of writes until cycles have measured this replica."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +113,7 @@ class DryRun:
         self._vouched: set[Spot] = set()
         self._warnings: tuple[str, ...] = ()
         self._why_away = ""
+        self._expected = Expected(primary, store, settings)
 
     def plan(self, progress: Progress) -> PlanReport:
         """Plan what a cycle would create, update and delete.
@@ -124,7 +124,7 @@ class DryRun:
         """
         found = self._look(progress)
         planned = [*found.undecided, *self._plan(found)]
-        return self._report(planned, found.matched)
+        return self._report(planned, found.matched, found.drafts)
 
     def undecided(self, progress: Progress) -> list[PlannedCollection]:
         """The collections that a cycle would not write to until someone decides.
@@ -197,13 +197,13 @@ class DryRun:
             records=unlike.records + sum(draft.membership.seen for draft in drafts),
         )
 
-    def _report(self, planned: Sequence[PlannedCollection], matched: Matched) -> PlanReport:
-        writes = sum(p.create + p.update + p.delete - p.held_count for p in planned)
-        rates = self._store.records_per_second() or {}
-        rate = rates.get("write") or ASSUMED_WRITES_PER_SECOND
+    def _report(
+        self, planned: Sequence[PlannedCollection], matched: Matched, drafts: Sequence[Draft]
+    ) -> PlanReport:
+        deleted = sum(p.delete - p.held_count for p in planned)
         return PlanReport(
             collections=tuple(planned),
-            expected_seconds=writes / rate,
+            expected_seconds=self._expected.seconds(drafts, deleted),
             bytes=sum(p.bytes for p in planned),
             warnings=(*matched.warnings, *self._warnings),
             failures=tuple(str(gone.error) for gone in matched.primary.missing),

@@ -36,6 +36,7 @@ from chromasync.plan.replica import (
 )
 from chromasync.ports import Progress, Reader, Store
 from chromasync.reconcile.dry import TO_BE_CREATED, DryReconciler
+from chromasync.sizing.effort import Writes
 
 
 @dataclass(slots=True)
@@ -52,6 +53,7 @@ class Draft:
         counts: the operations of its tasks.
         same: records in chunks that would not be read.
         bytes: approximate number of bytes to send.
+        writes: the records to send, by the kind of write.
         read: chunks that were reconciled.
     """
 
@@ -66,6 +68,7 @@ class Draft:
     counts: OpCounts = OpCounts()
     same: int = 0
     bytes: int = 0
+    writes: Writes = field(default_factory=Writes)
     read: set[int] = field(default_factory=set)
 
     @property
@@ -317,6 +320,7 @@ class Drafter:
         draft.counts += result.counts
         draft.foreign += result.foreign
         draft.bytes += dry.bytes
+        draft.writes += dry.writes
         self._note_gone(draft, head, result.gone)
         self._progress.advance(result.counts.read)
 

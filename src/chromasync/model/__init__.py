@@ -30,7 +30,7 @@ from chromasync.model.ledger import (
     Quarantined,
     Suspicion,
 )
-from chromasync.model.measurement import ALL_PROCESSES, Measurement, Usage
+from chromasync.model.measurement import ALL_PROCESSES, Measurement, Recommendation, Usage
 from chromasync.model.servers import (
     DIGEST_BYTES,
     MARKS_DATABASE,
@@ -113,6 +113,7 @@ __all__ = [
     "Orders",
     "Pair",
     "Quarantined",
+    "Recommendation",
     "Records",
     "Removal",
     "Scalar",

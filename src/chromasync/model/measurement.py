@@ -40,6 +40,27 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Recommendation:
+    """One row of `upgrade_recommendations`: what was recommended from `created_at` on, and why.
+
+    `rules`: names of the rules that led to it. `measured`: what they were applied to, by name.
+    """
+
+    current_phase: str
+    recommended_phase: str
+    reason: str
+    estimated_monthly_cost: str | None = None
+    rules: tuple[str, ...] = ()
+    measured: Mapping[str, float | str | None] = field(default_factory=dict)
+    created_at: datetime | None = None
+
+    def says_the_same(self, other: Recommendation) -> bool:
+        """Whether both recommend the same for the same reasons, whatever was measured."""
+        mine = (self.current_phase, self.recommended_phase, self.rules)
+        return mine == (other.current_phase, other.recommended_phase, other.rules)
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """One row of `performance_metrics`: a cycle, or some time of one process or of all.
 

@@ -25,6 +25,7 @@ from chromasync.store.measurements import MeasurementPart
 from chromasync.store.migrations import migrate
 from chromasync.store.postgres import PostgresBackend
 from chromasync.store.queue import QueuePart
+from chromasync.store.recommended import RecommendationPart
 from chromasync.store.rehearsal import Rehearsed, rehearse
 from chromasync.store.retry import retried, retry_while_away
 from chromasync.store.schema import schema_versions
@@ -45,6 +46,7 @@ class SqlStore(
     TrialPart,
     HistoryPart,
     MeasurementPart,
+    RecommendationPart,
     HoldPart,
     DeploymentPart,
     ControlPart,

@@ -46,7 +46,6 @@ PRUNE_BATCH = 5000
 KEPT_CYCLES = 1000
 """Number of the newest cycles that are kept regardless of age."""
 KEPT_METRICS = 10_000
-_RATED_CYCLES = 50
 
 _COUNTS = [cycles.c[column] for column in COUNT_COLUMNS.values()]
 _CYCLE = select(
@@ -159,31 +158,6 @@ class HistoryPart(Core):
         """The sums of a cycle's tasks so far, by collection id."""
         with self._reading() as tx:
             return cycle_counts_in(tx, cycle_id)
-
-    @retried
-    def records_per_second(self) -> dict[str, float] | None:
-        """Rates of the latest cycles: `read` of cycles with few writes, `write` of the others.
-
-        None if no completed cycle has read a record yet. If only one kind of cycle is known, its
-        rate is returned for both.
-        """
-        latest = (
-            select(metrics.c.duration_seconds, metrics.c.records_read, metrics.c.records_written)
-            .where(
-                metrics.c.process_name.is_(None),
-                metrics.c.records_read > 0,
-                metrics.c.duration_seconds > 0,
-            )
-            .order_by(metrics.c.id.desc())
-            .limit(_RATED_CYCLES)
-        )
-        with self._reading() as tx:
-            rows = tx.execute(latest).all()
-        reading = [(d, read) for d, read, written in rows if written * 10 <= read]
-        writing = [(d, written) for d, read, written in rows if written * 10 > read]
-        if not rows:
-            return None
-        return {"read": _rate(reading or writing), "write": _rate(writing or reading)}
 
     @retried
     def prune_history(self, *, keep_seconds: float, keep_tasks: int) -> int:
@@ -304,7 +278,7 @@ def _measured(tx: Connection, cycle: Cycle) -> Mapping[str, Any]:
         "duration_seconds": seconds,
         "records_read": cycle.counts.read,
         "records_written": cycle.counts.applied,
-        "records_per_second": _rate([(seconds, cycle.counts.read)]),
+        "records_per_second": cycle.counts.read / seconds if seconds > 0 else 0.0,
         "tasks_completed": ended.get(TaskStatus.COMPLETED, 0),
         "tasks_failed": ended.get(TaskStatus.FAILED, 0),
         "primary_document_count": int(total or 0),
@@ -313,8 +287,3 @@ def _measured(tx: Connection, cycle: Cycle) -> Mapping[str, Any]:
         "memory_limit_mb": fullest[1],
         "cpu_percent": sum(row[2] for row in active) / len(active) if active else None,
     }
-
-
-def _rate(samples: list[tuple[float, int]]) -> float:
-    seconds = sum(sample[0] for sample in samples)
-    return sum(sample[1] for sample in samples) / seconds if seconds > 0 else 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 
+from chromasync.advice.counsel import Counsel
 from chromasync.config import Settings
 from chromasync.guard import approve_chosen, choose_holds
 from chromasync.model import Hold
@@ -57,12 +58,14 @@ def open_page(settings: Settings, process: Process | None = None) -> Iterator[st
     gate = Gate(None if token is None else token.get_secret_value(), settings.sync_http_host)
     with closing(open_store(settings.store)) as store:
         lookout = Lookout(lambda: take_snapshot(store, settings))
+        counsel = Counsel(lambda: lookout.look().snapshot, store.measurements, settings)
         site = Site(
             lookout,
             gate,
             StoreOperator(store),
             process=process,
             measure=store.measurements,
+            advice=counsel.sentences,
             collections=settings.sync_metrics_collections,
         )
         port = settings.sync_http_port or 0

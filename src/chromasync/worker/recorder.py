@@ -26,6 +26,8 @@ ROW_SECONDS = 60.0
 SAMPLE_SECONDS = 5.0
 THIN_ROWS = 30
 """A process merges old rows once in so many of its own, about every half hour."""
+PATIENCE_SECONDS = 5.0
+"""The end of the process waits no longer for a row that is being written."""
 SHORTEST_SECONDS = 5.0
 """A process that ends records its last seconds only if there are so many."""
 
@@ -114,7 +116,9 @@ class Recorder:
         if self._thread.ident is None or self._stop.is_set():
             return
         self._stop.set()
-        self._thread.join()
+        self._thread.join(PATIENCE_SECONDS)
+        if self._thread.is_alive():
+            return
         if monotonic() - self._last.at >= SHORTEST_SECONDS:
             self._try(self._store.urgent())
 
