@@ -48,8 +48,10 @@ $(READY): pyproject.toml constraints.txt | $(BIN)/python
 demo: $(READY) ## make two real Chroma servers with real text identical, and keep them so
 	$(BIN)/chromasync demo $(ARGS)
 
-# One worker more than processors, because many tests wait for leases and servers.
-IN_PARALLEL := -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --dist worksteal
+# More workers than processors, because many tests wait for leases and servers; the long ones most.
+PROCESSORS := $$(getconf _NPROCESSORS_ONLN)
+IN_PARALLEL := -n $$(( $(PROCESSORS) + 1 )) --dist worksteal
+MOSTLY_WAITING := -n $$(( $(PROCESSORS) + 2 )) --dist worksteal
 PYTEST := $(BIN)/python -m pytest $(IN_PARALLEL)
 MEASURED_PYTEST := $(BIN)/python -m coverage run -m pytest $(IN_PARALLEL)
 QUICK := tests/unit tests/property tests/cli tests/docs/test_project.py tests/docs/test_reference.py
@@ -69,7 +71,7 @@ else
 endif
 
 test-rest: $(READY) $(SERVERS_READY) ## run the long tests that `make test` leaves out
-	$(PYTEST) -m long $(ARGS)
+	$(BIN)/python -m pytest $(MOSTLY_WAITING) -m long $(ARGS)
 
 test-all: $(READY) $(SERVERS_READY) ## run all tests
 	CHROMASYNC_LEAVE_NOTHING_OUT=yes $(PYTEST) $(ARGS)
