@@ -92,9 +92,12 @@ class Blueprint:
         content = self.content | {"services": [*self.content["services"], service]}
         return Blueprint(yaml.safe_dump(content, sort_keys=False))
 
-    def uncommented(self) -> Blueprint:
-        """The file with the comment marks of the workers' block taken away."""
-        return Blueprint(re.sub(r"^  # ( *(?:- )?\w+:.*)$", r"  \1", self.text, flags=re.MULTILINE))
+    def uncommented(self, name: str = "chroma-sync-worker") -> Blueprint:
+        """The file with the comment marks of this service's block taken away."""
+        blocks = re.findall(r"(?:^  # (?:- | {2}).*\n)+", self.text, flags=re.MULTILINE)
+        (block,) = (block for block in blocks if f"name: {name}\n" in block)
+        bare = re.sub(r"^  # ", "  ", block, flags=re.MULTILINE)
+        return Blueprint(self.text.replace(block, bare))
 
     # ---- what it says -----------------------------------------------------------------------
 
@@ -128,6 +131,8 @@ def _value(variable: Mapping[str, Any], addresses: Addresses) -> str:
     match variable:
         case {"value": str(value)}:
             return value
+        case {"generateValue": True}:
+            return "made-up-by-the-platform"
         case {"fromService": {"type": "pserv", "name": name, "property": "hostport"}}:
             return addresses.services[name]
         case {"fromDatabase": {"name": name, "property": "connectionString"}}:

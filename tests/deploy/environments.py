@@ -12,7 +12,7 @@ from chromasync.config import Settings, load_settings
 OURS = ("SYNC_", "PRIMARY_", "REPLICA_", "DATABASE_URL", "PORT")
 
 
-def settings_in(environment: Mapping[str, str]) -> Settings:
+def settings_in(environment: Mapping[str, str], *, servers: bool = True) -> Settings:
     """The settings of a process with this environment and nothing of ours from outside.
 
     Raises:
@@ -24,4 +24,4 @@ def settings_in(environment: Mapping[str, str]) -> Settings:
                 patch.delenv(name)
         for name, value in environment.items():
             patch.setenv(name, value)
-        return load_settings()
+        return load_settings(servers_required=servers)

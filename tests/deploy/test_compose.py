@@ -16,12 +16,15 @@ from tests.deploy.environments import settings_in
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "deploy" / "compose.yaml"
 PASSWORD = "invented"
-CHROMASYNC = ("coordinator", "worker")
+TOKEN = "invented-too-and-longer"
+CHROMASYNC = ("coordinator", "worker", "dashboard")
+ASKED = r"\$\{(POSTGRES_PASSWORD|SYNC_HTTP_TOKEN):\?[^}]+\}"
 
 
 def interpolate(text: str) -> str:
-    """Put the one variable of the file in, as compose does, and undo the doubled dollars."""
-    filled = re.sub(r"\$\{POSTGRES_PASSWORD:\?[^}]*\}", PASSWORD, text)
+    """Put both variables of the file in, as compose does, and undo the doubled dollars."""
+    given = {"POSTGRES_PASSWORD": PASSWORD, "SYNC_HTTP_TOKEN": TOKEN}
+    filled = re.sub(ASKED, lambda found: given[found[1]], text)
     return filled.replace("$$", "$")
 
 
@@ -40,10 +43,10 @@ def test_the_file_keeps_to_the_compose_specification() -> None:
 
 
 def test_the_password_is_asked_for_and_nowhere_written() -> None:
-    """Without POSTGRES_PASSWORD compose refuses to start, with a sentence."""
+    """Without password and token compose refuses to start, with a sentence."""
     text = FILE.read_text()
-    assert len(re.findall(r"\$\{POSTGRES_PASSWORD:\?[^}]+\}", text)) == 2
-    assert "$" not in re.sub(r"\$\{POSTGRES_PASSWORD:\?[^}]+\}|\$\$", "", text)
+    assert sorted(re.findall(ASKED, text)) == ["POSTGRES_PASSWORD"] * 2 + ["SYNC_HTTP_TOKEN"]
+    assert "$" not in re.sub(rf"{ASKED}|\$\$", "", text)
 
 
 @pytest.mark.parametrize("page", [FILE, ROOT / "docs" / "deploy.md"], ids=lambda path: path.name)
@@ -51,6 +54,7 @@ def test_the_password_outlives_the_first_command(page: Path) -> None:
     """Every compose command asks for it, so what people copy exports it before the first."""
     lines = [line.strip("# ") for line in page.read_text(encoding="utf-8").splitlines()]
     exported = next(n for n, line in enumerate(lines) if line.startswith("export POSTGRES_PASS"))
+    assert "SYNC_HTTP_TOKEN=" in lines[exported]
     commands = [n for n, line in enumerate(lines) if line.startswith("docker compose")]
     assert commands
     assert exported < min(commands)
@@ -66,6 +70,15 @@ def test_a_coordinator_and_two_workers_share_their_settings(compose: dict[str, A
     own = {"SYNC_COORDINATOR": "false"}
     assert coordinator["environment"] | own == worker["environment"]
     assert worker["deploy"]["replicas"] == 2
+
+
+def test_the_page_is_for_this_machine_and_needs_its_token(compose: dict[str, Any]) -> None:
+    """Its port is published on loopback, and the program takes its environment as it is."""
+    page = compose["services"]["dashboard"]
+    settings = settings_in(page["environment"])
+    assert page["command"] == ["chromasync", "dashboard"]
+    assert page["ports"] == [f"127.0.0.1:8080:{settings.sync_http_port}"]
+    assert settings.sync_http_token is not None
 
 
 def test_each_address_leads_to_a_service_and_its_port(compose: dict[str, Any]) -> None:
@@ -86,6 +99,7 @@ def test_nothing_starts_before_what_it_needs_is_healthy(compose: dict[str, Any])
     servers = {"primary", "replica", "postgres"}
     assert set(services["coordinator"]["depends_on"]) == servers
     assert set(services["worker"]["depends_on"]) == servers | {"coordinator"}
+    assert set(services["dashboard"]["depends_on"]) == {"postgres", "coordinator"}
     for name in CHROMASYNC:
         conditions = services[name]["depends_on"].values()
         assert all(c == {"condition": "service_healthy"} for c in conditions)

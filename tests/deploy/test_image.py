@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chromasync import __version__
-from chromasync.lab.chroma_server import ChromaServer
+from chromasync.lab.chroma_server import ChromaServer, free_port
 from chromasync.lab.judge import judge
 from tests.deploy.image import UNPRIVILEGED, Image, instructions
 from tests.support.stage import client_of, close_client, fill
@@ -123,6 +123,7 @@ def assert_health_is_of_the_store(image: Image) -> None:
     assert status(image, {})["error"]
     assert image.run(image.health_command, {}).returncode != 0
     state.unlink()
+    assert image.run(image.health_command, {"PORT": "1"}).returncode != 0
 
 
 def assert_a_container_mirrors_and_ends_in_order(
@@ -130,6 +131,7 @@ def assert_a_container_mirrors_and_ends_in_order(
 ) -> None:
     """With two URLs alone it mirrors, reports healthy, and obeys SIGTERM in time."""
     urls = {"PRIMARY_URL": primary_server.url, "REPLICA_URL": replica_server.url}
+    urls["PORT"] = str(free_port())  # so the health check asks the page
     primary = client_of(primary_server.url, "default_database")
     replica = client_of(replica_server.url, "default_database")
     fill(primary.create_collection("docs", embedding_function=None), 1500)

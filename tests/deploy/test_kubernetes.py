@@ -11,12 +11,15 @@ import yaml
 from chromasync.config import Role
 from chromasync.errors import SettingsError
 from tests.deploy.environments import settings_in
-from tests.deploy.image import UNPRIVILEGED, health_command, instructions
+from tests.deploy.image import UNPRIVILEGED
 
-ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "deploy" / "kubernetes"
+FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
 ROLES = {"coordinator": Role.COORDINATOR, "worker": Role.WORKER}
-SECRET = {"DATABASE_URL": "postgresql://user:password@host/name"}
+PODS = (*ROLES, "dashboard")
+SECRET = {
+    "DATABASE_URL": "postgresql://user:password@host/name",
+    "SYNC_HTTP_TOKEN": "a-token-of-the-cluster",
+}
 
 
 def manifests(kind: str) -> dict[str, dict[str, Any]]:
@@ -44,7 +47,8 @@ def environment_of(role: str) -> dict[str, str]:
     (settings, secret) = container["envFrom"]
     shared: dict[str, str] = manifests("ConfigMap")[settings["configMapRef"]["name"]]["data"]
     assert secret == {"secretRef": {"name": "chromasync"}}
-    return shared | SECRET | {each["name"]: each["value"] for each in container["env"]}
+    own = {each["name"]: each["value"] for each in container["env"] if "value" in each}
+    return shared | SECRET | own
 
 
 def test_every_manifest_keeps_to_the_schemas_of_kubernetes() -> None:
@@ -55,7 +59,7 @@ def test_every_manifest_keeps_to_the_schemas_of_kubernetes() -> None:
         [checker, "--strict", *files], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(files) == 3
+    assert len(files) == 4
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -77,22 +81,38 @@ def test_service_links_are_off_because_the_program_would_refuse_them(role: str) 
     assert pod_of(role)["enableServiceLinks"] is False
 
 
-@pytest.mark.parametrize("role", ROLES)
-def test_probes_ask_what_the_image_itself_asks(role: str) -> None:
-    """Started and ready mean that the state store answers; no probe restarts for a lost store."""
+@pytest.mark.parametrize("role", PODS)
+def test_probes_ask_the_page(role: str) -> None:
+    """Started and ready mean /readyz; a restart follows /healthz alone, never a lost store."""
     (container,) = pod_of(role)["containers"]
-    asked = health_command(instructions(ROOT / "Dockerfile.sync"))
-    for probe in ("startupProbe", "readinessProbe"):
-        assert container[probe]["exec"]["command"] == asked
-    assert "livenessProbe" not in container
+    settings = settings_in(environment_of(role))
+    assert container["ports"] == [{"name": "http", "containerPort": settings.sync_http_port}]
+    assert settings.sync_http_host == "0.0.0.0"
+    paths = {"startupProbe": "/readyz", "readinessProbe": "/readyz", "livenessProbe": "/healthz"}
+    for probe, path in paths.items():
+        assert container[probe]["httpGet"] == {"path": path, "port": "http"}
+    (token,) = (each for each in container["env"] if each["name"] == "SYNC_HTTP_TOKEN")
+    assert token["valueFrom"]["secretKeyRef"] == {"name": "chromasync", "key": "SYNC_HTTP_TOKEN"}
 
 
-@pytest.mark.parametrize("role", ROLES)
+def test_nothing_outside_of_the_cluster_reaches_the_page() -> None:
+    """One service leads to the dashboard's pods, and it is the cluster's own."""
+    (service,) = manifests("Service").values()
+    assert service["spec"]["type"] == "ClusterIP"
+    deployment = manifests("Deployment")["chromasync-dashboard"]
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"] == labels
+    (container,) = pod_of("dashboard")["containers"]
+    assert container["command"] == ["chromasync", "dashboard"]
+
+
+@pytest.mark.parametrize("role", PODS)
 def test_pods_are_small_unprivileged_and_end_in_order(role: str) -> None:
-    """512 MiB, thirty seconds of grace, no root, nothing to write but two empty folders."""
+    """At most 512 MiB, thirty seconds of grace, no root, nothing to write but two empty folders."""
     pod = pod_of(role)
     (container,) = pod["containers"]
-    assert container["resources"]["limits"]["memory"] == "512Mi"
+    memory = {"dashboard": "256Mi"}.get(role, "512Mi")
+    assert container["resources"]["limits"]["memory"] == memory
     assert pod["terminationGracePeriodSeconds"] == 30
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["runAsUser"] == UNPRIVILEGED

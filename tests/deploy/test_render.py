@@ -29,12 +29,14 @@ ANY_SERVICE = {"type", "name", "runtime", "region", "plan", "envVars", "maxShutd
 KEYS = {
     ("pserv", "image"): ANY_SERVICE | {"image", "disk"},
     ("worker", "docker"): ANY_SERVICE | {"dockerfilePath", "numInstances"},
+    ("web", "docker"): ANY_SERVICE | {"dockerfilePath", "dockerCommand", "healthCheckPath"},
 }
 DATABASE_KEYS = {"name", "region", "plan", "ipAllowList"}
 PLANS = {"starter", "standard", "pro", "pro plus"}  # `free` has no workers and no private services
 DATABASE_PLANS = {"basic-256mb", "basic-1gb", "basic-4gb"}
 REGIONS = {"oregon", "ohio", "virginia", "frankfurt", "singapore"}
-SOURCES = {"value", "fromService", "fromDatabase", "sync"}
+SOURCES = {"value", "fromService", "fromDatabase", "sync", "generateValue"}
+PAGE = "chroma-sync-dashboard"
 ADDRESSES = Addresses(
     services={"chroma-primary": "primary-x1:8000", "chroma-replica": "replica-y2:8000"},
     databases={"chroma-sync-state": "postgresql://user:password@host/name"},
@@ -43,6 +45,7 @@ FILES = {
     "phase 0": Blueprint.shipped(),
     "phase 1": Blueprint.shipped().with_values(PHASE_1),
     "phase 2": Blueprint.shipped().with_values(PHASE_1).uncommented(),
+    "the page": Blueprint.shipped().uncommented(PAGE),
 }
 
 
@@ -165,3 +168,17 @@ def test_no_secret_is_in_the_file_and_the_database_is_private() -> None:
     given = [v["key"] for v in variables if "value" in v]
     assert not [key for key in given if key.endswith(secret) or any(s in key for s in secret)]
     assert all(database["ipAllowList"] == [] for database in content["databases"])
+
+
+def test_the_page_is_not_open_to_the_world() -> None:
+    """It is off as shipped; on the internet it has a token that nobody knows but its owner."""
+    assert PAGE not in [service["name"] for service in Blueprint.shipped().content["services"]]
+    page = FILES["the page"].service(PAGE)
+    assert page["dockerCommand"] == "chromasync dashboard"
+    assert page["healthCheckPath"] == "/readyz"
+    settings = settings_in(
+        FILES["the page"].environment(PAGE, ADDRESSES) | {"PORT": "10000"}, servers=False
+    )
+    assert (settings.sync_http_host, settings.sync_http_port) == ("0.0.0.0", 10000)
+    assert settings.sync_http_token is not None
+    assert settings.store.url == ADDRESSES.databases["chroma-sync-state"]
