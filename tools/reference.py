@@ -30,6 +30,7 @@ from chromasync.reports import (
     ControlReport,
     CycleReport,
     DoctorReport,
+    FenceReport,
     PlanReport,
     StatusSnapshot,
     VerifyReport,
@@ -45,6 +46,7 @@ REPORTS: dict[str, type] = {
     "status": StatusSnapshot,
     "doctor": DoctorReport,
     "pause": ControlReport,
+    "fence": FenceReport,
     "resume": ControlReport,
     "advise": AdviceReport,
 }

@@ -18,8 +18,9 @@ from chromasync.chroma import ChromaReader, ChromaWriter, Connection, Pace, Pace
 from chromasync.config import Role, Settings
 from chromasync.doctor import examine
 from chromasync.dryrun import DryRun
-from chromasync.errors import SettingsError, Stopped
+from chromasync.errors import AnotherInstance, SettingsError, Stopped
 from chromasync.events import Event
+from chromasync.fence import Fence, set_after
 from chromasync.guard import approve_chosen, choose_holds, refuse_equal_urls, refuse_unseen
 from chromasync.model import Hold, Side, Vitals
 from chromasync.ports import Progress, Store
@@ -30,6 +31,7 @@ from chromasync.reports import (
     ControlReport,
     CycleReport,
     DoctorReport,
+    FenceReport,
     PlanReport,
     StatusSnapshot,
     VerifyReport,
@@ -40,6 +42,7 @@ from chromasync.status import take_snapshot
 from chromasync.steering import Steering, paused_error
 from chromasync.store import open_store, store_exists
 from chromasync.verify import Verifier
+from chromasync.wanted import WantedCycle, no_own_cycle
 from chromasync.worker.heartbeat import process_name
 
 NOBODY_WORKS = (
@@ -112,14 +115,59 @@ class Application:
             full: read everything on both sides, without regard to the scrub budget.
             adopt: take over collections of the replica that are mostly different.
             rebuild: names of collections to build anew, which then replace the replica's.
+
+        If another process leads, that one runs the cycle.
+
+        Raises:
+            AnotherInstance: another process leads, and cannot do `adopt` or `rebuild`.
+            Paused: someone paused the service.
         """
         refuse_to_plan(self.settings)
-        if (orders := self.store.orders()).paused:
-            raise paused_error(orders.row)
         if not self.settings.worker_threads and not self.store.active_workers():
             progress.note(NOBODY_WORKS)
-        with self._participant() as participant, self._limited():
-            return participant.run_cycle(progress, full=full, adopt=adopt, rebuild=rebuild)
+        return self._cycle(progress, threading.Event(), full=full, adopt=adopt, rebuild=rebuild)
+
+    def fence(self, progress: Progress, *, timeout_seconds: float | None = None) -> FenceReport:
+        """Wait until all that was written to the primary before the call is verified.
+
+        Raises:
+            Paused: someone paused the service.
+            ChromasyncError: a cycle of this process ended early.
+        """
+        refuse_to_plan(self.settings)
+        asked_at, stop = self.store.now(), threading.Event()
+
+        def cycle(full: bool) -> CycleReport:  # noqa: FBT001 -- the only argument
+            return self._cycle(progress, stop, full=full)
+
+        with set_after(timeout_seconds, stop):
+            return Fence(asked_at, cycle, self.status, stop).wait(progress)
+
+    def _cycle(
+        self,
+        progress: Progress,
+        stop: threading.Event,
+        *,
+        full: bool,
+        adopt: bool = False,
+        rebuild: Sequence[str] = (),
+    ) -> CycleReport:
+        """A cycle of this process, or of the process that leads; see `sync`."""
+        while True:
+            if (orders := self.store.orders()).paused:
+                raise paused_error(orders.row)
+            try:
+                with self._participant(stop) as participant, self._limited():
+                    return participant.run_cycle(progress, full=full, adopt=adopt, rebuild=rebuild)
+            except AnotherInstance:
+                leader = self.store.leader()
+            if adopt or rebuild:
+                raise no_own_cycle()
+            if leader is not None:
+                wanted = WantedCycle(self.store, self.settings, progress, stop)
+                report = wanted.run(leader, operator_name(), full=full)
+                if report is not None:
+                    return report
 
     def run(self, stop: threading.Event) -> int:
         """The service in its role, until `stop` is set; gives the exit code."""

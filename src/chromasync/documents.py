@@ -16,6 +16,7 @@ from chromasync.reports import (
     ControlReport,
     CycleReport,
     DoctorReport,
+    FenceReport,
     PlanReport,
     StatusSnapshot,
     VerifyReport,
@@ -25,7 +26,7 @@ STATUS_SCHEMA = 1
 """Version of the document of `/api/v1/status`; it rises when a field goes, or changes meaning."""
 
 Report = CycleReport | PlanReport | VerifyReport | StatusSnapshot | DoctorReport | AdviceReport
-Document = Report | ControlReport
+Document = Report | ControlReport | FenceReport
 """Everything that a command prints as a document of its fields."""
 
 COMPUTED = {
@@ -36,6 +37,7 @@ COMPUTED = {
     DoctorReport: (),
     ControlReport: (),
     AdviceReport: ("sentences",),
+    FenceReport: (),
 }
 """Properties that are printed beside the fields of a report."""
 

@@ -120,7 +120,12 @@ class CycleReport:
 
     @property
     def exit_code(self) -> int:
-        """0 done; 6 a decision is needed; 4 held, quarantined or failed permanently."""
+        """0 done; 6 a decision is needed; 4 held, quarantined or failed permanently.
+
+        A cycle that an error ended early, in another process, has the exit code of that error.
+        """
+        if self.cycle.exit_code is not None:
+            return self.cycle.exit_code
         if must_decide(self.holds):
             return DECIDE
         return 0 if self.outcome is Outcome.IDENTICAL else 4
@@ -222,6 +227,51 @@ class ControlReport:
     def exit_code(self) -> int:
         """0; whatever goes wrong is an error."""
         return 0
+
+
+class FenceOutcome(StrEnum):
+    """How a fence ended."""
+
+    VERIFIED = "verified"
+    TIMED_OUT = "timed out"
+    HELD = "held"
+    UNDECIDED = "undecided"
+    LIMITED = "limited"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class FenceReport:
+    """The result of `fence`.
+
+    `asked_at` is the instant of the call, by the store's clock. All that was written to the primary
+    before it is on the replica if `outcome` is *verified*; otherwise `reason` says why that is not
+    known. `cycles` counts the cycles that were waited for; `records` are those of the primary.
+    """
+
+    asked_at: datetime
+    outcome: FenceOutcome
+    reason: str
+    collections: int
+    records: int
+    identical_as_of: datetime | None
+    cycles: int
+    duration_seconds: float
+    error_code: int | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """0 verified; 1 timed out; 6 a decision is needed; 3 or 4 as `reason` says."""
+        if self.error_code is not None:
+            return self.error_code
+        match self.outcome:
+            case FenceOutcome.VERIFIED:
+                return 0
+            case FenceOutcome.TIMED_OUT:
+                return 1
+            case FenceOutcome.UNDECIDED:
+                return DECIDE
+        return 4
 
 
 class PlannedAction(StrEnum):

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from chromasync.config import Scope, Settings
+from chromasync.cycle.close import outcome_of
 from chromasync.ledger.scrub import reread_seconds
 from chromasync.mirrored import Mirrored, look_at_mirrored, report_mirror, say_what_waits
 from chromasync.model import ChunkCounts, Mirror, OpCounts, StoreSnapshot
 from chromasync.plan.clock import known
 from chromasync.ports import Store
-from chromasync.reports import CollectionReport, StatusSnapshot, lag_between, oldest
+from chromasync.reports import CollectionReport, CycleReport, StatusSnapshot, lag_between, oldest
 
 CYCLES_SHOWN = 10
 
@@ -45,6 +46,35 @@ def take_snapshot(store: Store, settings: Settings) -> StatusSnapshot:
             (m.identical_as_of for m in found.mirrors if m.identical_as_of), default=None
         ),
         control=seen.control,
+    )
+
+
+def stored_report(store: Store, settings: Settings, cycle_id: int) -> CycleReport | None:
+    """The report of the newest cycle, from the store; None while one is running.
+
+    It lacks the warnings of a cycle, which only its own process knows.
+
+    Args:
+        cycle_id: a cycle that has ended; a newer one may have ended since then.
+    """
+    seen = store.snapshot(1)
+    if not seen.cycles or seen.cycles[0].id < cycle_id or seen.cycles[0].finished_at is None:
+        return None
+    cycle, found = seen.cycles[0], look_at_mirrored(seen, settings.scope)
+    collections = _report_collections(seen, found)
+    ended_at = cycle.finished_at or seen.taken_at
+    return CycleReport(
+        cycle=cycle,
+        outcome=outcome_of(collections, found.holds, failed=cycle.error is not None),
+        collections=collections,
+        holds=found.holds,
+        quarantined=found.quarantined,
+        warnings=_warn_of_names(found.mirrors, settings.scope),
+        tasks=seen.tasks,
+        counts=cycle.counts,
+        duration_seconds=max(0.0, (ended_at - cycle.started_at).total_seconds()),
+        identical_as_of=oldest(c.identical_as_of for c in collections),
+        never_reread=settings.sync_scrub_budget == 0,
     )
 
 

@@ -35,6 +35,8 @@ from chromasync.reports import (
     CycleReport,
     DoctorReport,
     ExaminedServer,
+    FenceOutcome,
+    FenceReport,
     Finding,
     Outcome,
     PlannedAction,
@@ -157,6 +159,21 @@ def empty_snapshot() -> StatusSnapshot:
     return StatusSnapshot(NOON, None, None, (), (), TaskCounts(), (), (), (), STORE)
 
 
+def fence_report(**changes: object) -> FenceReport:
+    """A fence that was verified by the second cycle, unless said otherwise."""
+    values: dict[str, object] = {
+        "asked_at": NOON,
+        "outcome": FenceOutcome.VERIFIED,
+        "reason": "",
+        "collections": 1,
+        "records": 1234,
+        "identical_as_of": NOON + timedelta(seconds=1),
+        "cycles": 2,
+        "duration_seconds": 3.2,
+    }
+    return FenceReport(**(values | changes))  # type: ignore[arg-type]
+
+
 def doctor_report() -> DoctorReport:
     """A doctor who could not reach the replica."""
     able = Capabilities("1.0.0", 5461, True, True, True, False, True, ("No array metadata.",))
@@ -188,6 +205,7 @@ class FakeProgram:
     approved: list[Hold] = field(default_factory=lambda: [HOLD])
     run_code: int = 0
     was_paused: bool = True
+    fenced: FenceReport = field(default_factory=fence_report)
     trouble: BaseException | None = None
     asked: list[tuple[object, ...]] = field(default_factory=list)
     settings: Settings | None = None
@@ -272,6 +290,11 @@ class FakeProgram:
         """Answer `approved`."""
         self._note("approve", tuple(names), everything, *([] if expected is None else [expected]))
         return self.approved
+
+    def fence(self, progress: Progress, *, timeout_seconds: float | None = None) -> FenceReport:
+        """Answer `fenced`."""
+        self._work(progress, "fence", timeout_seconds)
+        return self.fenced
 
     def pause(self, seconds: float | None, reason: str) -> ControlReport:
         """Answer a pause from noon on."""

@@ -9,8 +9,9 @@ from datetime import timedelta
 import pytest
 
 from chromasync.model import ControlRow
+from chromasync.reports import FenceOutcome
 from tests.cli.conftest import Invoke
-from tests.cli.fakes import NOON, FakeProgram, snapshot
+from tests.cli.fakes import NOON, FakeProgram, fence_report, snapshot
 
 HOUR = 3600.0
 SERVERLESS = {"PRIMARY_URL": "", "REPLICA_URL": ""}
@@ -100,3 +101,30 @@ def test_a_pause_that_ran_out_is_not_shown(invoke: Invoke, fake: FakeProgram) ->
     fake.shown_status = replace(snapshot(), control=row)
     assert "Paused" not in invoke("status").stdout
     assert not json.loads(invoke("status", "--json").stdout)["is_paused"]
+
+
+def test_a_fence_that_is_verified(invoke: Invoke, fake: FakeProgram) -> None:
+    """It says as of when, and what it cost."""
+    result = invoke("fence", "--timeout", "60")
+    assert result.exit_code == 0
+    assert fake.asked == [("fence", 60.0)]
+    assert result.stdout == (
+        "All that was written to the primary before 2030-01-02 12:00:00 UTC is on the replica: "
+        "1,234 records in 1 collection, verified in 2 cycles and 3.2 s.\n"
+    )
+
+
+def test_a_fence_that_is_not_verified_says_why(invoke: Invoke, fake: FakeProgram) -> None:
+    """The exit code is that of the reason."""
+    fake.fenced = fence_report(outcome=FenceOutcome.TIMED_OUT, reason="The time\x07 ran out.")
+    result = invoke("fence")
+    assert result.exit_code == 1
+    assert result.stdout.endswith("is verified. The time\\x07 ran out.\n")
+    document = json.loads(invoke("fence", "--json").stdout)
+    assert (document["exit_code"], document["outcome"]) == (1, "timed out")
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon"])
+def test_a_timeout_without_end_or_sense(invoke: Invoke, seconds: str) -> None:
+    """Seconds are a number that a clock can reach."""
+    assert invoke("fence", "--timeout", seconds).exit_code == 2

@@ -25,6 +25,20 @@ def test_a_pause_lasts_until_someone_resumes(store: SqlStore) -> None:
     assert not store.control().is_paused(store.now())
 
 
+def test_the_orders_are_the_row_as_of_now(store: SqlStore) -> None:
+    """One query tells whether a pause is in force, by the store's clock alone."""
+    assert not store.orders().paused
+    row = store.pause("me@here", "", 60)
+    before, orders, after = store.now(), store.orders(), store.now()
+    assert orders.row == row
+    assert before <= orders.at <= after
+    assert orders.paused
+    assert orders.seconds_left is not None
+    assert 0 < orders.seconds_left <= 60
+    store.pause("me@here", "")
+    assert store.orders().seconds_left is None
+
+
 def test_a_pause_ends_by_itself(store: SqlStore) -> None:
     """Nobody has to clear a pause that was given an end."""
     row = store.pause("me@here", "", 60)

@@ -165,3 +165,16 @@ def test_a_led_view_reads_and_works_without_its_term(store: SqlStore) -> None:
     view.release_tasks([task])
     view.close()
     assert len(view.chunk_heads(COLLECTION)) == 1
+
+
+def test_who_leads_is_known_to_all(store: SqlStore) -> None:
+    """Nobody leads before the first term, after the lead was given up, and when it ran out."""
+    assert store.leader() is None
+    term = store.take_lead("one", 60)
+    assert term is not None
+    assert store.leader() == term
+    store.give_up_lead(term)
+    assert store.leader() is None
+    assert store.take_lead("two", 60) is not None
+    arrange(store, update(leases).values(expires_at=Later(-1)))
+    assert store.leader() is None

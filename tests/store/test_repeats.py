@@ -190,7 +190,7 @@ READING = {
     *("live_trials", "known_trials"),
     *("deployment", "sides_of", "removals_of_day", "kept", "overdue_kept", "marks"),
     "distances",
-    *("newest_instant", "suspicions", "control", "orders", "alerts", "measurements"),
+    *("newest_instant", "suspicions", "control", "orders", "leader", "alerts", "measurements"),
     "recommendations",
 }
 IN_STEPS = {"lead_alerts", "open_cycle", "save_chunks", "note_removal", "want_cycle"}

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from chromasync.reports import StatusSnapshot
 
 SECTIONS = (
-    ("Keep the replica identical", ("run", "sync")),
+    ("Keep the replica identical", ("run", "sync", "fence")),
     ("Look", ("status", "dashboard", "plan", "verify", "advise", "doctor")),
     ("Decide", ("approve", "pause", "resume")),
     ("Try it out", ("demo", "selftest")),
@@ -136,6 +136,9 @@ rebuild_option = click.option(
 def sync(invocation: Invocation, *, full: bool, adopt: bool, rebuild: tuple[str, ...]) -> int:
     """Run one cycle and report what it did.
 
+    Beside a running service, the service runs the cycle, at once or after its present one; this
+    command shows the progress and the report.
+
     Only differences are written. Deletes beyond SYNC_MAX_DELETE are held until approved. A
     collection of the replica that is not in the ledger, and whose records are mostly different,
     is left alone until it is approved, or --adopt takes over all such collections.
@@ -146,7 +149,7 @@ def sync(invocation: Invocation, *, full: bool, adopt: bool, rebuild: tuple[str,
         app.note_shown(report, watched=sys.stdout.isatty())
         return report
 
-    return long_work(invocation, work)
+    return long_work(invocation, work, print_report)
 
 
 @program.command(cls=GroupedHelp, epilog=examples("chromasync plan", "chromasync plan --json"))
@@ -154,7 +157,9 @@ def sync(invocation: Invocation, *, full: bool, adopt: bool, rebuild: tuple[str,
 @common_options
 def plan(invocation: Invocation, *, rebuild: tuple[str, ...]) -> int:
     """Show what a cycle would do, without writing anything."""
-    return long_work(invocation, lambda app, progress: app.plan(progress, rebuild=rebuild))
+    return long_work(
+        invocation, lambda app, progress: app.plan(progress, rebuild=rebuild), print_report
+    )
 
 
 @program.command(
@@ -198,6 +203,7 @@ def verify(invocation: Invocation, *, sample_percent: float, queries: int, repai
         lambda app, progress: app.verify(
             progress, sample_percent=sample_percent, repair=repair, queries=queries
         ),
+        print_report,
     )
 
 

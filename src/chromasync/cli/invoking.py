@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from chromasync.cli.progress import TerminalProgress
     from chromasync.config import Settings
 
+R = TypeVar("R")
 CLOSED_PIPE = 141
 """The exit code that a shell reports for a program that wrote to a closed pipe."""
 
@@ -111,8 +112,12 @@ def prepare(invocation: Invocation, *, service: bool = False, servers: bool = Tr
     return settings
 
 
-def long_work(invocation: Invocation, work: Callable[[Program, TerminalProgress], Report]) -> int:
-    """Do long work with a progress bar, and print its report.
+def long_work(
+    invocation: Invocation,
+    work: Callable[[Program, TerminalProgress], R],
+    show: Callable[[Invocation, R], int],
+) -> int:
+    """Do long work with a progress bar, print its report by `show`, and give its exit code.
 
     A termination signal has the effect of Ctrl-C: an orderly stop with exit code 130.
     """
@@ -128,4 +133,4 @@ def long_work(invocation: Invocation, work: Callable[[Program, TerminalProgress]
         TerminalProgress(quiet=invocation.quiet) as progress,
     ):
         report = work(application, progress)
-    return print_report(invocation, report)
+    return show(invocation, report)

@@ -1,4 +1,4 @@
-"""The commands that steer the processes of a store: `pause` and `resume`."""
+"""The commands that steer the processes of a store: `pause`, `resume` and `fence`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import click
 
 from chromasync.cli import composition
 from chromasync.cli.commands import program
-from chromasync.cli.invoking import prepare, print_out
-from chromasync.cli.options import GroupedHelp, Invocation, common_options, examples
+from chromasync.cli.invoking import long_work, prepare, print_out
+from chromasync.cli.options import FiniteRange, GroupedHelp, Invocation, common_options, examples
 
 if TYPE_CHECKING:
     from chromasync.documents import Document
+    from chromasync.reports import FenceReport
 
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 LONGEST_SECONDS = 366 * 86_400
@@ -96,3 +97,49 @@ def resume(invocation: Invocation) -> int:
     if not report.was_paused:
         return show_result(invocation, report, "Nothing was paused.")
     return show_result(invocation, report, "Resumed. All processes go on within 5 seconds.")
+
+
+@program.command(
+    cls=GroupedHelp,
+    epilog=examples("chromasync fence", "chromasync fence --timeout 600 --json | jq .outcome"),
+)
+@click.option(
+    "--timeout",
+    "timeout_seconds",
+    metavar="SECONDS",
+    type=FiniteRange(0, min_open=True),
+    help="Longest wait; without it, the wait ends when nothing but time is missing.",
+)
+@common_options
+def fence(invocation: Invocation, *, timeout_seconds: float | None) -> int:
+    """Wait until everything written to the primary before now is verified on the replica.
+
+    It ends with 0 when every record of every mirrored collection was read on both sides after the
+    call, and they are the same. Beside a running service, the service runs the cycles; otherwise
+    this command does. It ends with another exit code, and says why, if something is held,
+    quarantined or paused, if a cycle fails, or after --timeout (1).
+    """
+    return long_work(
+        invocation,
+        lambda app, progress: app.fence(progress, timeout_seconds=timeout_seconds),
+        _show_fence,
+    )
+
+
+def _show_fence(invocation: Invocation, report: FenceReport) -> int:
+    from chromasync.reports import FenceOutcome
+    from chromasync.wording.words import duration, moment, plain, plural
+
+    asked_at = moment(report.asked_at)
+    if report.outcome is not FenceOutcome.VERIFIED:
+        why = plain(report.reason)
+        words = f"Not all that was written to the primary before {asked_at} is verified. {why}"
+        return show_result(invocation, report, words)
+    extent = f"{plural(report.records, 'record')} in {plural(report.collections, 'collection')}"
+    took = f"{plural(report.cycles, 'cycle')} and {duration(report.duration_seconds)}"
+    return show_result(
+        invocation,
+        report,
+        f"All that was written to the primary before {asked_at} is on the replica:",
+        f"{extent}, verified in {took}.",
+    )

@@ -203,7 +203,7 @@ def report_cycle(work: CycleWork, closed: Cycle, seen: StoreSnapshot) -> CycleRe
     as_of = oldest(report.identical_as_of for report in collections)
     return CycleReport(
         cycle=closed,
-        outcome=_outcome(collections, found.holds, failed=closed.error is not None),
+        outcome=outcome_of(collections, found.holds, failed=closed.error is not None),
         collections=collections,
         holds=found.holds,
         quarantined=found.quarantined,
@@ -216,9 +216,10 @@ def report_cycle(work: CycleWork, closed: Cycle, seen: StoreSnapshot) -> CycleRe
     )
 
 
-def _outcome(
+def outcome_of(
     collections: Iterable[CollectionReport], holds: tuple[Hold, ...], *, failed: bool
 ) -> Outcome:
+    """The outcome of a cycle, from the states of its collections."""
     states = {report.status for report in collections}
     if failed or states & {MirrorStatus.ERROR, MirrorStatus.UNANSWERING}:
         return Outcome.FAILED

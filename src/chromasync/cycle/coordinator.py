@@ -409,7 +409,12 @@ class Coordinator:
             for mirror in [] if stopped or asked_wrongly else self._concerned(cycle):
                 self._store.save_mirror(_failed(cycle, mirror, error))
             closed = self._store.close_cycle(
-                cycle.cycle.id, status, cycle.deleted, str(error), read=cycle.read
+                cycle.cycle.id,
+                status,
+                cycle.deleted,
+                str(error),
+                read=cycle.read,
+                exit_code=error.exit_code,
             )
         except ChromasyncError as second:
             # the next cycle ends this one in the store, with its tasks, when it is opened

@@ -50,7 +50,10 @@ class OpCounts:
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """One full pass, numbered; `counts` includes its tasks and its deletes."""
+    """One full pass, numbered; `counts` includes its tasks and its deletes.
+
+    `exit_code` is that of the error that ended it early; None if none did.
+    """
 
     id: int
     started_at: datetime
@@ -58,6 +61,7 @@ class Cycle:
     finished_at: datetime | None = None
     counts: OpCounts = OpCounts()
     error: str | None = None
+    exit_code: int | None = None
 
 
 MAX_RETRIES = 5

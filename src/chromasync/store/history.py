@@ -54,6 +54,7 @@ _CYCLE = select(
     cycles.c.cycle_status,
     cycles.c.finished_at,
     cycles.c.error_message,
+    cycles.c.exit_code,
     *_COUNTS,
 )
 _SUMS = [func.coalesce(func.sum(tasks.c[column]), 0) for column in COUNT_COLUMNS.values()]
@@ -119,6 +120,7 @@ class HistoryPart(Core):
         error: str | None = None,
         *,
         read: int = 0,
+        exit_code: int | None = None,
     ) -> Cycle:
         """Close a running cycle with the sums of its tasks, and record its metrics.
 
@@ -127,6 +129,7 @@ class HistoryPart(Core):
         Args:
             deleted: records deleted outside its tasks.
             read: records read outside its tasks.
+            exit_code: that of the error that ends the cycle early.
 
         Raises:
             StoreUnusable: there is no such cycle.
@@ -138,6 +141,7 @@ class HistoryPart(Core):
                 "cycle_status": status,
                 "finished_at": Now(),
                 "error_message": error,
+                "exit_code": exit_code,
             }
             values |= {column: getattr(counts, name) for name, column in COUNT_COLUMNS.items()}
             closed_now = tx.execute(closing.values(values)).rowcount
@@ -256,8 +260,8 @@ def _cycle(tx: Connection, cycle_id: int) -> Cycle:
 
 
 def _build_cycle(row: Sequence[Any]) -> Cycle:
-    cycle_id, started_at, status, finished_at, error, *counts = row
-    return Cycle(cycle_id, started_at, status, finished_at, OpCounts(*counts), error)
+    cycle_id, started_at, status, finished_at, error, exit_code, *counts = row
+    return Cycle(cycle_id, started_at, status, finished_at, OpCounts(*counts), error, exit_code)
 
 
 def _measured(tx: Connection, cycle: Cycle) -> Mapping[str, Any]:

@@ -86,6 +86,15 @@ class LeadPart(Core):
                 tx.execute(_MARK_DEAD, {"old_holder": before.holder})
         return Term(holder, number) if taken else None
 
+    @retried
+    def leader(self) -> Term | None:
+        """Who leads, and in which term; None while nobody does."""
+        with self._reading() as tx:
+            lease = tx.execute(_LEASE).first()
+        if lease is None or not lease.holder or self._is_free(lease):
+            return None
+        return Term(lease.holder, lease.token)
+
     def _is_free(self, lease: Any) -> bool:
         return bool(lease.expired) or self._backend.is_gone(lease.holder)
 

@@ -393,6 +393,8 @@ cycles = Table(
     Column("finished_at", Instant),
     Column("error_message", Printed),
     *_counts(),
+    # of the error that ended it early, as a command would end with it
+    Column("exit_code", Integer),
     _one_of("cycle_status", CycleStatus),
     Index(
         "sync_cycles_one_running",

@@ -347,6 +347,7 @@ _SEVENTH = (
     per_second {double} NOT NULL,
     ttl_seconds {double} NOT NULL,
     expires_at {instant} NOT NULL)""",
+    "ALTER TABLE sync_cycles ADD COLUMN exit_code INTEGER",
     "ALTER TABLE sync_workers ADD COLUMN role TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE sync_workers ADD COLUMN threads INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE sync_workers ADD COLUMN tasks_done BIGINT NOT NULL DEFAULT 0",
