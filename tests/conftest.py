@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 import pytest
 
+from chromasync.app import Application
+from chromasync.chroma import Connection
 from chromasync.lab.chroma_server import ChromaServer
 from chromasync.lab.postgres_server import LocalPostgres
 from chromasync.lab.proxy import RecordingProxy
+from chromasync.model import Side
 from tests.compat_servers import INSTALLED, command
 from tests.support import measured, order, programs, remains, statements
 from tests.support.stage import Servers, close_client, running_servers
@@ -154,3 +158,14 @@ def official() -> Iterator[Callable[..., ClientAPI]]:
     yield connect
     for client in made:
         close_client(client)
+
+
+@pytest.fixture
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests are repeated as often as ever, but sooner."""
+    real = Application.connection
+
+    def connection(app: Application, side: Side) -> Connection:
+        return replace(real(app, side), wait_initial_seconds=0.005, wait_max_seconds=0.02)
+
+    monkeypatch.setattr(Application, "connection", connection)

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from chromasync.app import Application
-from chromasync.chroma import Connection
 from chromasync.lab.chroma_server import ChromaServer
 from chromasync.lab.proxy import RecordingProxy
-from chromasync.model import Side
 from tests.chaos.faults import calm
 from tests.support.stage import Servers, Stage
 
@@ -44,14 +40,3 @@ def fragile(tmp_path: Path) -> Iterator[Stage]:
         stack.callback(stage.close)
         yield stage
         assert servers.primary_proxy.writes() == []
-
-
-@pytest.fixture
-def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests are repeated as often as ever, but sooner."""
-    real = Application.connection
-
-    def connection(app: Application, side: Side) -> Connection:
-        return replace(real(app, side), wait_initial_seconds=0.005, wait_max_seconds=0.02)
-
-    monkeypatch.setattr(Application, "connection", connection)

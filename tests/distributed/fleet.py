@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -44,25 +42,7 @@ class Member:
     ) -> None:
         self.name = name
         self.log_file = log
-        self.process: Forked | subprocess.Popen[bytes]
-        if not prelude:
-            self.process = Forked([command], env, log)
-            return
-        with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-c",
-                    f"{prelude}\nfrom chromasync.cli import main\nmain()",
-                    command,
-                ],
-                env=env,
-                cwd=log.parent,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        self.process = Forked([command], env, log, prelude)
 
     @property
     def log(self) -> str:

@@ -12,7 +12,7 @@ from chromasync.lab.proxy import Answer, Request
 from chromasync.reports import Outcome
 from tests.support.stage import Stage, fill
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("short_waits")]
 
 FULL = b'{"error":"InternalError","message":"(code: 13) database or disk is full"}'
 READ_ONLY = b'{"error":"InternalError","message":"attempt to write a readonly database"}'

@@ -14,6 +14,8 @@ from chromasync.lab.proxy import Request, ResetBefore
 from chromasync.reports import Outcome
 from tests.support.stage import Stage, fill
 
+pytestmark = pytest.mark.usefixtures("short_waits")
+
 DATED = {
     "sync_chunks": ("read_at", "checked_at"),
     "sync_collections": ("walked_at", "replica_walked_at", "identical_as_of"),

@@ -31,6 +31,8 @@ from tests.support.drills import (
 )
 from tests.support.stage import Stage, drop, fill, vectors
 
+pytestmark = pytest.mark.usefixtures("short_waits")
+
 DECIDE = 6
 QUICK = {"SYNC_CHUNK_SIZE": "50"}
 

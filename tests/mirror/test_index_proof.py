@@ -24,7 +24,7 @@ from tests.support.crew import Crew
 from tests.support.drills import fresh
 from tests.support.stage import Servers, Stage, fill, vectors
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("short_waits")]
 
 COUNT = 300
 PERSISTED = {"sync_threshold": 20, "batch_size": 10}

@@ -26,6 +26,8 @@ from tests.support.writes import action_of, watched
 if TYPE_CHECKING:
     from chromadb import Collection
 
+pytestmark = pytest.mark.usefixtures("short_waits")
+
 MOST_BYTES = 40 * 1024 * 1024
 """What Chroma takes in one body unless it is told otherwise."""
 SMALL_LIMIT = 1_000_000

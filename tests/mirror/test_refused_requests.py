@@ -14,6 +14,8 @@ from chromasync.reports import Outcome
 from tests.support.stage import Stage, drop, fill, vectors
 from tests.support.writes import action_of, watched
 
+pytestmark = pytest.mark.usefixtures("short_waits")
+
 QUOTA = Answer(422, b'{"error":"ChromaError","message":"Quota exceeded: too many records"}')
 TOO_LARGE = Answer(413, b"Payload too large")
 REFUSED = Answer(400, b'{"error":"InvalidArgumentError","message":"refused on purpose"}')

@@ -26,12 +26,15 @@ class Forked:
         arguments: of the command line.
         env: the whole environment of the process.
         log: file that its output is added to; its folder is the working folder.
+        prelude: Python that it runs before the program.
     """
 
-    def __init__(self, arguments: Sequence[str], env: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, arguments: Sequence[str], env: Mapping[str, str], log: Path, prelude: str = ""
+    ) -> None:
         log.touch()
         self._process = _context.Process(
-            target=_become, args=(tuple(arguments), dict(env), str(log)), daemon=True
+            target=_become, args=(tuple(arguments), dict(env), str(log), prelude), daemon=True
         )
         self._process.start()
 
@@ -61,7 +64,7 @@ class Forked:
         self._process.kill()
 
 
-def _become(arguments: tuple[str, ...], env: dict[str, str], log: str) -> None:
+def _become(arguments: tuple[str, ...], env: dict[str, str], log: str, prelude: str) -> None:
     """Turn this copy into a process as if it had been started with this environment."""
     os.setsid()
     os.chdir(Path(log).parent)
@@ -74,6 +77,7 @@ def _become(arguments: tuple[str, ...], env: dict[str, str], log: str) -> None:
     importlib.reload(importlib.import_module("chromasync.faultpoints"))  # it reads the environment
     sys.argv = ["chromasync", *arguments]
     threading.Thread(target=_leave_with_the_tests, daemon=True).start()
+    exec(prelude, {})  # noqa: S102 (a text of the tests)
     from chromasync.cli import main
 
     main()
