@@ -85,14 +85,14 @@ def report_mirror(
         database=mirror.database,
         name=mirror.name,
         status=mirror.status,
-        primary_count=mirror.primary_count,
+        primary_count=mirror.primary.count,
         replica_count=mirror.replica_count,
         identical_as_of=mirror.identical_as_of,
         counts=counts,
         quarantined=sum(q.collection_id == key for q in quarantined),
         held=sum(h.count for h in holds if h.collection_id == key),
         message=" ".join(words),
-        dimension=mirror.dimension,
+        dimension=mirror.primary.dimension,
     )
 
 

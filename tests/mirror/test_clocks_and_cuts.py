@@ -17,8 +17,10 @@ from tests.support.stage import Stage, fill
 pytestmark = pytest.mark.usefixtures("short_waits")
 
 DATED = {
-    "sync_chunks": ("read_at", "checked_at"),
-    "sync_collections": ("walked_at", "replica_walked_at", "identical_as_of"),
+    "sync_chunks": ("read_at",),
+    "sync_replica_chunks": ("checked_at",),
+    "sync_primary_collections": ("walked_at",),
+    "sync_mirrors": ("replica_walked_at", "identical_as_of"),
     "sync_cycles": ("started_at", "finished_at"),
 }
 

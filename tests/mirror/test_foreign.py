@@ -33,7 +33,7 @@ def chunks_of(stage: Stage) -> list[Chunk]:
 def remembered(stage: Stage) -> dict[str, bytes]:
     """What the ledger remembers of the replica's answers, by id."""
     return {
-        record_id: at(chunk.replica_digests, row)
+        record_id: at(chunk.applied.replica, row)
         for chunk in chunks_of(stage)
         for row, record_id in enumerate(chunk.ids)
     }
@@ -173,7 +173,7 @@ def test_a_chunk_that_was_in_our_hands_is_mended(stage: Stage) -> None:
     stage.on_replica().update(ids=["r2"], metadatas=[{"half": "done"}])
 
     def in_hand(chunk: Chunk) -> Chunk:
-        return replace(chunk, head=replace(chunk.head, suspect=True, in_hand=True))
+        return replace(chunk, head=chunk.head.with_replica(suspect=True, in_hand=True))
 
     assert foreign_of(hold(stage, change=in_hand)) == set()
     stage.assert_identical()

@@ -246,7 +246,10 @@ def test_a_chunk_that_cannot_be_read_holds_the_deletes_of_the_others(stage: Stag
     stage.sync()
     docs.delete(ids=["r1"])
     with stage.state() as state:  # nor is the index asked for records of it then
-        state.execute("UPDATE sync_chunks SET suspect = TRUE WHERE chunk_start_offset = 40")
+        state.execute(
+            "UPDATE sync_replica_chunks SET suspect = TRUE WHERE chunk_id ="
+            " (SELECT id FROM sync_chunks WHERE chunk_start_offset = 40)"
+        )
 
     def fault(request: Request) -> Fault | None:
         last = any(f'"r{n}"'.encode() in request.body for n in range(40, 60))

@@ -76,17 +76,16 @@ def test_a_damaged_list_of_deletes_is_rebuilt(stage: Stage) -> None:
 
 
 def _flip_bytes(stage: Stage, column: str) -> None:
+    table = "sync_chunk_ids" if column == "ids" else "sync_applied_digests"
     with stage.state() as state:
         (key, blob) = state.execute(
-            f"SELECT chunk_id, {column} FROM sync_chunk_contents ORDER BY chunk_id LIMIT 1 OFFSET 1"
+            f"SELECT chunk_id, {column} FROM {table} ORDER BY chunk_id LIMIT 1 OFFSET 1"
         ).fetchone()
         middle = len(blob) // 2
         flipped = blob[:middle] + bytes(255 - byte for byte in blob[middle : middle + 8])
         assert len(flipped) <= len(blob)
         flipped += blob[middle + 8 :]
-        state.execute(
-            f"UPDATE sync_chunk_contents SET {column} = ? WHERE chunk_id = ?", (flipped, key)
-        )
+        state.execute(f"UPDATE {table} SET {column} = ? WHERE chunk_id = ?", (flipped, key))
 
 
 def test_the_folder_of_the_state_is_made_when_missing(stage: Stage, tmp_path: Path) -> None:

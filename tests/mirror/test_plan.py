@@ -219,7 +219,7 @@ def test_a_damaged_ledger_can_still_be_planned(stage: Stage) -> None:
     docs = stage.create(count=10)
     stage.sync()
     with stage.state() as state:
-        state.execute("UPDATE sync_chunk_contents SET ids = x'00ff'")
+        state.execute("UPDATE sync_chunk_ids SET ids = x'00ff'")
     docs.update(ids=["r4"], metadatas=[{"n": -4}])
     assert planned_counts(stage.plan()) == {"docs": (0, 1, 0)}
 

@@ -199,10 +199,10 @@ def test_identical_as_of_moves_with_the_oldest_read_and_never_back(
             heads = app.store.chunk_heads(mirror.collection_id)
         reads = [head.read_at for head in heads if head.read_at]
         assert len(reads) == 5
-        assert mirror.walked_at is not None
-        assert watch.report.identical_as_of == min(mirror.walked_at, *reads)
+        assert mirror.primary.walked_at is not None
+        assert watch.report.identical_as_of == min(mirror.primary.walked_at, *reads)
         assert stage.status().identical_as_of == watch.report.identical_as_of
-        stands.append(min(mirror.walked_at, *reads))
+        stands.append(min(mirror.primary.walked_at, *reads))
     assert stands == sorted(stands)
     assert stands[3] < since, "one chunk was not read again yet"
     assert stands[5] > since, "by now all were"

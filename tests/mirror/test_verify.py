@@ -240,13 +240,13 @@ def _claim_copied(stage: Stage, docs: Any, record_id: str) -> None:
     digest = payload_digests(records)
     with stage.state() as state, closing(state.cursor()) as cursor:
         key, digests = cursor.execute(
-            "SELECT chunk_id, payload_digests FROM sync_chunk_contents"
+            "SELECT chunk_id, payload_digests FROM sync_applied_digests"
         ).fetchone()
         row = int(record_id[1:])
         lying = digests[: 16 * row] + digest + digests[16 * row + 16 :]
         assert lying != digests
         cursor.execute(
-            "UPDATE sync_chunk_contents SET payload_digests = ? WHERE chunk_id = ?", (lying, key)
+            "UPDATE sync_applied_digests SET payload_digests = ? WHERE chunk_id = ?", (lying, key)
         )
 
 

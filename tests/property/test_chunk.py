@@ -14,6 +14,7 @@ from chromasync.ledger.plan import extended
 from chromasync.model import (
     DIGEST_BYTES,
     UNKNOWN_DIGEST,
+    AppliedDigests,
     Chunk,
     ChunkResult,
     OpCounts,
@@ -55,7 +56,8 @@ class World:
             embedding[IDS.index(record_id)] = embedding_digests(one)
             payload[IDS.index(record_id)] = payload_digests(one)
         head = chunk_of(IDS, chunk_id=7, suspect=suspect).head
-        self.chunk = Chunk(head, list(IDS), b"".join(embedding), b"".join(payload))
+        applied = AppliedDigests(b"".join(embedding), b"".join(payload))
+        self.chunk = Chunk(head, list(IDS), applied)
 
     def reconcile(self, *, check: bool = False, hold: bool = False) -> ChunkResult:
         task = Task(1, 1, COLLECTION, "docs", 7, check, 0, NOON, hold_foreign=hold)
@@ -203,8 +205,8 @@ def test_refused_records_never_hold_up_the_others(
     assert all(q.absent for q in result.quarantined)
     assert world.different(on_primary - bad) == {}
     assert set(world.replica.contents(world.pair.replica).ids) == on_primary - bad
-    assert len(world.chunk.embedding_digests) == DIGEST_BYTES * len(world.chunk.ids)
+    assert len(world.chunk.applied.embedding) == DIGEST_BYTES * len(world.chunk.ids)
     world.replica.broken.refused, world.replica.broken.forgotten = set(), set()
-    world.chunk = replace(world.chunk, head=replace(world.chunk.head, suspect=True))
+    world.chunk = replace(world.chunk, head=world.chunk.head.with_replica(suspect=True))
     assert world.reconcile().quarantined == []
     assert world.different(on_primary) == {}

@@ -104,7 +104,7 @@ class World:
 
     def ledger(self) -> dict[str, tuple[bytes, bytes]]:
         return {
-            record_id: (at(chunk.embedding_digests, row), at(chunk.payload_digests, row))
+            record_id: (at(chunk.applied.embedding, row), at(chunk.applied.payload, row))
             for chunk in self.chunks()
             for row, record_id in enumerate(chunk.ids)
         }

@@ -15,10 +15,10 @@ from chromasync.cycle.work import CollectionWork
 from chromasync.ledger.digest import at, ids_digest
 from chromasync.ledger.plan import due_ids, must_read, without_rows
 from chromasync.ledger.walk import MergeWalk, SetWalk
-from chromasync.model import UNKNOWN_DIGEST, Chunk, ChunkHead, Collection, Mirror
+from chromasync.model import UNKNOWN_DIGEST, Chunk, ChunkHead, Collection
 from chromasync.plan.append import Appender
 from chromasync.store import SqlStore, open_store
-from tests.support.ledgers import COLLECTION, chunk_of, cuts, mark_of, paged
+from tests.support.ledgers import COLLECTION, chunk_of, cuts, mark_of, mirror_of, paged
 from tests.support.properties import examples
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -34,7 +34,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqlStore]:
 
 def work_of(*, adopting: bool = False) -> CollectionWork:
     things = Collection(COLLECTION, "things", "t", "d")
-    return CollectionWork(Mirror(COLLECTION, "t", "d", "things", adopting=adopting), things,
+    return CollectionWork(mirror_of(COLLECTION, "t", "d", "things", adopting=adopting), things,
                           things, NOON)  # fmt: skip
 
 
@@ -63,7 +63,7 @@ def assert_sound(store: SqlStore, size: int, known: set[str]) -> None:
             expected = (mark_of(record_id, "embedding"), mark_of(record_id, "payload"))
             if record_id not in known:
                 expected = (UNKNOWN_DIGEST, UNKNOWN_DIGEST)
-            found = (at(chunk.embedding_digests, row), at(chunk.payload_digests, row))
+            found = (at(chunk.applied.embedding, row), at(chunk.applied.payload, row))
             assert found == expected, record_id
 
 
@@ -101,7 +101,7 @@ def test_each_id_is_in_one_chunk_after_any_appends(
     before = chunks_of(store)
     home = {i: chunk.head.id for chunk in before for i in chunk.ids}
     known = set(home)
-    distrusted = {i for chunk in before if chunk.head.suspect for i in chunk.ids}
+    distrusted = {i for chunk in before if chunk.head.replica.suspect for i in chunk.ids}
     appender = Appender(store, work_of(adopting=adopting).mirror, heads(before), size)
     full: list[ChunkHead] = []
     for ids in appends:
@@ -131,11 +131,11 @@ def assert_suspicion(
     for chunk in chunks_of(store):
         old = former.get(chunk.head.id)
         came = set(chunk.ids).intersection(arrived)
-        was = old.head.suspect if old else adopting
-        assert chunk.head.suspect is (was or bool(came & distrusted))
+        was = old.head.replica.suspect if old else adopting
+        assert chunk.head.replica.suspect is (was or bool(came & distrusted))
         assert chunk.head.read_at == (NOON if old else None)
-        assert must_read(chunk.head) is bool(came or chunk.head.suspect)
-        if old and not chunk.head.suspect:
+        assert must_read(chunk.head) is bool(came or chunk.head.replica.suspect)
+        if old and not chunk.head.replica.suspect:
             due = due_ids(chunk.head, check_before=NOON)
             assert due is None or due == came
 

@@ -20,7 +20,7 @@ from chromasync.ledger.plan import (
 )
 from chromasync.ledger.scrub import choose_scrubs, reread_cycles
 from chromasync.model import UNKNOWN_DIGEST, Chunk, ChunkHead
-from tests.support.ledgers import COLLECTION, chunk_of, mark_of, names
+from tests.support.ledgers import COLLECTION, chunk_of, head_with, mark_of, names
 from tests.support.properties import examples
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -34,7 +34,7 @@ def all_heads(draw: st.DrawFn) -> list[ChunkHead]:
     count = draw(st.integers(0, 12))
     blank = ChunkHead(0, COLLECTION, 0, 1, b"")
     return [
-        replace(
+        head_with(
             blank,
             id=n + 1,
             read_at=draw(instants),
@@ -76,7 +76,7 @@ def test_the_oldest_go_first(heads: list[ChunkHead], budget: float, due: datetim
     if chosen and left:
         assert min(age(s.head.read_at) for s in chosen) >= max(left)
     for scrub in chosen:
-        checked = scrub.head.checked_at
+        checked = scrub.head.replica.checked_at
         assert scrub.check_replica is (checked is None or checked < due)
 
 
@@ -103,7 +103,7 @@ def assert_aligned(chunk: Chunk, unknown: set[str]) -> None:
         expected = (mark_of(record_id, "embedding"), mark_of(record_id, "payload"))
         if record_id in unknown:
             expected = (UNKNOWN_DIGEST, UNKNOWN_DIGEST)
-        assert (at(chunk.embedding_digests, row), at(chunk.payload_digests, row)) == expected
+        assert (at(chunk.applied.embedding, row), at(chunk.applied.payload, row)) == expected
 
 
 @examples(200)

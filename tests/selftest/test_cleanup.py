@@ -20,12 +20,13 @@ from chromasync.lab.selftest.lifetime import (
     mark,
     may_be_in_use,
 )
-from chromasync.model import Collection, Cycle, CycleStatus, Mirror
+from chromasync.model import Collection, Cycle, CycleStatus
 from chromasync.store import SqlStore, open_store
 from chromasync.store.schema import Later, leases
 from chromasync.trials import new_trial
 from chromasync.worker.heartbeat import process_name
 from tests.store.samples import arrange
+from tests.support.ledgers import mirror_of
 
 TRIAL = new_trial()
 
@@ -81,8 +82,8 @@ def test_what_is_left_of_a_trial_makes_it_over(store: SqlStore) -> None:
     """A lease that ran out, a mirror, or a collection whose time has come: each is enough."""
     lapsed, mirrored, listed = new_trial(), new_trial(), new_trial()
     store.keep_trial(lapsed, "someone", 0.0)
-    store.save_mirror(Mirror("c1", "t", "d", f"{mirrored}cosine"))
-    store.save_mirror(Mirror("c2", "t", "d", "docs"))
+    store.save_mirror(mirror_of("c1", "t", "d", f"{mirrored}cosine"))
+    store.save_mirror(mirror_of("c2", "t", "d", "docs"))
     assert find_over(store, [made(listed, ago=1e6)]) == {lapsed, mirrored, listed}
     # what this store knows of decides, not the mark
     assert find_over(store, [made(lapsed), made(mirrored)]) == {lapsed, mirrored}

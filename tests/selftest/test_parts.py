@@ -18,7 +18,6 @@ from chromasync.model import (
     CycleStatus,
     Hold,
     HoldKind,
-    Mirror,
     MirrorStatus,
     Space,
     WorkerBeat,
@@ -26,6 +25,7 @@ from chromasync.model import (
 )
 from chromasync.store import SqlStore, open_store
 from chromasync.worker.heartbeat import process_name
+from tests.support.ledgers import mirror_of
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def test_what_a_guard_holds_is_not_waited_for(store: SqlStore) -> None:
     """A hold on the test's own collection ends the waiting with the guard's reason."""
     since_at = store.now()
     later = since_at + timedelta(seconds=1)
-    held = Mirror("c1", "t", "d", "docs", status=MirrorStatus.HELD, last_attempt_at=later)
+    held = mirror_of("c1", "t", "d", "docs", status=MirrorStatus.HELD, last_attempt_at=later)
     store.save_mirror(held)
     store.save_hold(Hold("c1", "docs", HoldKind.DELETES, 15, "too many"))
     watch = Watch(store, lambda: None, seconds=30.0)

@@ -13,11 +13,11 @@ from sqlalchemy import Executable, select, update
 from chromasync.ledger.digest import ids_digest
 from chromasync.model import (
     DIGEST_BYTES,
+    AppliedDigests,
     Chunk,
     ChunkHead,
     ChunkResult,
     Cycle,
-    Mirror,
     NewTask,
     OpCounts,
     Quarantined,
@@ -27,6 +27,7 @@ from chromasync.model import (
 )
 from chromasync.store import SqlStore, open_store
 from chromasync.store.schema import Later, tasks
+from tests.support.ledgers import mirror_of, with_digests
 
 COLLECTION = "11111111-aaaa-4bbb-8ccc-222222222222"
 OTHER = "33333333-dddd-4eee-8fff-444444444444"
@@ -42,7 +43,8 @@ def chunk_of(
 ) -> Chunk:
     """A chunk of `ids` whose digests all carry `mark`."""
     head = ChunkHead(chunk_id, collection, 0, len(ids), ids_digest(ids))
-    return Chunk(head, list(ids), digests(len(ids), mark), digests(len(ids), mark))
+    applied = AppliedDigests(digests(len(ids), mark), digests(len(ids), mark))
+    return Chunk(head, list(ids), applied)
 
 
 def stored(store: SqlStore, *chunks: Chunk) -> list[Chunk]:
@@ -90,17 +92,14 @@ def result_for(
 ) -> ChunkResult:
     """The result of reconciling a task's chunk, its digests now carrying `mark`."""
     chunk = loaded(store, task.chunk_id)
-    new = replace(
-        chunk,
-        embedding_digests=digests(len(chunk.ids), mark),
-        payload_digests=digests(len(chunk.ids), mark),
-    )
+    seen = digests(len(chunk.ids), mark)
+    new = with_digests(chunk, embedding=seen, payload=seen)
     return ChunkResult(new, list(gone), list(quarantined), counts)
 
 
 def trusted(result: ChunkResult) -> ChunkResult:
     """The same result after comparing every record on both sides: no longer suspect."""
-    head = replace(result.chunk.head, suspect=False)
+    head = result.chunk.head.with_replica(suspect=False)
     return replace(result, chunk=replace(result.chunk, head=head))
 
 
@@ -164,7 +163,7 @@ def end_backoffs(store: SqlStore) -> None:
 def filled(path: Path) -> bytes:
     """A closed store with some content; returns its bytes."""
     store = open_store(path)
-    store.save_mirror(Mirror(COLLECTION, "t", "d", "n"))
+    store.save_mirror(mirror_of(COLLECTION, "t", "d", "n"))
     planned(store, 50)
     store.save_chunks([chunk_of([f"{n}" * 50 for n in range(1000)]) for _ in range(5)])
     store.close()

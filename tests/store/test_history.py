@@ -9,16 +9,16 @@ import pytest
 from sqlalchemy import func, select, text, update
 
 from chromasync.errors import StoreUnusable
-from chromasync.model import CycleStatus, Mirror, OpCounts, TaskCounts, WorkerStatus
+from chromasync.model import CycleStatus, OpCounts, TaskCounts, WorkerStatus
 from chromasync.store import SqlStore, history
 from chromasync.store.schema import (
     Later,
-    collections,
     cycles,
     tasks,
     workers,
 )
 from chromasync.store.schema_history import metrics, recommendations
+from chromasync.store.schema_ledger import collections
 from tests.store.samples import (
     COLLECTION,
     OTHER,
@@ -33,6 +33,7 @@ from tests.store.samples import (
     task_for,
     trusted,
 )
+from tests.support.ledgers import mirror_of
 
 PUBLISHED = {
     tasks: "id collection_id collection_name chunk_start_offset chunk_end_offset task_status "
@@ -103,7 +104,7 @@ def test_the_tasks_of_an_abandoned_cycle_fail_with_it(store: SqlStore) -> None:
     assert not store.complete_task(held, result_for(store, held, mark=9))
     found = look(store, select(tasks.c.task_status, tasks.c.error_message).order_by(tasks.c.id))
     assert found == [("completed", None)] + [("failed", history.ENDED_BEFORE)] * 2
-    suspect = {head.id for head in store.chunk_heads(COLLECTION) if head.suspect}
+    suspect = {head.id for head in store.chunk_heads(COLLECTION) if head.replica.suspect}
     assert suspect == {held.chunk_id}
     again = [task_for(head.id) for head in store.chunk_heads(COLLECTION)]
     assert store.add_tasks(second.id, again) == 3
@@ -117,7 +118,7 @@ def test_a_chunk_that_may_still_be_written_to_stays_suspect(store: SqlStore) -> 
     store.add_tasks(second.id, [task_for(held.chunk_id)])
     task = claim_one(store)
     assert store.complete_task(task, trusted(result_for(store, task)))
-    assert store.chunk_heads(COLLECTION)[0].suspect
+    assert store.chunk_heads(COLLECTION)[0].replica.suspect
 
 
 def test_cycles_come_newest_first_up_to_a_limit(store: SqlStore) -> None:
@@ -128,8 +129,8 @@ def test_cycles_come_newest_first_up_to_a_limit(store: SqlStore) -> None:
 
 def test_each_closed_cycle_leaves_a_row_of_metrics(store: SqlStore) -> None:
     """Records, tasks, workers and load at its end, for the advisor and for people."""
-    store.save_mirror(Mirror(COLLECTION, "t", "d", "n", primary_count=30))
-    store.save_mirror(Mirror(OTHER, "t", "d", "n2", primary_count=12))
+    store.save_mirror(mirror_of(COLLECTION, "t", "d", "n", count=30))
+    store.save_mirror(mirror_of(OTHER, "t", "d", "n2", count=12))
     store.beat(beat_of("a", memory_mb=100, cpu_percent=20))
     store.beat(beat_of("b", memory_mb=300, cpu_percent=40))
     store.beat(beat_of("c", status=WorkerStatus.STOPPED, memory_mb=900, cpu_percent=90))

@@ -11,8 +11,9 @@ from chromasync.errors import DamagedChunk
 from chromasync.ledger.plan import due_ids, extended, has_unread
 from chromasync.model import Chunk, ChunkResult, DeletionKind, OpCounts, Quarantined, Task
 from chromasync.store import SqlStore, migrations, open_store
-from chromasync.store.schema import chunks, deletions, tasks
+from chromasync.store.schema import deletions, tasks
 from tests.store.conftest import Places
+from tests.store.former import chunks
 from tests.store.samples import (
     COLLECTION,
     arrange,
@@ -23,6 +24,7 @@ from tests.store.samples import (
     stored,
     task_for,
 )
+from tests.support.ledgers import head_with
 
 IDS = ["plain", "日本語", "nul\0", "", "e", "f", "g", "h"]
 
@@ -85,18 +87,18 @@ def test_what_waits_to_be_deleted_stays_where_it_was_not_asked_for(store: SqlSto
     """A read in part judges the ids that it asked for, and a read of all judges all."""
     (chunk,) = stored(store, chunk_of(IDS))
     chunk = complete(store, chunk, None, gone=["plain", "e"])
-    assert chunk.head.gone_count == 2
+    assert chunk.head.replica.gone_count == 2
     chunk = complete(store, chunk, frozenset({"f", "g"}), gone=["g"])
     assert waiting(store) == [(DeletionKind.GONE, {"plain", "e", "g"})]
-    assert chunk.head.gone_count == 3
+    assert chunk.head.replica.gone_count == 3
     chunk = complete(store, chunk, frozenset({"plain"}))
     assert waiting(store) == [(DeletionKind.GONE, {"e", "g"})]
     chunk = complete(store, chunk, frozenset())
-    assert (waiting(store), chunk.head.gone_count) == ([(DeletionKind.GONE, {"e", "g"})], 2)
+    assert (waiting(store), chunk.head.replica.gone_count) == ([(DeletionKind.GONE, {"e", "g"})], 2)
     (deletion,) = store.deletions(COLLECTION)
     store.finish_deletion(deletion, [])
     chunk = loaded(store, chunk.head.id)
-    assert (set(chunk.ids), chunk.head.gone_count) == (set(IDS) - {"e", "g"}, 0)
+    assert (set(chunk.ids), chunk.head.replica.gone_count) == (set(IDS) - {"e", "g"}, 0)
     chunk = complete(store, chunk, None)
     assert waiting(store) == []
 
@@ -131,7 +133,7 @@ def test_a_chunk_that_was_distrusted_meanwhile_stays_suspect(store: SqlStore) ->
     result = ChunkResult(chunk, [], [], OpCounts(), asked=frozenset({"e"}))
     assert store.complete_task(task, result)
     head = loaded(store, chunk.head.id).head
-    assert (head.suspect, head.in_hand) == (True, True)
+    assert (head.replica.suspect, head.replica.in_hand) == (True, True)
 
 
 def test_ids_that_leave_with_their_deletion_are_not_looked_at_again(store: SqlStore) -> None:
@@ -171,7 +173,7 @@ def test_a_store_of_version_5_reads_again_what_it_had_to(
     store = open_store(place)
     first, second = store.chunk_heads(COLLECTION)
     assert (first.recheck, first.recheck_ids, first.looked_cycle) == (True, None, None)
-    first, second = (replace(head, checked_at=store.now()) for head in (first, second))
+    first, second = (head.with_replica(checked_at=store.now()) for head in (first, second))
     assert due_ids(first, check_before=first.read_at or store.now()) is None
     assert due_ids(second, check_before=first.read_at or store.now()) == frozenset()
     assert not has_unread(first)
@@ -182,7 +184,7 @@ def test_a_program_of_version_5_leaves_no_ids_that_count(store: SqlStore) -> Non
     """It reads all of a chunk, notes that in the columns it knows, and leaves the others."""
     (chunk,) = stored(store, chunk_of([f"r{n}" for n in range(20)]))
     now = store.now()
-    head = replace(
+    head = head_with(
         chunk.head, read_at=now, checked_at=now, read_cycle=3, looked_cycle=3, added_cycle=1
     )
     grown = extended(replace(chunk, head=head), ["x"], {}, cycle_id=4)

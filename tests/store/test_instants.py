@@ -14,7 +14,8 @@ from chromasync.errors import LeaseLost
 from chromasync.model import CycleStatus, Mirror, Removal, Suspicion, Term, WorkerStatus
 from chromasync.plan.clock import Clock, is_ahead
 from chromasync.store import SqlStore
-from chromasync.store.schema import Later, chunks, cycles, tasks, workers
+from chromasync.store.schema import Later, cycles, tasks, workers
+from chromasync.store.schema_ledger import replica_chunks
 from chromasync.store.schema_servers import deployment, removals
 from tests.store.samples import (
     COLLECTION,
@@ -31,13 +32,14 @@ from tests.store.samples import (
     task_for,
     trusted,
 )
+from tests.support.ledgers import head_with, mirror_of
 
 DAY = 86_400.0
 LEASE = 60.0
 
 
 def mirror(**instants: Any) -> Mirror:
-    return Mirror(COLLECTION, "t", "d", "books", **instants)
+    return mirror_of(COLLECTION, "t", "d", "books", **instants)
 
 
 def from_now(store: SqlStore, seconds: float) -> datetime:
@@ -50,7 +52,7 @@ def seconds_left(store: SqlStore, instant: Any) -> float:
 
 def distrusted_for(store: SqlStore) -> float:
     """For how many seconds from now somebody may still write to the one chunk."""
-    ((instant,),) = look(store, select(chunks.c.distrusted_at))
+    ((instant,),) = look(store, select(replica_chunks.c.distrusted_at))
     return seconds_left(store, instant)
 
 
@@ -74,7 +76,7 @@ def test_a_cycle_finds_what_the_pure_clock_says(store: SqlStore, seed: int) -> N
     store.save_mirror(row)
     made = [chunk_of([f"{n}"]) for n in range(12)]
     made = [
-        replace(c, head=replace(c.head, read_at=some(), checked_at=some(), read_cycle=cycle))
+        replace(c, head=head_with(c.head, read_at=some(), checked_at=some(), read_cycle=cycle))
         for c, cycle in zip(made, [None, 3] * 6, strict=True)
     ]
     store.save_chunks(made)
@@ -101,7 +103,7 @@ def test_any_instant_that_is_still_to_come_tells_of_the_jump(store: SqlStore, so
     ran(store)
     assert not is_ahead(store.newest_instant(), store.now())
     ahead = {
-        "chunks": update(chunks).values(checked_at=Later(DAY)),
+        "chunks": update(replica_chunks).values(checked_at=Later(DAY)),
         "cycle": update(cycles).values(finished_at=Later(DAY)),
         "deployment": update(deployment).values(clean_at=Later(DAY)),
     }
@@ -183,11 +185,11 @@ def test_a_suspicion_from_the_future_ends_a_lease_after_the_next_cycle_opened(
     """Cycles after that do not put its end off, and one that is right stays."""
     store.save_chunks([chunk_of(["a"])])
     store.distrust(COLLECTION)
-    arrange(store, update(chunks).values(distrusted_at=Later(DAY)))
+    arrange(store, update(replica_chunks).values(distrusted_at=Later(DAY)))
     store.open_cycle(LEASE)
-    cut = look(store, select(chunks.c.distrusted_at))
+    cut = look(store, select(replica_chunks.c.distrusted_at))
     assert 0 < distrusted_for(store) <= LEASE
-    arrange(store, update(chunks).values(distrusted_at=Later(20)))
+    arrange(store, update(replica_chunks).values(distrusted_at=Later(20)))
     store.open_cycle(LEASE)
     assert distrusted_for(store) <= 20
     assert cut
@@ -197,14 +199,14 @@ def test_a_chunk_is_trusted_again_after_the_lease(store: SqlStore) -> None:
     """A comparison that began after the suspicion's end is believed, one before it is not."""
     called_back(store)
     for seconds, suspect in ((30, True), (-1, False)):
-        arrange(store, update(chunks).values(distrusted_at=Later(seconds)))
+        arrange(store, update(replica_chunks).values(distrusted_at=Later(seconds)))
         cycle = store.open_cycle(LEASE)
         (head,) = store.chunk_heads(COLLECTION)
         store.add_tasks(cycle.id, [task_for(head.id)])
         end_backoffs(store)
         task = claim_one(store)
         assert store.complete_task(task, trusted(result_for(store, task)))
-        assert loaded(store, head.id).head.suspect is suspect
+        assert loaded(store, head.id).head.replica.suspect is suspect
 
 
 def test_what_waits_is_told_with_its_end(store: SqlStore) -> None:
@@ -214,7 +216,8 @@ def test_what_waits_is_told_with_its_end(store: SqlStore) -> None:
     first, second, _ = (head.id for head in store.chunk_heads(COLLECTION))
     store.distrust(COLLECTION, [first, second])
     assert store.suspicions() == {COLLECTION: Suspicion(2, None)}
-    arrange(store, update(chunks).where(chunks.c.id == first).values(distrusted_at=Later(30)))
+    one = update(replica_chunks).where(replica_chunks.c.chunk_id == first)
+    arrange(store, one.values(distrusted_at=Later(30)))
     told = store.suspicions()[COLLECTION]
     assert told.chunks == 2
     assert told.until_at is not None

@@ -18,7 +18,6 @@ from chromasync.model import (
     Kept,
     KnownDistance,
     MarkRow,
-    Mirror,
     Removal,
     Side,
     Space,
@@ -29,12 +28,13 @@ from chromasync.store import SqlStore
 from chromasync.store.schema import Later, leases
 from tests.store.conftest import Opener
 from tests.store.samples import COLLECTION, OTHER, arrange, chunk_of, claim_one, planned, task_for
+from tests.support.ledgers import mirror_of
 
 Write = Callable[[SqlStore], object]
 
 GUARDED: dict[str, Write] = {
-    "save_mirror": lambda s: s.save_mirror(Mirror(COLLECTION, "t", "d", "n")),
-    "save_mirrors": lambda s: s.save_mirrors([Mirror(COLLECTION, "t", "d", "n")]),
+    "save_mirror": lambda s: s.save_mirror(mirror_of(COLLECTION, "t", "d", "n")),
+    "save_mirrors": lambda s: s.save_mirrors([mirror_of(COLLECTION, "t", "d", "n")]),
     "forget_mirror": lambda s: s.forget_mirror(COLLECTION),
     "forget_chunks": lambda s: s.forget_chunks(COLLECTION),
     "save_chunks": lambda s: s.save_chunks([chunk_of(["a"])]),

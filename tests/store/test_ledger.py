@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import delete, update
+from sqlalchemy import Table, delete, update
 
 from chromasync.errors import DamagedChunk, StoreUnusable
 from chromasync.ledger.digest import ids_digest
@@ -24,7 +24,8 @@ from chromasync.model import (
     TaskInput,
 )
 from chromasync.store import SqlStore
-from chromasync.store.schema import Later, chunk_contents, deletions, quarantine
+from chromasync.store.schema import Later, deletions, quarantine
+from chromasync.store.schema_ledger import applied_digests, chunk_ids
 from tests.store.samples import (
     COLLECTION,
     OTHER,
@@ -39,13 +40,13 @@ from tests.store.samples import (
     stored,
     task_for,
 )
+from tests.support.ledgers import head_with, mirror_of, with_digests
 
 MOMENT = datetime(2026, 11, 24, 12, 0, 0, 123456, tzinfo=UTC)
 
 
-def a_mirror(**other: object) -> Mirror:
-    values = {"collection_id": COLLECTION, "tenant": "t", "database": "d", "name": "books"}
-    return Mirror(**(values | other))  # type: ignore[arg-type]
+def a_mirror(name: str = "books", **other: object) -> Mirror:
+    return mirror_of(COLLECTION, "t", "d", name, **other)
 
 
 def test_a_mirror_comes_back_as_it_was_saved(store: SqlStore) -> None:
@@ -55,7 +56,7 @@ def test_a_mirror_comes_back_as_it_was_saved(store: SqlStore) -> None:
         status=MirrorStatus.LIMITED,
         ordered=False,
         missing_cycles=1,
-        primary_count=5_000_000_000,
+        count=5_000_000_000,
         replica_count=7,
         walked_at=MOMENT,
         replica_walked_at=MOMENT + timedelta(microseconds=1),
@@ -75,11 +76,9 @@ def test_a_mirror_comes_back_as_it_was_saved(store: SqlStore) -> None:
         probed_cycle=8,
         unanswering="it is dead",
     )
-    assert all(
-        getattr(mirror, field.name) != getattr(a_mirror(), field.name)
-        for field in fields(Mirror)
-        if field.name not in {"collection_id", "tenant", "database", "name"}
-    )
+    for one, other in ((mirror, a_mirror()), (mirror.primary, a_mirror().primary)):
+        same = {f.name for f in fields(one) if getattr(one, f.name) == getattr(other, f.name)}
+        assert same <= {"collection_id", "tenant", "database", "name"}
     store.save_mirror(mirror)
     assert store.mirrors() == [mirror]
     assert store.mirror(COLLECTION) == mirror
@@ -89,7 +88,7 @@ def test_a_mirror_comes_back_as_it_was_saved(store: SqlStore) -> None:
 def test_a_brief_is_what_a_worker_must_know(store: SqlStore) -> None:
     """Chunk, mirror and quarantine of a task's collection; None where something was forgotten."""
     planned(store, 1)
-    mirror = Mirror(COLLECTION, "t", "d", "books", "replica")
+    mirror = mirror_of(COLLECTION, "t", "d", "books", replica_id="replica")
     store.save_mirror(mirror)
     task = claim_one(store)
     aside = [Quarantined(COLLECTION, "0-a", "why", True)]
@@ -118,8 +117,8 @@ def test_an_instant_of_another_time_zone_comes_back_in_utc(store: SqlStore) -> N
     far = MOMENT.astimezone(datetime.strptime("+0930", "%z").tzinfo)
     store.save_mirror(a_mirror(walked_at=far))
     (mirror,) = store.mirrors()
-    assert mirror.walked_at == MOMENT
-    assert mirror.walked_at.tzinfo is UTC
+    assert mirror.primary.walked_at == MOMENT
+    assert mirror.primary.walked_at.tzinfo is UTC
 
 
 def test_a_naive_instant_is_refused(store: SqlStore) -> None:
@@ -130,7 +129,7 @@ def test_a_naive_instant_is_refused(store: SqlStore) -> None:
 
 def test_saving_a_mirror_again_replaces_it(store: SqlStore) -> None:
     """There is one mirror per collection id."""
-    store.save_mirror(a_mirror(name="old", primary_count=1))
+    store.save_mirror(a_mirror(name="old", count=1))
     store.save_mirror(a_mirror(name="new"))
     assert store.mirrors() == [a_mirror(name="new")]
 
@@ -139,7 +138,7 @@ def test_mirrors_come_in_the_order_people_read(store: SqlStore) -> None:
     """Tenant, database, name: the same order every time."""
     wanted = [("a", "x", "2"), ("a", "y", "1"), ("b", "x", "1")]
     for n, (tenant, database, name) in enumerate(reversed(wanted)):
-        store.save_mirror(Mirror(str(n), tenant, database, name))
+        store.save_mirror(mirror_of(str(n), tenant, database, name))
     assert [(m.tenant, m.database, m.name) for m in store.mirrors()] == wanted
 
 
@@ -156,7 +155,7 @@ def test_a_chunk_comes_back_as_it_was_saved(store: SqlStore) -> None:
     """Ids of any alphabet, digests and every field of the head survive."""
     ids = ["plain", "zeile\numbruch", "日本語", "🎉", "", "nul\0"]
     chunk = chunk_of(ids, mark=7)
-    head = replace(
+    head = head_with(
         chunk.head,
         start_offset=3_000_000_000,
         read_at=MOMENT,
@@ -173,7 +172,8 @@ def test_a_chunk_comes_back_as_it_was_saved(store: SqlStore) -> None:
         recheck_ids=("zeile\numbruch", "nul\0"),
         looked_cycle=5_000_000_003,
     )
-    chunk = replace(chunk, head=head, payload_digests=digests(6, 9), replica_digests=digests(6, 11))
+    chunk = with_digests(chunk, payload=digests(6, 9), replica=digests(6, 11))
+    chunk = replace(chunk, head=head)
     (chunk_id,) = store.save_chunks([chunk])
     expected = replace(chunk, head=replace(head, id=chunk_id))
     assert store.load_chunk(chunk_id) == expected
@@ -221,8 +221,8 @@ def test_planning_raises_suspicion_but_never_clears_it(store: SqlStore) -> None:
     """A leader that loaded a chunk before someone distrusted it must not undo that."""
     one, two = stored(store, chunk_of(["a"]), chunk_of(["b"]))
     store.distrust(COLLECTION, [one.head.id])
-    store.save_chunks([one, replace(two, head=replace(two.head, suspect=True))])
-    assert [head.suspect for head in store.chunk_heads(COLLECTION)] == [True, True]
+    store.save_chunks([one, replace(two, head=two.head.with_replica(suspect=True))])
+    assert [head.replica.suspect for head in store.chunk_heads(COLLECTION)] == [True, True]
 
 
 def test_saving_chunks_is_all_or_nothing(store: SqlStore) -> None:
@@ -239,22 +239,24 @@ def test_distrust_marks_some_or_all_chunks(store: SqlStore) -> None:
     ids = store.save_chunks([chunk_of([str(n)]) for n in range(1200)])
     (elsewhere,) = store.save_chunks([chunk_of(["x"], collection=OTHER)])
     store.distrust(COLLECTION, ids[:1100])
-    assert [h.suspect for h in store.chunk_heads(COLLECTION)] == [True] * 1100 + [False] * 100
+    assert [h.replica.suspect for h in store.chunk_heads(COLLECTION)] == [True] * 1100 + [
+        False
+    ] * 100
     store.distrust(COLLECTION)
-    assert all(head.suspect for head in store.chunk_heads(COLLECTION))
-    assert not loaded(store, elsewhere).head.suspect
+    assert all(head.replica.suspect for head in store.chunk_heads(COLLECTION))
+    assert not loaded(store, elsewhere).head.replica.suspect
 
 
 def test_a_collection_may_be_in_hand_as_a_whole(store: SqlStore) -> None:
     """Distrust tells whether it was one of our workers that was cut off."""
     one, two = store.save_chunks([chunk_of(["a"]), chunk_of(["b"])])
     store.distrust(COLLECTION)
-    assert [h.in_hand for h in store.chunk_heads(COLLECTION)] == [False, False]
+    assert [h.replica.in_hand for h in store.chunk_heads(COLLECTION)] == [False, False]
     store.distrust(COLLECTION, [two], in_hand=True)
     store.distrust(COLLECTION, [two])
-    assert [h.in_hand for h in store.chunk_heads(COLLECTION)] == [False, True]
+    assert [h.replica.in_hand for h in store.chunk_heads(COLLECTION)] == [False, True]
     store.distrust(COLLECTION, in_hand=True)
-    assert loaded(store, one).head.in_hand
+    assert loaded(store, one).head.replica.in_hand
 
 
 @pytest.mark.parametrize("digest", [None, b"", digests(1)])
@@ -262,13 +264,13 @@ def test_digests_of_the_replica_that_do_not_fit_are_unknown(
     store: SqlStore, digest: bytes | None
 ) -> None:
     """A program that knows nothing of them may have changed the ids; that damages nothing."""
-    chunk = replace(chunk_of(["a", "b"], mark=3), replica_digests=digests(2, 4))
+    chunk = with_digests(chunk_of(["a", "b"], mark=3), replica=digests(2, 4))
     (chunk_id,) = store.save_chunks([chunk])
-    one = update(chunk_contents).where(chunk_contents.c.chunk_id == chunk_id)
+    one = update(applied_digests).where(applied_digests.c.chunk_id == chunk_id)
     arrange(store, one.values(replica_digests=digest))
     found = loaded(store, chunk_id)
-    assert found.replica_digests == digests(2)
-    assert found.payload_digests == digests(2, 3)
+    assert found.applied.replica == digests(2)
+    assert found.applied.payload == digests(2, 3)
 
 
 @pytest.mark.parametrize(
@@ -283,17 +285,19 @@ def test_digests_of_the_replica_that_do_not_fit_are_unknown(
 def test_a_damaged_chunk_names_its_collection(store: SqlStore, damage: dict[str, bytes]) -> None:
     """The engine learns which ledger to build anew, and other chunks stay readable."""
     bad, good = store.save_chunks([chunk_of(["a", "b"]), chunk_of(["c"])])
-    arrange(store, update(chunk_contents).where(chunk_contents.c.chunk_id == bad).values(**damage))
+    table = chunk_ids if "ids" in damage else applied_digests
+    arrange(store, update(table).where(table.c.chunk_id == bad).values(**damage))
     with pytest.raises(DamagedChunk) as caught:
         store.load_chunk(bad)
     assert (caught.value.collection_id, caught.value.chunk_id) == (COLLECTION, bad)
     assert loaded(store, good).ids == ["c"]
 
 
-def test_a_chunk_without_content_is_damaged(store: SqlStore) -> None:
-    """A head alone is not a chunk."""
+@pytest.mark.parametrize("table", [chunk_ids, applied_digests])
+def test_a_chunk_without_content_is_damaged(store: SqlStore, table: Table) -> None:
+    """A head alone is not a chunk, nor one that lacks its ids or its digests."""
     (bad,) = store.save_chunks([chunk_of(["a"])])
-    arrange(store, delete(chunk_contents))
+    arrange(store, delete(table))
     with pytest.raises(DamagedChunk):
         store.load_chunk(bad)
 
@@ -334,16 +338,16 @@ def gone_in_a_chunk(store: SqlStore, ids: list[str], gone: list[str]) -> int:
 def test_a_finished_deletion_takes_its_records_out_of_the_chunk(store: SqlStore) -> None:
     """Deleted ids leave chunk, digests and quarantine; ids that turned out to live stay."""
     chunk_id = gone_in_a_chunk(store, ["a", "b", "c", "d"], ["b", "c", "d"])
-    assert loaded(store, chunk_id).head.gone_count == 3
+    assert loaded(store, chunk_id).head.replica.gone_count == 3
     (deletion,) = store.deletions(COLLECTION)
     assert (deletion.kind, deletion.chunk_id) == (DeletionKind.GONE, chunk_id)
     store.distrust(COLLECTION)
     store.finish_deletion(deletion, ["c"])
     chunk = loaded(store, chunk_id)
-    assert chunk.head.suspect
+    assert chunk.head.replica.suspect
     assert chunk.ids == ["a", "c"]
-    assert chunk.embedding_digests == digests(2, 1)
-    assert (chunk.head.count, chunk.head.gone_count) == (2, 0)
+    assert chunk.applied.embedding == digests(2, 1)
+    assert (chunk.head.count, chunk.head.replica.gone_count) == (2, 0)
     assert chunk.head.ids_digest == ids_digest(["a", "c"])
     assert {q.record_id for q in store.quarantined()} == {"a", "c"}
     assert store.deletions(COLLECTION) == []
@@ -352,7 +356,7 @@ def test_a_finished_deletion_takes_its_records_out_of_the_chunk(store: SqlStore)
 def test_the_right_digests_stay_when_records_leave(store: SqlStore) -> None:
     """Each surviving record keeps its own digests."""
     both = b"".join(bytes([n]) * 16 for n in range(4))
-    chunk = replace(chunk_of(["a", "b", "c", "d"]), embedding_digests=both, payload_digests=both)
+    chunk = with_digests(chunk_of(["a", "b", "c", "d"]), embedding=both, payload=both)
     (chunk_id,) = store.save_chunks([chunk])
     cycle = store.open_cycle()
     store.add_tasks(cycle.id, [task_for(chunk_id)])
@@ -361,7 +365,7 @@ def test_the_right_digests_stay_when_records_leave(store: SqlStore) -> None:
     store.complete_task(task, result)
     store.finish_deletion(store.deletions(COLLECTION)[0], [])
     left = loaded(store, chunk_id)
-    assert left.embedding_digests == left.payload_digests == bytes([1]) * 16 + bytes([3]) * 16
+    assert left.applied.embedding == left.applied.payload == bytes([1]) * 16 + bytes([3]) * 16
 
 
 def test_a_chunk_whose_records_are_all_deleted_goes(store: SqlStore) -> None:
@@ -424,7 +428,7 @@ def test_forgetting_a_collection_removes_all_of_it_and_nothing_else(
 ) -> None:
     """Chunks, deletions, quarantine, live tasks go; `forget_mirror` takes mirror and holds too."""
     for collection in (COLLECTION, OTHER):
-        store.save_mirror(Mirror(collection, "t", "d", "n"))
+        store.save_mirror(mirror_of(collection, "t", "d", "n"))
         store.save_hold(Hold(collection, "n", HoldKind.DELETES, 1, "many"))
     cycle = planned(store, 3)
     done = claim_one(store)
@@ -455,7 +459,7 @@ def test_instants_of_the_database_can_be_saved_and_compared(store: SqlStore) -> 
     assert now.tzinfo is UTC
     assert abs(now - datetime.now(UTC)) < timedelta(minutes=10)
     store.save_mirror(a_mirror(walked_at=now))
-    assert store.mirrors()[0].walked_at == now
+    assert store.mirrors()[0].primary.walked_at == now
     assert store.now() >= now
 
 
@@ -472,8 +476,8 @@ def test_later_counts_in_seconds(store: SqlStore) -> None:
 def test_several_mirrors_are_saved_at_once(store: SqlStore) -> None:
     """New ones and known ones, as single ones are; none is nothing."""
     store.save_mirror(a_mirror())
-    changed = replace(a_mirror(), name="changed", primary_count=7)
-    other = Mirror(OTHER, "t", "d", "other")
+    changed = a_mirror().with_primary(name="changed", count=7)
+    other = mirror_of(OTHER, "t", "d", "other")
     store.save_mirrors([changed, other])
     store.save_mirrors([])
     assert {m.collection_id: m for m in store.mirrors()} == {COLLECTION: changed, OTHER: other}

@@ -20,7 +20,8 @@ from sqlalchemy import delete, select
 
 from chromasync.model import CycleStatus, DeletionKind, OpCounts, Task, WorkerStatus
 from chromasync.store import SqlStore, retry_charges
-from chromasync.store.schema import chunk_contents, chunks, deletions, tasks, workers
+from chromasync.store.schema import deletions, tasks, workers
+from chromasync.store.schema_ledger import applied_digests, chunk_ids, chunks, replica_chunks
 from tests.store.samples import (
     COLLECTION,
     OTHER,
@@ -35,9 +36,13 @@ from tests.store.samples import (
     task_for,
     trusted,
 )
+from tests.support.ledgers import with_digests
 
 MAX_RETRIES = 2
 CHUNKS = 4
+PARTS = (replica_chunks, chunk_ids, applied_digests)
+"""The tables beside `chunks` that have a row for each chunk."""
+
 EXAMPLES = {"sqlite": 40, "postgresql": 20}
 
 
@@ -63,7 +68,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        for table in (tasks, workers, chunks, chunk_contents, deletions):
+        for table in (tasks, workers, chunks, *PARTS, deletions):
             arrange(self.store, delete(table))
         self.cycle = self.store.open_cycle()
         ids = self.store.save_chunks([chunk_of([f"{n}"]) for n in range(CHUNKS)])
@@ -164,7 +169,7 @@ class QueueMachine(RuleBasedStateMachine):
             self.store, task, mark=self.next_mark, gone=["x"] if gone else [], counts=OpCounts(1)
         )
         result = trusted(replace(result, foreign=["y"] if foreign else []))
-        seen = replace(result.chunk, replica_digests=digests(1, self.next_mark))
+        seen = with_digests(result.chunk, replica=digests(1, self.next_mark))
         result = replace(result, chunk=seen)
         since = self.distrusted_at(known.chunk_id)
         assert self.store.complete_task(task, result) == (task.fence == known.fence)
@@ -179,9 +184,8 @@ class QueueMachine(RuleBasedStateMachine):
                 self.in_hand.discard(known.chunk_id)
 
     def distrusted_at(self, chunk_id: int) -> datetime | None:
-        ((instant,),) = look(
-            self.store, select(chunks.c.distrusted_at).where(chunks.c.id == chunk_id)
-        )
+        its = replica_chunks.c.chunk_id == chunk_id
+        ((instant,),) = look(self.store, select(replica_chunks.c.distrusted_at).where(its))
         assert instant is None or isinstance(instant, datetime)
         return instant
 
@@ -293,8 +297,11 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def ledger_holds_only_accepted_results(self) -> None:
         expected = {i: digests(1, mark) for i, mark in self.marks.items()}
-        for column in (chunk_contents.c.payload_digests, chunk_contents.c.replica_digests):
-            assert dict(look(self.store, select(chunk_contents.c.chunk_id, column))) == expected
+        known = applied_digests.c
+        for column in (known.payload_digests, known.replica_digests):
+            assert dict(look(self.store, select(known.chunk_id, column))) == expected
+        for table in PARTS:
+            assert {i for (i,) in look(self.store, select(table.c.chunk_id))} == set(self.marks)
         rows = look(self.store, select(deletions.c.chunk_id, deletions.c.kind))
         assert set(rows) == self.found
         assert len(rows) == len(self.found)
@@ -303,8 +310,8 @@ class QueueMachine(RuleBasedStateMachine):
     def chunks_are_suspect_until_a_later_attempt_completes(self) -> None:
         heads = self.store.chunk_heads(self.home)
         assert {head.id for head in heads} == set(self.marks)
-        assert {head.id for head in heads if head.suspect} == self.suspects
-        assert {head.id for head in heads if head.in_hand} == self.in_hand
+        assert {head.id for head in heads if head.replica.suspect} == self.suspects
+        assert {head.id for head in heads if head.replica.in_hand} == self.in_hand
 
 
 @pytest.mark.longest

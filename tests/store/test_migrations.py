@@ -18,8 +18,10 @@ from chromasync.model import (
     Mirror,
     MirrorStatus,
     OpCounts,
+    PrimaryCollection,
     Quarantined,
     Removal,
+    ReplicaChunk,
     TaskCounts,
     TaskStatus,
     WorkerBeat,
@@ -29,14 +31,14 @@ from chromasync.store.schema import (
     COUNT_COLUMNS,
     Later,
     Now,
-    chunks,
-    collections,
     metadata,
     schema_versions,
     tasks,
 )
 from tests.store.conftest import Opener, Places
+from tests.store.former import chunks, collections
 from tests.store.samples import arrange, claim_one, look, planned, result_for
+from tests.support.ledgers import mirror_of
 
 NEXT_STEP = migrations.Step(99, ("ALTER TABLE sync_holds ADD COLUMN more BIGINT",))
 """What a newer program might add; it allows no older one."""
@@ -122,6 +124,18 @@ def shape_of(engine: Engine) -> dict[str, Any]:
     }
 
 
+def views_of(engine: Engine) -> dict[str, tuple[str, list[tuple[str, str]]]]:
+    """What the database says about its views: their definitions and columns."""
+    found = inspect(engine)
+    return {
+        view: (
+            " ".join(str(found.get_view_definition(view)).split()),
+            [(column["name"], str(column["type"])) for column in found.get_columns(view)],
+        )
+        for view in found.get_view_names()
+    }
+
+
 def test_the_steps_lead_to_the_schema_that_the_code_speaks(opener: Opener) -> None:
     """Walking through all migrations gives exactly what `metadata.create_all` gives."""
     store = opener()
@@ -129,12 +143,12 @@ def test_the_steps_lead_to_the_schema_that_the_code_speaks(opener: Opener) -> No
     if engine.dialect.name == "postgresql":
         # looking up indexes needs results in text
         event.remove(engine, "do_execute", postgres._execute)
-    stepwise = shape_of(engine)
-    assert set(stepwise) == set(metadata.tables)
+    stepwise, views = shape_of(engine), views_of(engine)
+    assert {*stepwise, *views} == set(metadata.tables)
     with store._writing() as tx:
         metadata.drop_all(tx)
         metadata.create_all(tx)
-    assert shape_of(engine) == stepwise
+    assert (shape_of(engine), views_of(engine)) == (stepwise, views)
 
 
 def test_opening_again_migrates_nothing(opener: Opener) -> None:
@@ -150,11 +164,11 @@ def test_an_older_store_is_brought_up_to_date_with_its_content(
     """Only the missing steps run, and what was stored is still there."""
     place = places()
     store = open_store(place)
-    store.save_mirror(Mirror("c", "t", "d", "n"))
+    store.save_mirror(mirror_of("c", "t", "d", "n"))
     store.close()
     monkeypatch.setattr(migrations, "STEPS", (*migrations.STEPS, NEXT_STEP))
     store = open_store(place)
-    assert store.mirrors() == [Mirror("c", "t", "d", "n")]
+    assert store.mirrors() == [mirror_of("c", "t", "d", "n")]
     assert look(store, text("SELECT more FROM sync_holds")) == []
     store.close()
     monkeypatch.undo()
@@ -207,9 +221,9 @@ def test_a_store_of_the_first_version_keeps_what_it_holds(
     store.close()
     store = open_store(place)
     assert store.schema_version() == len(migrations.STEPS)
-    assert store.mirror("c") == Mirror("c", "t", "d", "n")
+    assert store.mirror("c") == mirror_of("c", "t", "d", "n")
     assert store.rescue_tasks() == 1
-    assert [head.suspect for head in store.chunk_heads("c")] == [True]
+    assert [head.replica.suspect for head in store.chunk_heads("c")] == [True]
     store.close()
 
 
@@ -243,10 +257,25 @@ def test_a_newer_schema_that_appears_while_opening_is_refused(store: SqlStore) -
 
 
 @pytest.mark.parametrize(
+    ("model", "shape", "part"),
+    [(Mirror, rows.MIRROR, rows.PRIMARY), (ChunkHead, rows.HEAD, rows.REPLICA_CHUNK)],
+)
+def test_every_field_of_both_sides_has_its_column(
+    model: Any, shape: rows.RowShape[Any], part: rows.RowShape[Any]
+) -> None:
+    """A part with a table of its own stands for all of its columns, in the place of its field."""
+    assert len(shape.columns) == len(fields(model)) - 1 + len(part.columns)
+    assert len(set(shape.columns)) == len(shape.columns)
+    assert {column.table.name for column in part.columns}.isdisjoint(
+        column.table.name for column in set(shape.columns) - set(part.columns)
+    )
+
+
+@pytest.mark.parametrize(
     ("model", "shape"),
     [
-        (Mirror, rows.MIRROR),
-        (ChunkHead, rows.HEAD),
+        (PrimaryCollection, rows.PRIMARY),
+        (ReplicaChunk, rows.REPLICA_CHUNK),
         (Hold, rows.HOLD),
         (Deployment, rows.DEPLOYMENT),
         (MarkRow, rows.MARK),

@@ -11,7 +11,6 @@ from chromasync.model import (
     DeletionKind,
     Hold,
     HoldKind,
-    Mirror,
     OpCounts,
     Quarantined,
     Task,
@@ -32,6 +31,7 @@ from tests.store.samples import (
     task_for,
     trusted,
 )
+from tests.support.ledgers import head_with, mirror_of, with_digests
 
 ASIDE = [Quarantined(COLLECTION, "0-a", "bad", absent=True)]
 
@@ -40,7 +40,7 @@ def reconciled(store: SqlStore, *, foreign: list[str], gone: list[str]) -> Task:
     """A task of the queue that was done, with what it found."""
     task = claim_one(store)
     result = result_for(store, task, gone=gone, quarantined=ASIDE)
-    seen = replace(result.chunk, replica_digests=digests(len(result.chunk.ids), 9))
+    seen = with_digests(result.chunk, replica=digests(len(result.chunk.ids), 9))
     assert store.complete_task(task, replace(result, chunk=seen, foreign=foreign))
     return task
 
@@ -49,7 +49,7 @@ def reconciled(store: SqlStore, *, foreign: list[str], gone: list[str]) -> Task:
 def full(store: SqlStore) -> SqlStore:
     """A store whose collection has something of everything; the other one has only a mirror."""
     for collection in (COLLECTION, OTHER):
-        store.save_mirror(Mirror(collection, "t", "d", collection[0]))
+        store.save_mirror(mirror_of(collection, "t", "d", collection[0]))
         store.save_hold(Hold(collection, "n", HoldKind.DELETES, 1, "many"))
     planned(store, 3)
     reconciled(store, foreign=["0-c"], gone=["0-b"])
@@ -64,7 +64,7 @@ def test_a_ledger_moves_with_all_that_hangs_on_it(full: SqlStore) -> None:
     (aside,) = full.quarantined(COLLECTION)
     full.move_ledger(COLLECTION, OTHER)
     after = [loaded(full, head.id) for head in full.chunk_heads(OTHER)]
-    moved = [replace(c, head=replace(c.head, collection_id=OTHER, suspect=True)) for c in before]
+    moved = [replace(c, head=head_with(c.head, collection_id=OTHER, suspect=True)) for c in before]
     assert after == moved
     assert full.deletions(OTHER) == [replace(d, collection_id=OTHER) for d in deletions]
     assert {d.kind for d in deletions} == set(DeletionKind)
@@ -84,13 +84,15 @@ def test_what_moved_is_worked_on_by_nobody(full: SqlStore) -> None:
     assert not full.complete_task(held, result)
     assert full.task_counts(cycle.id) == TaskCounts(completed=1)
     assert full.cycle_counts(cycle.id) == {COLLECTION: OpCounts(read=3)}
-    heads = {head.id: (head.suspect, head.in_hand) for head in full.chunk_heads(OTHER)}
+    heads = {
+        head.id: (head.replica.suspect, head.replica.in_hand) for head in full.chunk_heads(OTHER)
+    }
     assert heads.pop(held.chunk_id) == (True, True)
     assert set(heads.values()) == {(True, False)}
     full.add_tasks(cycle.id, [task_for(held.chunk_id, OTHER)])
     again = claim_one(full)
     assert full.complete_task(again, trusted(result_for(full, again)))
-    assert loaded(full, held.chunk_id).head.suspect
+    assert loaded(full, held.chunk_id).head.replica.suspect
 
 
 def test_what_moved_is_trusted_again_once_it_was_compared(full: SqlStore) -> None:
@@ -102,7 +104,7 @@ def test_what_moved_is_trusted_again_once_it_was_compared(full: SqlStore) -> Non
     task = claim_one(full)
     assert full.complete_task(task, trusted(result_for(full, task)))
     head = loaded(full, chunk_id).head
-    assert (head.suspect, head.in_hand) == (False, False)
+    assert (head.replica.suspect, head.replica.in_hand) == (False, False)
 
 
 def test_a_ledger_takes_the_place_of_another(full: SqlStore) -> None:
@@ -122,7 +124,7 @@ def test_a_ledger_takes_the_place_of_another(full: SqlStore) -> None:
 def test_chunks_without_a_mirror_move_too(store: SqlStore) -> None:
     """A process that died in between has left no mirror, but a ledger that must not stay."""
     (chunk,) = stored(store, chunk_of(["a"]))
-    store.save_mirror(Mirror(OTHER, "t", "d", "n"))
+    store.save_mirror(mirror_of(OTHER, "t", "d", "n"))
     store.move_ledger(COLLECTION, OTHER)
     assert [head.id for head in store.chunk_heads(OTHER)] == [chunk.head.id]
 
@@ -132,8 +134,8 @@ def test_records_that_change_chunk_are_in_hand_with_it(store: SqlStore) -> None:
     cut, other = stored(store, chunk_of(["a", "b"]), chunk_of(["c"]))
     store.distrust(COLLECTION, [cut.head.id], in_hand=True)
     (new,) = store.save_chunks([chunk_of(["a"], chunk_id=cut.head.id), other, chunk_of(["b"])])
-    assert loaded(store, new).head.in_hand
-    assert loaded(store, cut.head.id).head.in_hand
+    assert loaded(store, new).head.replica.in_hand
+    assert loaded(store, cut.head.id).head.replica.in_hand
 
 
 def test_other_doubt_makes_nothing_in_hand(store: SqlStore) -> None:
@@ -143,7 +145,7 @@ def test_other_doubt_makes_nothing_in_hand(store: SqlStore) -> None:
     store.distrust(COLLECTION, [doubted.head.id])
     (new,) = store.save_chunks([chunk_of(["b"], chunk_id=doubted.head.id), chunk_of(["c"])])
     found = [loaded(store, i).head for i in (doubted.head.id, new)]
-    assert [(head.suspect, head.in_hand) for head in found] == [(True, False)] * 2
+    assert [(head.replica.suspect, head.replica.in_hand) for head in found] == [(True, False)] * 2
 
 
 def test_planning_does_not_take_a_chunk_out_of_hand(store: SqlStore) -> None:
@@ -151,7 +153,7 @@ def test_planning_does_not_take_a_chunk_out_of_hand(store: SqlStore) -> None:
     (chunk,) = stored(store, chunk_of(["a"]))
     store.distrust(COLLECTION, in_hand=True)
     store.save_chunks([chunk])
-    assert loaded(store, chunk.head.id).head.in_hand
+    assert loaded(store, chunk.head.id).head.replica.in_hand
 
 
 def test_a_holder_that_is_called_back_leaves_its_chunk_in_hand(store: SqlStore) -> None:
@@ -159,7 +161,10 @@ def test_a_holder_that_is_called_back_leaves_its_chunk_in_hand(store: SqlStore) 
     planned(store, 2)
     held = claim_one(store)
     assert store.cancel_tasks("no") == 2
-    found = {head.id: (head.suspect, head.in_hand) for head in store.chunk_heads(COLLECTION)}
+    found = {
+        head.id: (head.replica.suspect, head.replica.in_hand)
+        for head in store.chunk_heads(COLLECTION)
+    }
     assert found.pop(held.chunk_id) == (True, True)
     assert list(found.values()) == [(False, False)]
 
@@ -178,6 +183,6 @@ def test_what_the_replica_returned_leaves_with_its_record(full: SqlStore) -> Non
     assert gone.chunk_id is not None
     chunk: Chunk = loaded(full, gone.chunk_id)
     each = b"".join(bytes([n]) * 16 for n in range(3))
-    full.save_chunks([replace(chunk, replica_digests=each)])
+    full.save_chunks([with_digests(chunk, replica=each)])
     full.finish_deletion(gone, [])
-    assert loaded(full, gone.chunk_id).replica_digests == each[:16] + each[32:]
+    assert loaded(full, gone.chunk_id).applied.replica == each[:16] + each[32:]

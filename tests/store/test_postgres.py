@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import event, text
 
 from chromasync.errors import StoreUnavailable, StoreUnusable
-from chromasync.model import Mirror, TaskCounts, Term
+from chromasync.model import TaskCounts, Term
 from chromasync.store import SqlStore, chunkrows, core, open_store, store_exists
 from chromasync.store.migrations import STEPS
 from chromasync.store.postgres import Limits, PostgresBackend
@@ -116,17 +116,18 @@ def test_every_transaction_carries_its_limits(pg_store: SqlStore) -> None:
 
 def test_a_transaction_begins_with_one_message(pg_store: SqlStore) -> None:
     """BEGIN and its limits are one round trip, and the commit reaches the server."""
+    planned(pg_store, 1)
     sent: list[str] = []
 
     def note(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
         sent.append(statement)
 
     event.listen(pg_store._backend.engine, "before_cursor_execute", note)
-    pg_store.save_mirror(Mirror(COLLECTION, "t", "d", "n"))
+    pg_store.distrust(COLLECTION)
     assert len(sent) == 2
     assert sent[0].startswith("BEGIN")
-    ((in_transaction,),) = look(pg_store, text("SELECT count(*) FROM sync_collections"))
-    assert in_transaction == 1
+    ((suspect,),) = look(pg_store, text("SELECT count(*) FROM sync_replica_chunks WHERE suspect"))
+    assert suspect == 1
 
 
 def test_a_connection_that_nobody_gives_back_is_reported(database: str) -> None:
@@ -169,7 +170,7 @@ def test_the_store_works_behind_a_transaction_pooler(database: str) -> None:
         late = claim_one(store)
         expire(store, late)
         assert store.rescue_tasks() == 1
-        assert loaded(store, late.chunk_id).head.suspect
+        assert loaded(store, late.chunk_id).head.replica.suspect
         store.close()
         assert pooler.transactions > 100
     assert store_exists(database)
@@ -307,14 +308,14 @@ def test_planning_outlasts_a_restart_of_the_server(
     open_store(database).close()
     store = SqlStore(PostgresBackend(database, Limits(retry=90)))
     planned(store, 1)
-    whole, calls = chunkrows.add, iter((1, 2))
+    whole, calls = chunkrows._add_head, iter((1, 2))
 
     def add(*args: Any) -> int:
         if next(calls, None) == 2:
             databases.server.restart()
         return whole(*args)
 
-    monkeypatch.setattr(chunkrows, "add", add)
+    monkeypatch.setattr(chunkrows, "_add_head", add)
     ids = store.save_chunks([chunk_of(["a"]), chunk_of(["b"])])
     assert [loaded(store, chunk_id).ids for chunk_id in ids] == [["a"], ["b"]]
     assert len(store.chunk_heads(COLLECTION)) == 3

@@ -20,7 +20,7 @@ from chromasync.errors import (
 )
 from chromasync.lab.chroma_server import free_port
 from chromasync.lab.postgres_server import LocalPostgres
-from chromasync.model import Mirror, NewTask, Quarantined, TaskCounts
+from chromasync.model import NewTask, Quarantined, TaskCounts
 from chromasync.store import SqlStore, chunkrows, open_store, store_exists
 from chromasync.store.postgres import Limits, PostgresBackend
 from chromasync.store.postgres_errors import store_error
@@ -33,6 +33,7 @@ from tests.store.samples import (
     planned,
     result_for,
 )
+from tests.support.ledgers import mirror_of
 
 SECRET = "s3cr3t"
 
@@ -194,7 +195,7 @@ def test_a_statement_that_takes_too_long_is_ended(pg_store: SqlStore, database: 
     """A server that hangs in one statement does not hang us."""
     store = SqlStore(impatient(database, statement=1, lock=30))
     with closing(psycopg.connect(database)) as other:
-        other.execute("LOCK TABLE sync_collections")
+        other.execute("LOCK TABLE sync_mirrors")
         with pytest.raises(StoreUnavailable, match="took too long") as caught:
             store.mirrors()
         assert said(caught.value)
@@ -266,7 +267,7 @@ def test_a_standby_is_read_but_not_written() -> None:
     """After a failover the URL may lead to the wrong server: an outage, and why."""
     with LocalPostgres(durable=False) as server:
         store = open_store(server.url)
-        store.save_mirror(Mirror(COLLECTION, "t", "d", "n"))
+        store.save_mirror(mirror_of(COLLECTION, "t", "d", "n"))
         store.close()
         server.interrupted_by((server.path / "data" / "standby.signal").touch)
         store = SqlStore(impatient(server.url))

@@ -19,7 +19,7 @@ from chromasync.errors import (
     StoreUnusable,
 )
 from chromasync.lab.postgres_server import LocalPostgres
-from chromasync.model import Mirror, MirrorStatus, Quarantined
+from chromasync.model import MirrorStatus, Quarantined
 from chromasync.store import SqlStore, open_store, rehearse_store
 from chromasync.store.postgres_errors import store_error
 from chromasync.store.schema import PROCESSING, tasks
@@ -34,6 +34,7 @@ from tests.store.samples import (
 )
 from tests.store.test_postgres import work_off
 from tests.store.test_postgres_faults import changed, said
+from tests.support.ledgers import mirror_of
 from tests.support.pooler import Pooler
 
 ALIEN = {
@@ -60,7 +61,7 @@ ALIEN = {
 
 STYLES = ["German", "Postgres, DMY", "SQL, MDY"]
 MOMENT = datetime(2026, 3, 1, 2, 3, 4, 567891, tzinfo=UTC)
-MIRROR = Mirror(
+MIRROR = mirror_of(
     COLLECTION,
     "t",
     "d",
@@ -187,8 +188,8 @@ def test_what_a_setting_forbids_is_said(
 
 
 FORBIDDING = {
-    "a view of the same name": (
-        ["CREATE VIEW sync_tasks AS SELECT 1"],
+    "a sequence of the same name": (
+        ["CREATE SEQUENCE sync_tasks"],
         "another object with the name of a table of chromasync",
     ),
     "an event trigger": (

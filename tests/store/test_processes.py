@@ -55,8 +55,8 @@ def test_processes_share_the_tasks_without_getting_in_each_others_way(
     assert len(done) == len(set(done)) == most
     assert store.task_counts(cycle.id) == TaskCounts(completed=most)
     heads = store.chunk_heads(COLLECTION)
-    assert {head.gone_count for head in heads} == {1}
-    assert loaded(store, heads[-1].id).payload_digests == digests(3, 7)
+    assert {head.replica.gone_count for head in heads} == {1}
+    assert loaded(store, heads[-1].id).applied.payload == digests(3, 7)
     assert len(store.deletions(COLLECTION)) == most
 
 

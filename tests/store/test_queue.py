@@ -40,6 +40,7 @@ from tests.store.samples import (
     stored,
     task_for,
 )
+from tests.support.ledgers import with_digests
 
 
 def test_a_claimed_task_says_all_that_its_worker_needs(store: SqlStore) -> None:
@@ -125,8 +126,8 @@ def test_a_completion_records_task_chunk_and_deletion_together(store: SqlStore) 
     result = replace(result, chunk=replace(result.chunk, head=head))
     assert store.complete_task(task, result)
     chunk = loaded(store, task.chunk_id)
-    assert chunk.payload_digests == chunk.embedding_digests == digests(3, 8)
-    assert chunk.head == replace(head, gone_count=1)
+    assert chunk.applied.payload == chunk.applied.embedding == digests(3, 8)
+    assert chunk.head == head.with_replica(gone_count=1)
     (deletion,) = store.deletions(COLLECTION)
     assert (deletion.kind, deletion.ids) == (DeletionKind.GONE, ["0-b"])
     assert store.cycle_counts(cycle.id) == {COLLECTION: counts}
@@ -142,7 +143,7 @@ def test_the_next_completion_replaces_the_chunks_deletion(store: SqlStore) -> No
         task = claim_one(store)
         store.complete_task(task, result_for(store, task, gone=gone))
         assert [deletion.ids for deletion in store.deletions(COLLECTION)] == [gone] * bool(gone)
-        assert loaded(store, head.id).head.gone_count == len(gone)
+        assert loaded(store, head.id).head.replica.gone_count == len(gone)
         store.add_tasks(cycle.id, [task_for(head.id)])
 
 
@@ -157,7 +158,7 @@ def test_a_completion_records_what_others_wrote(store: SqlStore) -> None:
         (DeletionKind.GONE, task.chunk_id, ["0-b"]),
         (DeletionKind.FOREIGN, task.chunk_id, ["0-a", "0-c"]),
     ]
-    assert loaded(store, task.chunk_id).head.gone_count == 1
+    assert loaded(store, task.chunk_id).head.replica.gone_count == 1
     store.add_tasks(cycle.id, [task_for(task.chunk_id)])
     assert store.complete_task(claim_one(store), result_for(store, task))
     assert store.deletions(COLLECTION) == []
@@ -169,9 +170,9 @@ def test_a_completion_records_what_the_replica_returned(store: SqlStore) -> None
     for mark in (7, 8):
         task = claim_one(store)
         result = result_for(store, task, mark=1)
-        chunk = replace(result.chunk, replica_digests=digests(3, mark))
+        chunk = with_digests(result.chunk, replica=digests(3, mark))
         assert store.complete_task(task, replace(result, chunk=chunk))
-        assert loaded(store, task.chunk_id).replica_digests == digests(3, mark)
+        assert loaded(store, task.chunk_id).applied.replica == digests(3, mark)
         store.add_tasks(cycle.id, [task_for(task.chunk_id)])
 
 
@@ -210,7 +211,7 @@ def test_a_repeated_completion_is_accepted_and_writes_nothing(store: SqlStore) -
     task = claim_one(store)
     result = result_for(store, task, mark=1, gone=["0-a"])
     assert store.complete_task(task, result)
-    later = replace(result.chunk, embedding_digests=digests(3, 9))
+    later = with_digests(result.chunk, embedding=digests(3, 9))
     store.save_chunks([later])
     store.finish_deletion(store.deletions(COLLECTION)[0], ["0-a"])
     before = store.load_chunk(task.chunk_id)
@@ -420,7 +421,7 @@ def test_cancelling_fails_every_live_task(store: SqlStore) -> None:
     assert store.task_counts(cycle.id) == TaskCounts(completed=1, failed=2)
     assert store.failed_tasks(cycle.id) == {COLLECTION: "stopped"}
     assert not store.complete_task(held, result)
-    suspects = {head.id for head in store.chunk_heads(COLLECTION) if head.suspect}
+    suspects = {head.id for head in store.chunk_heads(COLLECTION) if head.replica.suspect}
     assert suspects == {held.chunk_id}
     assert store.cancel_tasks("again") == 0
 

@@ -15,7 +15,6 @@ import pytest
 from sqlalchemy import MetaData, select, text
 
 from chromasync.errors import SettingsError, StoreUnavailable, StoreUnusable
-from chromasync.model import Mirror
 from chromasync.store import (
     SqlStore,
     migrations,
@@ -29,6 +28,7 @@ from chromasync.store.schema import metadata, schema_versions
 from tests.store.conftest import Places
 from tests.store.samples import COLLECTION, look, planned
 from tests.store.test_postgres_faults import changed, said
+from tests.support.ledgers import mirror_of
 from tests.support.postgres import Databases
 from tests.support.stage import ROOT
 
@@ -53,7 +53,7 @@ def test_an_empty_place_stays_empty(places: Places) -> None:
 def test_a_store_in_use_stays_as_it_is(place: str) -> None:
     """Rows of a running cycle are neither waited for nor changed."""
     store = open_store(place)
-    store.save_mirror(Mirror(COLLECTION, "t", "d", "n"))
+    store.save_mirror(mirror_of(COLLECTION, "t", "d", "n"))
     planned(store, 3)
     assert store.take_lead("me", 60)
     before = everything(store)
@@ -159,10 +159,14 @@ def test_rows_that_a_policy_hides_are_found(
     assert "sync_holds" in said(caught.value)
 
 
-def test_a_table_of_another_program_is_found(database: str) -> None:
-    """As by a cycle, whatever else could be tried."""
+@pytest.mark.parametrize(
+    "made",
+    ["TABLE sync_tasks (id int)", "VIEW sync_tasks AS SELECT 1", "TABLE sync_collections ()"],
+)
+def test_a_table_of_another_program_is_found(database: str, made: str) -> None:
+    """As by a cycle, whatever else could be tried; one that looks like a table is, too."""
     with psycopg.connect(database, autocommit=True) as other:
-        other.execute("CREATE TABLE sync_tasks (id int)")
+        other.execute(f"CREATE {made}".encode())
     with pytest.raises(StoreUnusable, match="tables of another program"):
         rehearse_store(database)
 
@@ -218,7 +222,7 @@ def test_a_file_that_others_keep_locked_is_found(
 def test_a_file_in_use_is_not_changed(path: Path) -> None:
     """Not even by a page that says the same."""
     store = open_store(path)
-    store.save_mirror(Mirror(COLLECTION, "t", "d", "n"))
+    store.save_mirror(mirror_of(COLLECTION, "t", "d", "n"))
     before = look(store, text("PRAGMA data_version"))
     log = path.with_name(f"{path.name}-wal").stat().st_size
     rehearse_store(path)

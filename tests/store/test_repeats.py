@@ -26,7 +26,6 @@ from chromasync.model import (
     Kept,
     KnownDistance,
     MarkRow,
-    Mirror,
     Quarantined,
     Recommendation,
     Removal,
@@ -55,9 +54,10 @@ from tests.store.samples import (
     result_for,
     task_for,
 )
+from tests.support.ledgers import mirror_of
 from tests.support.postgres import Databases
 
-MIRROR = Mirror(COLLECTION, "t", "d", "n")
+MIRROR = mirror_of(COLLECTION, "t", "d", "n")
 TRIAL = new_trial()
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 ALERT = Alert("webhook", "held", "id", "`docs`", "Held.", LONG_AGO)
@@ -81,7 +81,7 @@ class Scene:
 def arranged(store: SqlStore) -> Scene:
     """One completed, one held, one expired and one waiting task; something of everything else."""
     store.save_mirror(MIRROR)
-    store.save_mirror(Mirror(OTHER, "t", "d", "m"))
+    store.save_mirror(mirror_of(OTHER, "t", "d", "m"))
     store.save_hold(HOLD)
     store.save_mark(MarkRow("t/d", 1, "nonce"))
     store.save_kept(Kept("replica", "t", "d", "kept"))
@@ -105,8 +105,8 @@ def arranged(store: SqlStore) -> Scene:
 
 
 REPEATED: dict[str, Callable[[Scene], object]] = {
-    "save_mirror": lambda s: s.store.save_mirror(Mirror(COLLECTION, "t", "d", "other")),
-    "save_mirrors": lambda s: s.store.save_mirrors([Mirror(COLLECTION, "t", "d", "other")]),
+    "save_mirror": lambda s: s.store.save_mirror(mirror_of(COLLECTION, "t", "d", "other")),
+    "save_mirrors": lambda s: s.store.save_mirrors([mirror_of(COLLECTION, "t", "d", "other")]),
     "forget_mirror": lambda s: s.store.forget_mirror(COLLECTION),
     "forget_chunks": lambda s: s.store.forget_chunks(COLLECTION),
     "move_ledger": lambda s: s.store.move_ledger(COLLECTION, OTHER),

@@ -15,7 +15,8 @@ from chromasync.model import (
     TaskCounts,
 )
 from chromasync.store import SqlStore
-from chromasync.store.schema import Later, chunks, tasks
+from chromasync.store.schema import Later, tasks
+from chromasync.store.schema_ledger import replica_chunks
 from tests.store.samples import (
     COLLECTION,
     OTHER,
@@ -43,8 +44,8 @@ def test_only_expired_leases_are_rescued(store: SqlStore) -> None:
     expire(store, late)
     assert store.rescue_tasks() == 1
     assert store.renew_tasks([late, live], 60) == {live.id}
-    assert loaded(store, late.chunk_id).head.suspect
-    assert not loaded(store, live.chunk_id).head.suspect
+    assert loaded(store, late.chunk_id).head.replica.suspect
+    assert not loaded(store, live.chunk_id).head.replica.suspect
     assert store.rescue_tasks() == 0
 
 
@@ -95,7 +96,10 @@ def test_a_lease_that_reaches_too_far_ahead_is_expired(store: SqlStore) -> None:
 
 
 def distrusted_at(store: SqlStore, task: Task) -> datetime | None:
-    ((instant,),) = look(store, select(chunks.c.distrusted_at).where(chunks.c.id == task.chunk_id))
+    ((instant,),) = look(
+        store,
+        select(replica_chunks.c.distrusted_at).where(replica_chunks.c.chunk_id == task.chunk_id),
+    )
     assert instant is None or isinstance(instant, datetime)
     return instant
 
@@ -103,14 +107,14 @@ def distrusted_at(store: SqlStore, task: Task) -> datetime | None:
 def complete_trusted(store: SqlStore, task: Task) -> bool:
     """Complete a task that compared all records; returns whether the chunk is still suspect."""
     assert store.complete_task(task, trusted(result_for(store, task)))
-    return loaded(store, task.chunk_id).head.suspect
+    return loaded(store, task.chunk_id).head.replica.suspect
 
 
 def test_a_chunk_distrusted_before_its_task_was_claimed_is_cleared(store: SqlStore) -> None:
     """Whoever compared every record after the last foreign write knows what is there."""
     planned(store, 1)
     store.distrust(COLLECTION)
-    arrange(store, update(chunks).values(distrusted_at=Later(-1)))
+    arrange(store, update(replica_chunks).values(distrusted_at=Later(-1)))
     task = claim_one(store)
     assert not complete_trusted(store, task)
     assert distrusted_at(store, task) is None
@@ -124,7 +128,7 @@ def test_a_chunk_distrusted_while_it_is_reconciled_stays_suspect(store: SqlStore
     assert complete_trusted(store, task)
     assert distrusted_at(store, task) is not None
     store.add_tasks(cycle.id, [task_for(task.chunk_id)])
-    arrange(store, update(chunks).values(distrusted_at=Later(-1)))
+    arrange(store, update(replica_chunks).values(distrusted_at=Later(-1)))
     assert not complete_trusted(store, claim_one(store))
 
 
@@ -136,7 +140,7 @@ def test_only_a_cut_off_worker_leaves_a_chunk_in_hand(store: SqlStore) -> None:
     store.distrust(COLLECTION, [cut_off.chunk_id], in_hand=True)
     assert complete_trusted(store, doubted)
     assert complete_trusted(store, cut_off)
-    assert [head.in_hand for head in store.chunk_heads(COLLECTION)] == [False, True]
+    assert [head.replica.in_hand for head in store.chunk_heads(COLLECTION)] == [False, True]
 
 
 def test_a_result_settles_that_a_chunk_was_in_hand(store: SqlStore) -> None:
@@ -144,22 +148,22 @@ def test_a_result_settles_that_a_chunk_was_in_hand(store: SqlStore) -> None:
     planned(store, 1)
     (head,) = store.chunk_heads(COLLECTION)
     store.distrust(COLLECTION, [head.id], in_hand=True)
-    arrange(store, update(chunks).values(distrusted_at=Later(-1)))
+    arrange(store, update(replica_chunks).values(distrusted_at=Later(-1)))
     task = claim_one(store)
     result = trusted(result_for(store, task))
-    chunk = replace(result.chunk, head=replace(result.chunk.head, in_hand=False))
+    chunk = replace(result.chunk, head=result.chunk.head.with_replica(in_hand=False))
     assert store.complete_task(task, replace(result, chunk=chunk))
-    assert not loaded(store, task.chunk_id).head.in_hand
+    assert not loaded(store, task.chunk_id).head.replica.in_hand
 
 
 def test_a_result_that_is_suspect_itself_keeps_the_mark(store: SqlStore) -> None:
     """A reconcile that did not compare everything does not settle an old distrust."""
     planned(store, 1)
     store.distrust(COLLECTION)
-    arrange(store, update(chunks).values(distrusted_at=Later(-1)))
+    arrange(store, update(replica_chunks).values(distrusted_at=Later(-1)))
     task = claim_one(store)
     assert store.complete_task(task, result_for(store, task))
-    assert loaded(store, task.chunk_id).head.suspect
+    assert loaded(store, task.chunk_id).head.replica.suspect
     assert distrusted_at(store, task) is not None
 
 
@@ -243,19 +247,19 @@ def test_a_record_that_comes_back_later_is_doubted_as_well(store: SqlStore) -> N
 def test_a_chunk_is_not_doubted_for_what_is_over(store: SqlStore) -> None:
     """Nobody writes any more: what is stored then is as sure as if nothing had been."""
     held = called_back(store)
-    arrange(store, update(chunks).values(distrusted_at=Later(-1)))
+    arrange(store, update(replica_chunks).values(distrusted_at=Later(-1)))
     (fresh,) = stored(store, chunk_of(["x"]))
-    assert not fresh.head.suspect
+    assert not fresh.head.replica.suspect
     cycle = store.open_cycle()
     store.add_tasks(cycle.id, [task_for(fresh.head.id)])
     assert distrusted_at(store, claim_one(store)) is None
-    assert loaded(store, held.chunk_id).head.suspect
+    assert loaded(store, held.chunk_id).head.replica.suspect
 
 
 def test_a_distrust_between_loading_and_saving_goes_along(store: SqlStore) -> None:
     """The planner took the record from a chunk that it thought was sure."""
     (source,) = stored(store, chunk_of(["a", "b"]))
     store.distrust(COLLECTION, [source.head.id])
-    arrange(store, update(chunks).values(distrusted_at=Later(-1)))
+    arrange(store, update(replica_chunks).values(distrusted_at=Later(-1)))
     (new,) = store.save_chunks([chunk_of(["a"]), without_ids(source, {"a"})])
-    assert loaded(store, new).head.suspect
+    assert loaded(store, new).head.replica.suspect

@@ -15,7 +15,6 @@ from chromasync.model import (
     CycleStatus,
     Hold,
     HoldKind,
-    Mirror,
     OpCounts,
     Quarantined,
     StoreSnapshot,
@@ -37,9 +36,10 @@ from tests.store.samples import (
     planned,
     result_for,
 )
+from tests.support.ledgers import mirror_of
 
 TRIAL = new_trial()
-MIRROR = Mirror(COLLECTION, "t", "d", "books")
+MIRROR = mirror_of(COLLECTION, "t", "d", "books")
 DONE, FAILED = CycleStatus.COMPLETED, CycleStatus.FAILED
 
 
@@ -54,7 +54,7 @@ def ran(store: SqlStore, status: CycleStatus) -> None:
 
 def filled(store: SqlStore) -> None:
     """Something of everything that is shown."""
-    store.save_mirrors([MIRROR, Mirror(OTHER, "t", "d", "films")])
+    store.save_mirrors([MIRROR, mirror_of(OTHER, "t", "d", "films")])
     store.save_hold(Hold(COLLECTION, "books", HoldKind.DELETES, 5, "why"))
     store.save_chunks([timed_chunk("x", 1.5), timed_chunk("y", 2.0)])
     store.save_chunks([timed_chunk("z", 0.25, OTHER)])
@@ -170,7 +170,7 @@ def test_it_is_one_transaction_however_much_is_mirrored(store: SqlStore) -> None
     with noted(store) as few:
         store.snapshot(1)
     for n in range(30):
-        store.save_mirror(replace(MIRROR, collection_id=f"c{n}", name=f"n{n}"))
+        store.save_mirror(mirror_of(f"c{n}", "t", "d", f"n{n}"))
         store.save_chunks([timed_chunk(f"{n}-{i}", 0.1, f"c{n}") for i in range(5)])
     with noted(store) as many:
         seen = store.snapshot(1)
@@ -184,7 +184,7 @@ def test_it_is_one_transaction_however_much_is_mirrored(store: SqlStore) -> None
 
 def others_write(other: SqlStore) -> None:
     """Change all that is shown, in many transactions."""
-    other.save_mirror(replace(MIRROR, name="renamed"))
+    other.save_mirror(MIRROR.with_primary(name="renamed"))
     other.forget_mirror(OTHER)
     other.clear_hold(COLLECTION, HoldKind.DELETES)
     other.distrust(COLLECTION)

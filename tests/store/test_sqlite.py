@@ -17,7 +17,7 @@ from sqlalchemy import select, text
 
 from chromasync.model import Term
 from chromasync.store import SqlStore, open_store, queue, retry_charges
-from chromasync.store.schema import chunks
+from chromasync.store.schema_ledger import replica_chunks
 from tests.store import children
 from tests.store.samples import (
     COLLECTION,
@@ -95,10 +95,11 @@ def test_heads_are_read_without_their_contents(file_store: SqlStore) -> None:
     pages = dict(
         look(
             file_store,
-            text("SELECT name, count(*) FROM dbstat GROUP BY name HAVING name LIKE 'sync_chunk%'"),
+            text("SELECT name, count(*) FROM dbstat GROUP BY name"),
         )
     )
-    assert pages["sync_chunks"] * 100 < pages["sync_chunk_contents"]
+    contents = pages["sync_chunk_ids"] + pages["sync_applied_digests"]
+    assert (pages["sync_chunks"] + pages["sync_replica_chunks"]) * 100 < contents
 
 
 def test_an_unchanged_completion_writes_little(file_store: SqlStore, path: Path) -> None:
@@ -166,7 +167,8 @@ def test_a_dead_worker_of_this_host_is_distrusted_until_now(file_store: SqlStore
     dead = claim_one(file_store, reused_pid, 3600)
     alive = claim_one(file_store, holder(os.getpid(), psutil.Process().create_time()), 3600)
     file_store.cancel_tasks("the process that planned it ended")
-    until = dict(look(file_store, select(chunks.c.id, chunks.c.distrusted_at)))
+    known = replica_chunks.c
+    until = dict(look(file_store, select(known.chunk_id, known.distrusted_at)))
     now = file_store.now()
     assert until[dead.chunk_id] <= now < until[alive.chunk_id]
 
@@ -211,4 +213,4 @@ def test_a_killed_writer_leaves_a_usable_store(file_store: SqlStore, path: Path)
     assert len(tasks) == 2
     expire(file_store, *tasks)
     assert file_store.rescue_tasks() == 2
-    assert loaded(file_store, tasks[0].chunk_id).head.suspect
+    assert loaded(file_store, tasks[0].chunk_id).head.replica.suspect

@@ -21,7 +21,7 @@ from chromasync.errors import (
     StoreUnavailable,
     StoreUnusable,
 )
-from chromasync.model import Hold, HoldKind, Mirror, TaskCounts
+from chromasync.model import Hold, HoldKind, TaskCounts
 from chromasync.store import SqlStore, open_store
 from chromasync.store.sqlite import SqliteBackend
 from tests.store.samples import (
@@ -35,6 +35,7 @@ from tests.store.samples import (
     planned,
     result_for,
 )
+from tests.support.ledgers import mirror_of
 
 
 def complaint(error: ChromasyncError) -> str:
@@ -202,9 +203,9 @@ def test_a_damaged_file_is_an_error_of_ours_and_is_not_touched(
 
 def test_a_value_nobody_wrote_is_an_error_of_ours(file_store: SqlStore, path: Path) -> None:
     """A hand-edited state that means nothing does not come out as a raw exception."""
-    file_store.save_mirror(Mirror(COLLECTION, "t", "d", "n"))
+    file_store.save_mirror(mirror_of(COLLECTION, "t", "d", "n"))
     with closing(sqlite3.connect(path)) as other, other:
-        other.execute("UPDATE sync_collections SET sync_status = 'happy'")
+        other.execute("UPDATE sync_mirrors SET sync_status = 'happy'")
     with pytest.raises(StoreUnusable, match="happy"):
         file_store.mirrors()
 
@@ -248,7 +249,7 @@ def test_a_full_disk_passes_without_a_trace(file_store: SqlStore) -> None:
 
 
 ANY_WRITE: dict[str, Callable[[SqlStore], object]] = {
-    "save_mirror": lambda s: s.save_mirror(Mirror(COLLECTION, "t", "d", "n")),
+    "save_mirror": lambda s: s.save_mirror(mirror_of(COLLECTION, "t", "d", "n")),
     "take_lead": lambda s: s.take_lead("one", 60),
     "open_cycle": lambda s: s.open_cycle(),
     "claim_tasks": lambda s: claim(s, 1),

@@ -13,6 +13,7 @@ from sqlalchemy import Executable, Insert, MetaData, inspect, literal, select, t
 from chromasync.errors import StoreUnusable
 from chromasync.ledger.digest import ids_digest
 from chromasync.model import (
+    AppliedDigests,
     Chunk,
     ChunkHead,
     CycleStatus,
@@ -20,7 +21,6 @@ from chromasync.model import (
     Deployment,
     Hold,
     HoldKind,
-    Mirror,
     MirrorStatus,
     NewTask,
     Quarantined,
@@ -34,9 +34,6 @@ from chromasync.store.idlists import pack_ids
 from chromasync.store.schema import (
     COUNT_COLUMNS,
     Later,
-    chunk_contents,
-    chunks,
-    collections,
     cycles,
     deletions,
     holds,
@@ -48,6 +45,7 @@ from chromasync.store.schema import (
 )
 from chromasync.store.schema_history import metrics, recommendations
 from chromasync.store.schema_servers import kept, known_ids, marks, removals
+from tests.store.former import chunk_contents, chunks, collections
 from tests.store.samples import (
     COLLECTION,
     OTHER,
@@ -58,11 +56,12 @@ from tests.store.samples import (
     look,
     result_for,
 )
+from tests.support.ledgers import head_with, mirror_of, with_digests
 
 MOMENT = datetime(2026, 11, 24, 12, 0, 0, 500_000, tzinfo=UTC)
 COUNTS = dict.fromkeys(COUNT_COLUMNS.values(), 3)
 
-MIRROR = Mirror(
+MIRROR = mirror_of(
     COLLECTION,
     "t",
     "d",
@@ -71,7 +70,7 @@ MIRROR = Mirror(
     status=MirrorStatus.HELD,
     ordered=False,
     missing_cycles=1,
-    primary_count=7,
+    count=7,
     replica_count=6,
     walked_at=MOMENT,
     replica_walked_at=MOMENT,
@@ -268,12 +267,8 @@ def upgraded(place: str, program_of_version_2: Program) -> Iterator[SqlStore]:
 def chunk_of_version_2(number: int) -> Chunk:
     """What version 2 knew of a chunk, and nothing more."""
     ids = IDS[number]
-    head = ChunkHead(
-        number,
-        COLLECTION,
-        number,
-        len(ids),
-        ids_digest(ids),
+    head = head_with(
+        ChunkHead(number, COLLECTION, number, len(ids), ids_digest(ids)),
         read_at=MOMENT,
         checked_at=MOMENT,
         read_seconds=0.25,
@@ -282,7 +277,8 @@ def chunk_of_version_2(number: int) -> Chunk:
         gone_count=number,
         reduced_count=1,
     )
-    return Chunk(head, ids, digests(len(ids), number), digests(len(ids), number + 10))
+    applied = AppliedDigests(digests(len(ids), number), digests(len(ids), number + 10))
+    return Chunk(head, ids, applied)
 
 
 def test_the_ledger_is_still_there(upgraded: SqlStore) -> None:
@@ -291,7 +287,7 @@ def test_the_ledger_is_still_there(upgraded: SqlStore) -> None:
     for number, ids in IDS.items():
         chunk = loaded(upgraded, number)
         assert chunk == chunk_of_version_2(number)
-        assert chunk.replica_digests == digests(len(ids))
+        assert chunk.applied.replica == digests(len(ids))
     assert [(d.kind, d.chunk_id, d.ids) for d in upgraded.deletions(COLLECTION)] == [
         (DeletionKind.GONE, 1, ["b"]),
         (DeletionKind.SURPLUS, None, ["x", "y"]),
@@ -322,14 +318,14 @@ def test_tasks_of_every_state_go_on(upgraded: SqlStore) -> None:
     assert upgraded.task_counts(1) == TaskCounts(1, 1, 1, 1)
     assert upgraded.failed_tasks(1) == {COLLECTION: "no"}
     assert upgraded.rescue_tasks() == 1
-    found = {head.id: head.in_hand for head in upgraded.chunk_heads(COLLECTION)}
+    found = {head.id: head.replica.in_hand for head in upgraded.chunk_heads(COLLECTION)}
     assert found == {1: False, 2: True, 3: False, 4: False}
     task = claim_one(upgraded)
     assert (task.chunk_id, task.cycle_id, task.hold_foreign, task.retry_count) == (1, 1, False, 1)
     result = result_for(upgraded, task, mark=1)
-    seen = replace(result.chunk, replica_digests=digests(2, 5))
+    seen = with_digests(result.chunk, replica=digests(2, 5))
     assert upgraded.complete_task(task, replace(result, chunk=seen))
-    assert loaded(upgraded, 1).replica_digests == digests(2, 5)
+    assert loaded(upgraded, 1).applied.replica == digests(2, 5)
     upgraded.add_tasks(1, [NewTask(COLLECTION, "books", 3, 0, 1, hold_foreign=True)])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from hashlib import blake2b
 from itertools import pairwise
 from typing import Any
@@ -14,11 +14,15 @@ from hypothesis import strategies as st
 from chromasync.ledger.digest import ids_digest
 from chromasync.model import (
     DIGEST_BYTES,
+    AppliedDigests,
     Chunk,
     ChunkHead,
     Floats,
     Metadata,
+    Mirror,
+    PrimaryCollection,
     Records,
+    ReplicaChunk,
 )
 
 COLLECTION = "11111111-aaaa-4bbb-8ccc-222222222222"
@@ -34,10 +38,37 @@ def marks(ids: Iterable[str], kind: str) -> bytes:
     return b"".join(mark_of(i, kind) for i in ids)
 
 
+def mirror_of(collection_id: str, tenant: str, database: str, name: str, /, **facts: Any) -> Mirror:
+    """A mirror; each fact is the primary's or the replica's by its name."""
+    ours, theirs = parted(facts, PrimaryCollection)
+    return Mirror(PrimaryCollection(collection_id, tenant, database, name, **ours), **theirs)
+
+
+def head_with(head: ChunkHead, **facts: Any) -> ChunkHead:
+    """The head with other facts; each is the primary's or the replica's by its name."""
+    theirs, ours = parted(facts, ReplicaChunk)
+    return replace(head, **ours, replica=replace(head.replica, **theirs))
+
+
+def with_digests(chunk: Chunk, **digests: bytes) -> Chunk:
+    """The chunk with other digests of one kind or several."""
+    return replace(chunk, applied=replace(chunk.applied, **digests))
+
+
+def parted(facts: dict[str, Any], model: type[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The facts that are fields of a dataclass, and all others."""
+    names = {field.name for field in fields(model)}
+    return (
+        {name: fact for name, fact in facts.items() if name in names},
+        {name: fact for name, fact in facts.items() if name not in names},
+    )
+
+
 def chunk_of(ids: Sequence[str], *, chunk_id: int = 0, start: int = 0, **head: Any) -> Chunk:
     """A chunk whose digests tell to which id they belong."""
     made = ChunkHead(chunk_id, COLLECTION, start, len(ids), ids_digest(ids))
-    return Chunk(replace(made, **head), list(ids), marks(ids, "embedding"), marks(ids, "payload"))
+    applied = AppliedDigests(marks(ids, "embedding"), marks(ids, "payload"))
+    return Chunk(head_with(made, **head), list(ids), applied)
 
 
 class Ledger:

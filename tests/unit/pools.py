@@ -14,7 +14,6 @@ from chromasync.model import (
     Chunk,
     ChunkResult,
     Collection,
-    Mirror,
     OpCounts,
     Pair,
     Quarantined,
@@ -26,11 +25,14 @@ from chromasync.store import SqlStore
 from chromasync.store.schema import tasks
 from chromasync.worker.pool import WorkerPool
 from tests.store.samples import COLLECTION, look
+from tests.support.ledgers import head_with, mirror_of
 
 PATIENCE = 30.0
 Act = Callable[[Task, Permit], None]
 
-MIRROR = Mirror(COLLECTION, "t", "d", "books", "replica-id", space=Space.L2, dimension=3)
+MIRROR = mirror_of(
+    COLLECTION, "t", "d", "books", replica_id="replica-id", space=Space.L2, dimension=3
+)
 PAIR = Pair(
     Collection(COLLECTION, "books", "t", "d", dimension=3),
     Collection("replica-id", "books", "t", "d", dimension=3),
@@ -67,7 +69,7 @@ class Reconciler:
         if self.writes:
             note_write()
         self.act(task, permit)
-        head = replace(chunk.head, read_at=task.claimed_at, suspect=False)
+        head = head_with(chunk.head, read_at=task.claimed_at, suspect=False)
         return ChunkResult(replace(chunk, head=head), [], [], OpCounts(read=len(chunk.ids)))
 
 

@@ -20,6 +20,7 @@ from chromasync.ledger.digest import (
 )
 from chromasync.model import (
     UNKNOWN_DIGEST,
+    AppliedDigests,
     Chunk,
     ChunkResult,
     Collection,
@@ -79,11 +80,11 @@ class Scene:
             "checked_cycle": 2,
         }
         values = read | {"recheck": True, "gone_count": 9} | head_values
-        head = replace(chunk_of(ids, chunk_id=7).head, **values)
+        head = chunk_of(ids, chunk_id=7, **values).head
         embedding, payload = embedding_digests(records) + blank, payload_digests(records) + blank
         returned = {part.ids[0]: replica_digests(part) for part in seen}
         replica = b"".join(returned.get(i, UNKNOWN_DIGEST) for i in ids)
-        self.chunk = Chunk(head, ids, embedding, payload, replica)
+        self.chunk = Chunk(head, ids, AppliedDigests(embedding, payload, replica))
 
     def reconcile(
         self,
@@ -116,8 +117,8 @@ class Scene:
         for row, record_id in enumerate(chunk.ids):
             if record_id not in result.gone:
                 place = found.ids.index(record_id)
-                assert at(chunk.embedding_digests, row) == at(embedding, place), record_id
-                assert at(chunk.payload_digests, row) == at(payload, place), record_id
+                assert at(chunk.applied.embedding, row) == at(embedding, place), record_id
+                assert at(chunk.applied.payload, row) == at(payload, place), record_id
 
     def assert_remembered(self, result: ChunkResult, ids: Iterable[str]) -> None:
         """The ledger remembers these records, and no others, as the replica returns them now."""
@@ -143,5 +144,5 @@ class Scene:
 
 def remembered(chunk: Chunk) -> dict[str, bytes]:
     """What the ledger remembers of the replica's answers, by id; unknown ones left out."""
-    rows = {i: at(chunk.replica_digests, row) for row, i in enumerate(chunk.ids)}
+    rows = {i: at(chunk.applied.replica, row) for row, i in enumerate(chunk.ids)}
     return {i: digest for i, digest in rows.items() if digest != UNKNOWN_DIGEST}

@@ -30,8 +30,8 @@ def test_an_unchanged_chunk_costs_one_read_of_the_primary(scene: Scene) -> None:
     assert scene.replica.calls == []
     assert (result.counts, result.gone, result.quarantined) == (OpCounts(read=3), [], [])
     head = result.chunk.head
-    assert (head.read_at, head.checked_at, head.recheck) == (NOON, EARLIER, False)
-    assert (head.gone_count, head.suspect, head.id) == (0, False, 7)
+    assert (head.read_at, head.replica.checked_at, head.recheck) == (NOON, EARLIER, False)
+    assert (head.replica.gone_count, head.replica.suspect, head.id) == (0, False, 7)
     assert head.read_seconds > 0
     scene.assert_ledger_tells_the_primary(result)
 
@@ -44,7 +44,7 @@ def test_what_was_not_looked_at_keeps_what_is_remembered(scene: Scene) -> None:
     assert scene.replica.calls == []
     scene.assert_remembered(result, ["a"])
     head = result.chunk.head
-    assert (head.read_cycle, head.checked_cycle, head.in_hand) == (CYCLE, 2, False)
+    assert (head.read_cycle, head.replica.checked_cycle, head.replica.in_hand) == (CYCLE, 2, False)
 
 
 def test_what_the_replica_returned_is_remembered(scene: Scene) -> None:
@@ -57,7 +57,7 @@ def test_what_the_replica_returned_is_remembered(scene: Scene) -> None:
     scene.knows(A, record("b", "new"), C, seen=[record("a", "older")])
     result = scene.reconcile(check=True)
     scene.assert_remembered(result, ["a", "b", "c"])
-    assert (result.chunk.head.read_cycle, result.chunk.head.checked_cycle) == (CYCLE, CYCLE)
+    assert (result.chunk.head.read_cycle, result.chunk.head.replica.checked_cycle) == (CYCLE, CYCLE)
 
 
 def test_a_compare_of_an_untouched_replica_remembers_the_same(scene: Scene) -> None:
@@ -66,7 +66,7 @@ def test_a_compare_of_an_untouched_replica_remembers_the_same(scene: Scene) -> N
     scene.knows(A, B, C, suspect=True)
     first = scene.reconcile(check=True)
     scene.chunk = first.chunk
-    assert scene.reconcile(check=True).chunk.replica_digests == first.chunk.replica_digests
+    assert scene.reconcile(check=True).chunk.applied.replica == first.chunk.applied.replica
 
 
 def test_new_records_are_inserted_without_asking(scene: Scene) -> None:
@@ -76,8 +76,8 @@ def test_new_records_are_inserted_without_asking(scene: Scene) -> None:
     result = scene.reconcile()
     assert [call.name for call in scene.replica.calls] == ["upsert", "read"]
     assert result.counts == OpCounts(read=3, inserted=3)
-    assert (result.chunk.head.checked_at, result.chunk.head.recheck) == (NOON, True)
-    assert result.chunk.head.checked_cycle == CYCLE
+    assert (result.chunk.head.replica.checked_at, result.chunk.head.recheck) == (NOON, True)
+    assert result.chunk.head.replica.checked_cycle == CYCLE
     scene.assert_remembered(result, ["a", "b", "c"])
     scene.assert_equal()
     scene.assert_ledger_tells_the_primary(result)
@@ -92,7 +92,7 @@ def test_a_changed_record_is_compared_alone(scene: Scene) -> None:
     result = scene.reconcile()
     assert {call.ids for call in scene.replica.calls} == {("b",)}
     assert result.counts == OpCounts(read=3, updated=1)
-    assert (result.chunk.head.checked_at, result.chunk.head.recheck) == (EARLIER, True)
+    assert (result.chunk.head.replica.checked_at, result.chunk.head.recheck) == (EARLIER, True)
     scene.assert_equal()
     scene.assert_ledger_tells_the_primary(result)
 
@@ -116,7 +116,10 @@ def test_drift_is_found_when_the_replica_is_looked_at(scene: Scene, why: str) ->
     scene.holds(record("a", "someone else's"), B, on="replica")
     result = scene.reconcile(check=why == "check")
     assert result.counts == OpCounts(read=3, inserted=1, updated=1, drifted=2)
-    assert (result.chunk.head.checked_at, result.chunk.head.suspect) == (NOON, False)
+    assert (result.chunk.head.replica.checked_at, result.chunk.head.replica.suspect) == (
+        NOON,
+        False,
+    )
     scene.assert_equal()
 
 
@@ -146,9 +149,9 @@ def test_gone_records_are_handed_over_not_deleted(scene: Scene) -> None:
     result = scene.reconcile()
     assert result.gone == ["b"]
     assert result.chunk.ids == ["a", "b", "c"]
-    assert (result.chunk.head.gone_count, result.chunk.head.count) == (1, 3)
+    assert (result.chunk.head.replica.gone_count, result.chunk.head.count) == (1, 3)
     assert scene.replica.writes == []
-    assert at(result.chunk.payload_digests, 1) == payload_digests(B)
+    assert at(result.chunk.applied.payload, 1) == payload_digests(B)
 
 
 def test_what_never_was_on_the_replica_just_leaves(scene: Scene) -> None:
@@ -173,7 +176,7 @@ def test_a_refused_record_is_quarantined_and_the_rest_goes_through(scene: Scene)
     (aside,) = result.quarantined
     assert aside == Quarantined(COLLECTION, "b", "Record 'b' is refused.", True)
     assert result.counts == OpCounts(read=3, inserted=2, quarantined=1)
-    assert not result.chunk.head.suspect
+    assert not result.chunk.head.replica.suspect
     assert scene.replica.contents(scene.home).ids == ["a", "c"]
     scene.assert_remembered(result, ["a", "c"])
     scene.assert_ledger_tells_the_primary(result)
@@ -214,7 +217,7 @@ def test_a_fault_of_the_replica_is_tried_again_in_the_next_cycle(scene: Scene) -
     scene.replica.on_request(fail)
     result = scene.reconcile()
     assert [q.record_id for q in result.quarantined] == ["b"]
-    assert result.chunk.head.suspect
+    assert result.chunk.head.replica.suspect
     scene.chunk = result.chunk
     scene.replica.on_request(None)
     assert scene.reconcile().quarantined == []
@@ -247,13 +250,13 @@ def test_what_a_replica_cannot_carry_is_left_out(scene: Scene) -> None:
     scene.holds(record("a", "d", {"k": 1, "l": [1, 2]}), B, on="primary")
     scene.knows(unknown=["a", "b"])
     result = scene.reconcile()
-    assert result.chunk.head.reduced_count == 1
+    assert result.chunk.head.replica.reduced_count == 1
     assert scene.replica.contents(scene.home).metadatas == [{"k": 1}, {}]
     scene.assert_ledger_tells_the_primary(result)
     scene.chunk = result.chunk
     scene.replica.calls.clear()
     again = scene.reconcile()
-    assert (again.chunk.head.reduced_count, scene.replica.calls) == (1, [])
+    assert (again.chunk.head.replica.reduced_count, scene.replica.calls) == (1, [])
     assert scene.reconcile(check=True).counts == OpCounts(read=2)
 
 
@@ -266,7 +269,7 @@ def test_large_chunks_are_taken_in_batches(scene: Scene, monkeypatch: pytest.Mon
     result = scene.reconcile()
     assert len([call for call in scene.primary.calls if call.name == "read"]) > 2
     assert result.counts == OpCounts(read=50, inserted=50)
-    assert (result.chunk.ids, result.chunk.head.checked_at) == (ids, NOON)
+    assert (result.chunk.ids, result.chunk.head.replica.checked_at) == (ids, NOON)
     scene.assert_equal()
     scene.assert_ledger_tells_the_primary(result)
 

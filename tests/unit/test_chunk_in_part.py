@@ -29,7 +29,7 @@ def read_by(scene: Scene) -> list[tuple[str, ...]]:
 
 
 def rows_of(chunk: Chunk) -> dict[str, tuple[bytes, bytes, bytes]]:
-    columns = (chunk.embedding_digests, chunk.payload_digests, chunk.replica_digests)
+    columns = (chunk.applied.embedding, chunk.applied.payload, chunk.applied.replica)
     return {i: tuple(at(c, row) for c in columns) for row, i in enumerate(chunk.ids)}  # type: ignore[misc]
 
 
@@ -44,7 +44,11 @@ def assert_others_rest(scene: Scene, result: ChunkResult, *moved: str) -> None:
     assert {i: after[i] for i in rest} == {i: before[i] for i in rest}
     head = result.chunk.head
     assert (head.read_at, head.read_cycle) == (EARLIER, 3)
-    assert (head.checked_at, head.checked_cycle, head.looked_cycle) == (EARLIER, 2, CYCLE)
+    assert (head.replica.checked_at, head.replica.checked_cycle, head.looked_cycle) == (
+        EARLIER,
+        2,
+        CYCLE,
+    )
     assert head.read_seconds == scene.chunk.head.read_seconds
 
 
@@ -121,7 +125,7 @@ def test_a_chunk_that_is_not_trusted_is_read_whole(
     assert result.counts.read == 23
     assert result.asked is None
     assert (result.chunk.head.read_at, result.chunk.head.read_cycle) == (NOON, CYCLE)
-    assert not result.chunk.head.suspect
+    assert not result.chunk.head.replica.suspect
     scene.assert_equal()
 
 
@@ -181,7 +185,7 @@ def test_a_write_that_failed_makes_the_whole_chunk_suspect(scene: Scene) -> None
     scene.replica.on_request(fail)
     result = scene.reconcile(ids=("b",))
     assert [q.record_id for q in result.quarantined] == ["b"]
-    assert result.chunk.head.suspect
+    assert result.chunk.head.replica.suspect
     scene.replica.on_request(None)
     scene.chunk = result.chunk
     assert scene.reconcile(ids=("b",)).counts.read == 23
@@ -196,7 +200,7 @@ def test_a_foreign_record_is_met_again(scene: Scene) -> None:
     scene.holds(record("b", "theirs"), on="replica")
     result = scene.reconcile(ids=("b",), hold=True)
     assert (result.foreign, result.counts.read) == (["b"], 1)
-    assert result.chunk.head.suspect
+    assert result.chunk.head.replica.suspect
     assert scene.replica.writes == []
 
 

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chromasync.ledger.plan import is_overdue, must_read
-from chromasync.model import ChunkHead, Mirror
+from chromasync.model import ChunkHead
 from chromasync.plan.clock import Clock, Reading, is_ahead, known, step_between
 from chromasync.timing import STEP_SECONDS
+from tests.support.ledgers import head_with, mirror_of
 from tests.support.properties import examples
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -79,7 +80,7 @@ def test_a_chunk_of_which_no_instant_is_known_is_read_and_checked(
 ) -> None:
     """It counts as never read and never checked, but not as new; one read before numbers, too."""
     for number in (7, None):
-        head = ChunkHead(1, "c", 0, 1, b"", read_at=later(at), checked_at=later(at))
+        head = head_with(ChunkHead(1, "c", 0, 1, b""), read_at=later(at), checked_at=later(at))
         seen = clock.head(replace(head, read_cycle=number))
         assert must_read(seen) is lost
         assert is_overdue(seen, later(-DAY)) is lost
@@ -95,10 +96,11 @@ def test_a_new_chunk_stays_new() -> None:
 
 def test_a_mirror_keeps_what_is_known_of_it() -> None:
     """Walks and "as of" that are still to come are unknown; the others stay."""
-    row = Mirror(
+    row = mirror_of(
         "c", "t", "d", "n", walked_at=later(1), replica_walked_at=NOON, identical_as_of=later(-9)
     )
     seen = Clock(NOON, jumped=False).mirror(row)
-    assert seen == replace(row, walked_at=None)
+    assert seen == row.with_primary(walked_at=None)
     lost = Clock(NOON, jumped=True).mirror(row)
-    assert (lost.walked_at, lost.replica_walked_at, lost.identical_as_of) == (None, None, None)
+    assert (lost.primary.walked_at, lost.replica_walked_at) == (None, None)
+    assert lost.identical_as_of is None

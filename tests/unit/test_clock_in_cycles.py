@@ -19,7 +19,8 @@ from chromasync.quiet import Quiet
 from chromasync.reports import CycleReport, Outcome
 from chromasync.status import take_snapshot
 from chromasync.store import SqlStore
-from chromasync.store.schema import Later, chunks, collections, cycles
+from chromasync.store.schema import Later, cycles
+from chromasync.store.schema_ledger import chunks, mirrors, primary_collections, replica_chunks
 from tests.store.samples import arrange
 from tests.support.house import CHUNK, House, house_of
 from tests.support.ledgers import joined, names, record
@@ -43,10 +44,15 @@ def house(store: SqlStore) -> Iterator[House]:
 
 def move_instants(store: SqlStore, seconds: float) -> None:
     """Let everything that was read, walked and closed have been so at this instant from now."""
-    arrange(store, update(chunks).values(read_at=Later(seconds), checked_at=Later(seconds)))
-    walked = ("walked_at", "replica_walked_at", "identical_as_of")
-    arrange(store, update(collections).values({name: Later(seconds) for name in walked}))
-    arrange(store, update(cycles).values(started_at=Later(seconds), finished_at=Later(seconds)))
+    dated = {
+        chunks: ("read_at",),
+        replica_chunks: ("checked_at",),
+        primary_collections: ("walked_at",),
+        mirrors: ("replica_walked_at", "identical_as_of"),
+        cycles: ("started_at", "finished_at"),
+    }
+    for table, columns in dated.items():
+        arrange(store, update(table).values({name: Later(seconds) for name in columns}))
 
 
 def change_in_place(house: House, count: int = 3) -> None:
@@ -216,7 +222,10 @@ def test_what_waits_is_told_by_the_cycle_and_the_status(house: House) -> None:
     """For what, and until when; after the lease it is compared, and all is well."""
     (first, *_) = house.store.chunk_heads(house.home.id)
     house.store.distrust(house.home.id, [first.id])
-    arrange(house.store, update(chunks).where(chunks.c.suspect).values(distrusted_at=Later(DAY)))
+    arrange(
+        house.store,
+        update(replica_chunks).where(replica_chunks.c.suspect).values(distrusted_at=Later(DAY)),
+    )
     report = house.sync()
     (collection,) = report.collections
     assert collection.status is MirrorStatus.SYNCING
@@ -227,7 +236,10 @@ def test_what_waits_is_told_by_the_cycle_and_the_status(house: House) -> None:
     words = f"may write until {told.until_at:%Y-%m-%d %H:%M:%S} UTC"
     assert words in collection.message
     assert words in take_snapshot(house.store, house.settings).collections[0].message
-    arrange(house.store, update(chunks).where(chunks.c.suspect).values(distrusted_at=Later(-1)))
+    arrange(
+        house.store,
+        update(replica_chunks).where(replica_chunks.c.suspect).values(distrusted_at=Later(-1)),
+    )
     shown = take_snapshot(house.store, house.settings).collections[0].message
     assert "The next cycle compares 1 chunk on both sides." in shown
     report = house.sync()

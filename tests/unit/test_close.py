@@ -32,7 +32,7 @@ from chromasync.quiet import Quiet
 from chromasync.reports import CycleReport, Outcome
 from chromasync.store import SqlStore
 from tests.store.samples import claim_one, result_for, task_for
-from tests.support.ledgers import COLLECTION, chunk_of, joined, names, record
+from tests.support.ledgers import COLLECTION, chunk_of, joined, mirror_of, names, record
 
 NOON = datetime(2020, 1, 1, 12, tzinfo=UTC)
 EARLIER = NOON - timedelta(hours=1)
@@ -49,7 +49,7 @@ class Room:
         self.cycle = CycleWork(
             store.open_cycle(), settings, self.primary, self.replica, store, Quiet()
         )
-        row = Mirror(
+        row = mirror_of(
             COLLECTION, "t", "d", "docs", replica_id=self.home.id, walked_at=NOON,
             replica_walked_at=NOON,
         )  # fmt: skip
@@ -111,7 +111,7 @@ def test_identical_since_the_oldest_read(
     walked: datetime | None, reads: list[datetime | None], expected: datetime | None
 ) -> None:
     """The walk and every chunk's read count; one that never was, or is to come, is unknown."""
-    row = Mirror("c", "t", "d", "n", walked_at=walked)
+    row = mirror_of("c", "t", "d", "n", walked_at=walked)
     heads = [read(["a"], at).head for at in reads]
     assert identical_since(row, heads, NOON) == expected
     ahead = NOON in {walked, *reads}
@@ -228,7 +228,7 @@ def test_held_records_make_it_held(room: Room) -> None:
 def hinted(room: Room, hints: dict[int, set[str]]) -> bool:
     """Whether the collection counts as ordered after these hints."""
     room.work.membership = Membership(hints=hints)
-    return room.settle().ordered
+    return room.settle().primary.ordered
 
 
 def test_an_unseen_id_that_lives_means_another_order(room: Room) -> None:
@@ -250,8 +250,8 @@ def test_an_unseen_id_that_is_gone_means_nothing(room: Room) -> None:
 
 def test_a_set_walk_s_word_stays(room: Room) -> None:
     """A collection that was walked as a set is not called ordered by its close."""
-    room.work.update(ordered=False)
-    assert not room.settle().ordered
+    room.work.update_primary(ordered=False)
+    assert not room.settle().primary.ordered
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_a_cycle_s_outcome_is_its_worst_collection_s(
     """Failed before held before limited before identical, with the exit code that goes with it."""
     room.cycle.collections.clear()
     for n, state in enumerate(states):
-        room.store.save_mirror(Mirror(f"c{n}", "t", "d", f"n{n}", status=state))
+        room.store.save_mirror(mirror_of(f"c{n}", "t", "d", f"n{n}", status=state))
     if held:
         room.store.save_hold(Hold("c0", "n0", held, 5, "why"))
     closed = room.store.close_cycle(room.cycle.cycle.id, CycleStatus.COMPLETED, 0)
@@ -329,7 +329,7 @@ def test_a_clock_that_jumped_leaves_nothing_identical(room: Room) -> None:
     room.cycle.jumped = True
     assert (room.settle().status, room.settle().identical_as_of) == (MirrorStatus.SYNCING, None)
     room.cycle.jumped = False
-    room.work.update(walked_at=room.store.now() + timedelta(days=1))
+    room.work.update_primary(walked_at=room.store.now() + timedelta(days=1))
     assert room.settle().status is MirrorStatus.SYNCING
-    room.work.update(walked_at=NOON)
+    room.work.update_primary(walked_at=NOON)
     assert room.settle().status is MirrorStatus.IDENTICAL

@@ -14,7 +14,7 @@ from chromasync.cycle import probe
 from chromasync.lab.fake import FakeServer
 from chromasync.lease import Lead
 from chromasync.ledger.digest import at, embedding_digests, payload_digests
-from chromasync.model import Chunk, Collection, Records
+from chromasync.model import AppliedDigests, Chunk, Collection, Records
 from chromasync.reconcile.read import answer_bytes
 from chromasync.reports import CycleReport, Outcome
 from chromasync.store import SqlStore
@@ -89,7 +89,8 @@ def copied(house: House) -> None:
         house.replica._records(copy_of)[record_id] = copy.copy(one)
     house.store.save_chunks(list(chunks_of(house, rest)))
     (mirror,) = house.store.mirrors()
-    house.store.save_mirror(replace(mirror, primary_count=RECORDS, replica_count=RECORDS))
+    known = mirror.with_primary(count=RECORDS)
+    house.store.save_mirror(replace(known, replica_count=RECORDS))
 
 
 def chunks_of(house: House, records: Records) -> Iterator[Chunk]:
@@ -101,7 +102,8 @@ def chunks_of(house: House, records: Records) -> Iterator[Chunk]:
             ids, start=start + 1, read_at=now, checked_at=now, read_cycle=2, checked_cycle=2,
             added_cycle=1, looked_cycle=2, read_seconds=0.1, collection_id=house.home.id,
         ).head  # fmt: skip
-        yield Chunk(head, ids, at(embedding, 0) * len(ids), at(payload, 0) * len(ids))
+        applied = AppliedDigests(at(embedding, 0) * len(ids), at(payload, 0) * len(ids))
+        yield Chunk(head, ids, applied)
 
 
 @pytest.fixture

@@ -150,7 +150,7 @@ def test_a_doubt_outlives_a_cycle_that_ends_early(house: House) -> None:
     once(house, "list_ids", house.stop.set)
     with pytest.raises(Stopped):
         house.sync()
-    assert all(head.suspect for head in house.store.chunk_heads(house.home.id))
+    assert all(head.replica.suspect for head in house.store.chunk_heads(house.home.id))
     assert {mirror.replica_walked_at for mirror in house.store.mirrors()} == {None}
 
 

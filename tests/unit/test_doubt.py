@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from chromasync.ledger.plan import new_chunk
 from chromasync.model import Chunk, Deletion, DeletionKind, Mirror, MirrorStatus
 from chromasync.plan.doubt import Bounds, bounds_of, is_surely_unwritten, why_doubtful
-from tests.support.ledgers import COLLECTION, chunk_of, names
+from tests.support.ledgers import COLLECTION, chunk_of, head_with, mirror_of, names
 from tests.support.properties import examples
 
 
 def mirror(**fields: Any) -> Mirror:
-    return Mirror(COLLECTION, "t", "d", "docs", **fields)
+    return mirror_of(COLLECTION, "t", "d", "docs", **fields)
 
 
 def unasked() -> NoReturn:
@@ -54,7 +54,7 @@ def test_a_vouched_collection_must_keep_within_bounds(count: int, doubtful: bool
 
 def unwritten(ids: list[str], **head: Any) -> Chunk:
     chunk = new_chunk(COLLECTION, ids, 0, {}, suspect=False)
-    return replace(chunk, head=replace(chunk.head, **head))
+    return replace(chunk, head=head_with(chunk.head, **head))
 
 
 def waiting(kind: DeletionKind, count: int) -> Deletion:

@@ -19,7 +19,7 @@ from chromasync.ledger.plan import (
     without_rows,
 )
 from chromasync.model import ChunkHead, Task
-from tests.support.ledgers import COLLECTION, chunk_of, names
+from tests.support.ledgers import COLLECTION, chunk_of, head_with, names
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 BEFORE = NOON - timedelta(days=1)
@@ -29,7 +29,7 @@ SETTLED = chunk_of(
 
 
 def head(**changes: Any) -> ChunkHead:
-    return replace(SETTLED, **changes)
+    return head_with(SETTLED, **changes)
 
 
 def due(

@@ -23,7 +23,7 @@ def scene() -> Scene:
 
 def row_of(chunk: Chunk, record_id: str) -> tuple[bytes, bytes, bytes]:
     row = chunk.ids.index(record_id)
-    columns = chunk.embedding_digests, chunk.payload_digests, chunk.replica_digests
+    columns = chunk.applied.embedding, chunk.applied.payload, chunk.applied.replica
     one, two, three = (at(column, row) for column in columns)
     return one, two, three
 
@@ -53,7 +53,7 @@ def test_new_records_are_looked_for_before_they_are_inserted(scene: Scene) -> No
     assert result.counts == OpCounts(read=3, inserted=2)
     assert on_replica(scene, "a") == "the application's"
     assert remembered(result.chunk).keys() == {"b", "c"}
-    assert result.chunk.head.checked_at == EARLIER
+    assert result.chunk.head.replica.checked_at == EARLIER
 
 
 def test_a_changed_record_that_nobody_touched_is_updated(scene: Scene) -> None:
@@ -65,7 +65,7 @@ def test_a_changed_record_that_nobody_touched_is_updated(scene: Scene) -> None:
     scene.knows(A, B, C, seen=[drifted])
     result = scene.reconcile(hold=True)
     assert (result.foreign, result.counts.updated) == ([], 2)
-    assert (result.chunk.head.suspect, result.chunk.head.recheck) == (False, True)
+    assert (result.chunk.head.replica.suspect, result.chunk.head.recheck) == (False, True)
     scene.assert_equal()
     scene.assert_remembered(result, ["a", "b"])
 
@@ -95,7 +95,7 @@ def test_an_edit_by_others_stays(scene: Scene, seen: list[Records], primary: Rec
     assert scene.replica.writes == []
     assert row_of(result.chunk, "a") == before
     assert remembered(result.chunk).keys() - {"a"} == {"b", "c"}
-    assert (result.chunk.head.recheck, result.chunk.head.suspect) == (True, True)
+    assert (result.chunk.head.recheck, result.chunk.head.replica.suspect) == (True, True)
 
 
 def test_what_was_held_is_met_again_and_mended_once_it_may_be(scene: Scene) -> None:
@@ -109,7 +109,7 @@ def test_what_was_held_is_met_again_and_mended_once_it_may_be(scene: Scene) -> N
         scene.chunk = result.chunk
     result = scene.reconcile()
     assert (result.foreign, result.counts) == ([], OpCounts(read=3, updated=1, drifted=1))
-    assert not result.chunk.head.suspect
+    assert not result.chunk.head.replica.suspect
     scene.assert_equal()
 
 
@@ -145,7 +145,7 @@ def test_a_chunk_that_was_in_our_hands_is_ours(scene: Scene) -> None:
     result = scene.reconcile(hold=True)
     assert (result.foreign, result.counts.updated, result.counts.inserted) == ([], 1, 1)
     assert scene.replica.calls[0].name == "read"
-    assert (result.chunk.head.in_hand, result.chunk.head.suspect) == (False, False)
+    assert (result.chunk.head.replica.in_hand, result.chunk.head.replica.suspect) == (False, False)
     scene.assert_equal()
 
 
@@ -162,7 +162,7 @@ def test_gone_records_that_others_changed_are_not_handed_over(scene: Scene) -> N
     assert row_of(result.chunk, "b") == row_of(before, "b")
     assert row_of(result.chunk, "new") == row_of(before, "new")
     assert [call.name for call in scene.replica.calls] == ["read"]
-    assert (result.chunk.head.gone_count, result.chunk.head.suspect) == (2, True)
+    assert (result.chunk.head.replica.gone_count, result.chunk.head.replica.suspect) == (2, True)
 
 
 def test_gone_records_keep_what_is_remembered(scene: Scene) -> None:
@@ -187,7 +187,7 @@ def test_a_quarantined_record_in_an_older_state_is_still_ours(scene: Scene) -> N
     result = scene.reconcile()
     aside = {"a": result.quarantined[0]}
     scene.assert_remembered(result, ["a"])
-    scene.chunk = replace(result.chunk, head=replace(result.chunk.head, suspect=True))
+    scene.chunk = replace(result.chunk, head=result.chunk.head.with_replica(suspect=True))
     scene.replica.broken.refused = set()
     scene.holds(THEIRS, on="replica")
     assert scene.reconcile(hold=True, aside=aside).foreign == ["a"]
@@ -203,4 +203,4 @@ def test_a_record_that_the_replica_cannot_give_is_held(scene: Scene) -> None:
     scene.replica.broken.unreadable = {"a"}
     result = scene.reconcile(check=True, hold=True)
     assert (result.foreign, scene.replica.writes) == (["a"], [])
-    assert at(result.chunk.payload_digests, 0) == payload_digests(A)
+    assert at(result.chunk.applied.payload, 0) == payload_digests(A)

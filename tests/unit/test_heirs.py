@@ -12,6 +12,7 @@ from chromasync.model import Collection, Mirror, MirrorStatus, Space
 from chromasync.plan.heirs import with_heirs
 from chromasync.plan.listing import Listing
 from chromasync.plan.pairing import Match, Pairing, Pairings, pair_collections
+from tests.support.ledgers import mirror_of
 
 NOON = datetime(2030, 1, 2, 12, tzinfo=UTC)
 
@@ -21,7 +22,7 @@ def collection(identity: str, name: str = "docs", database: str = "d") -> Collec
 
 
 def mirror(identity: str, replica: str | None, name: str = "docs", database: str = "d") -> Mirror:
-    return Mirror(identity, "t", database, name, replica_id=replica)
+    return mirror_of(identity, "t", database, name, replica_id=replica)
 
 
 def listing(*collections: Collection) -> Listing:
@@ -54,20 +55,18 @@ def never(*_: object) -> bool:
 def test_a_collection_with_mostly_the_same_records_is_the_heir() -> None:
     """It keeps the replica collection of the one that had its name, which is not gone any more."""
     old = replace(
-        mirror("old", "r"),
+        mirror("old", "r").with_primary(space=Space.IP),
         status=MirrorStatus.IDENTICAL,
         identical_as_of=NOON,
         replica_walked_at=NOON,
         adopting=True,
-        space=Space.IP,
     )
     found = choose([collection("new")], [collection("r")], [old])
     one = only(found)
     assert (one.match, one.former, one.ledger_id) == (Match.KEEP, old, "old")
     assert (one.replica, one.create_name, one.lost) == (collection("r"), "", "")
-    assert one.mirror == replace(
-        mirror("new", "r"), status=MirrorStatus.NEW, adopting=True, space=Space.IP
-    )
+    new = mirror("new", "r").with_primary(space=Space.IP)
+    assert one.mirror == replace(new, status=MirrorStatus.NEW, adopting=True)
     assert (found.vanished, found.surplus) == ([], [])
 
 

@@ -8,11 +8,12 @@ from chromasync.errors import GuardRefusal
 from chromasync.model import Collection, Mirror, Side
 from chromasync.plan.identity import judge_primary, refuse_wrong_sides
 from chromasync.plan.listing import Listing
+from tests.support.ledgers import mirror_of
 
 
 def mirrored(*names: str) -> list[Mirror]:
     """Collections whose primary ids are their names in capitals."""
-    return [Mirror(n.upper(), "t", "d", n, replica_id=f"r-{n}", replica_count=10) for n in names]
+    return [mirror_of(n.upper(), "t", "d", n, replica_id=f"r-{n}", replica_count=10) for n in names]
 
 
 def listing(**ids: str) -> Listing:
@@ -61,7 +62,7 @@ def test_at_another_address_one_new_id_is_enough() -> None:
 def test_what_is_accepted_stays_named_while_it_is_carried_out() -> None:
     """Collections that were taken over already do not change the set; a third server does."""
     whole = judge_primary(listing(a="x", b="y", c="z"), mirrored("a", "b", "c"), URL, URL)
-    moved = [Mirror("x", "t", "d", "a", replica_id="r-a"), *mirrored("b", "c")]
+    moved = [mirror_of("x", "t", "d", "a", replica_id="r-a"), *mirrored("b", "c")]
     rest = judge_primary(listing(a="x", b="y", c="z"), moved, URL, "http://q:1")
     third = judge_primary(listing(a="x", b="y", c="w"), mirrored("a", "b", "c"), URL, URL)
     assert whole is not None

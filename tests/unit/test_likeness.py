@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chromasync.lab.fake import FakeServer
-from chromasync.model import Collection, Hold, HoldKind, Mirror, Side, Space
+from chromasync.model import Collection, Hold, HoldKind, Side, Space
 from chromasync.plan.likeness import (
     SAMPLE,
     Likeness,
@@ -22,7 +22,7 @@ from chromasync.plan.pairing import Match, Pairing
 from chromasync.plan.removals import IdSum
 from chromasync.plan.sampler import Sampler
 from chromasync.store import SqlStore
-from tests.support.ledgers import joined, names, record
+from tests.support.ledgers import joined, mirror_of, names, record
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
@@ -108,7 +108,7 @@ def test_a_large_collection_costs_a_sample(sides: Sides) -> None:
 
 PRIMARY = Collection("p", "docs", "t", "d")
 REPLICA = Collection("r", "docs", "t", "d")
-ADOPTION = Pairing(Match.ADOPT, PRIMARY, Mirror("p", "t", "d", "docs"), REPLICA)
+ADOPTION = Pairing(Match.ADOPT, PRIMARY, mirror_of("p", "t", "d", "docs"), REPLICA)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from chromasync.errors import NotFound
 from chromasync.lab.fake import FakeServer
 from chromasync.model import Mirror, Side
 from chromasync.plan.listing import Listing, Missing, list_primary, list_replica
+from tests.support.ledgers import mirror_of
 
 PLACES = [("t", "sales"), ("t", "hr"), ("u", "hr")]
 
@@ -34,7 +35,7 @@ def places(listing: Listing) -> list[tuple[str, str]]:
 
 
 def mirror(tenant: str, database: str) -> Mirror:
-    return Mirror("id", tenant, database, "docs")
+    return mirror_of("id", tenant, database, "docs")
 
 
 def test_a_named_database_that_is_missing_fails_alone() -> None:

@@ -14,11 +14,11 @@ from chromasync.lab.fake import FakeServer
 from chromasync.ledger import paging
 from chromasync.ledger.paging import pages
 from chromasync.ledger.plan import new_chunk
-from chromasync.model import Collection, Mirror, NewTask, Side
+from chromasync.model import Collection, NewTask, Side
 from chromasync.plan.append import Appender
 from chromasync.quiet import Quiet
 from chromasync.store import SqlStore
-from tests.support.ledgers import COLLECTION, chunk_of, joined, names, record
+from tests.support.ledgers import COLLECTION, chunk_of, joined, mirror_of, names, record
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 THINGS = Collection(COLLECTION, "things", "t", "d")
@@ -26,7 +26,7 @@ THINGS = Collection(COLLECTION, "things", "t", "d")
 
 @pytest.fixture
 def work() -> CollectionWork:
-    return CollectionWork(Mirror(COLLECTION, "t", "d", "things"), THINGS, THINGS, NOON)
+    return CollectionWork(mirror_of(COLLECTION, "t", "d", "things"), THINGS, THINGS, NOON)
 
 
 def ids_by_chunk(store: SqlStore) -> list[list[str]]:
@@ -74,7 +74,7 @@ def test_missing_ids_are_named_though_repeats_of_their_chunk_go(
     primary, replica = FakeServer(Side.PRIMARY), FakeServer(Side.REPLICA)
     work.primary, work.replica = primary.make(), replica.make()
     primary.put(work.primary, joined(*[record(i) for i in "bcde"]))
-    work.update(ordered=False)
+    work.update_primary(ordered=False)
     cycle = CycleWork(store.open_cycle(), settings, primary, replica, store, Quiet())
     heads = store.heads_of([COLLECTION])
     MembershipUpdate(cycle, lambda tasks: None, heads).take(work)
@@ -114,7 +114,7 @@ def test_workers_may_change_chunks_during_the_walk_of_the_replica(
         store.open_cycle(), settings, FakeServer(Side.PRIMARY), replica, store, Quiet()
     )
     MembershipUpdate(cycle, lambda tasks: None, {})._walk_replica(work)
-    assert [head.suspect for head in store.chunk_heads(COLLECTION)] == LISTED[listed]
+    assert [head.replica.suspect for head in store.chunk_heads(COLLECTION)] == LISTED[listed]
 
 
 LEFT = {6: False, 8: False, 5: True, 9: True}
@@ -128,7 +128,7 @@ def test_an_unfinished_collection_is_compared_unless_it_is_vouched_for(
 ) -> None:
     """All that was written is; the mark spares that where the count can be what was left."""
     in_hand = new_chunk(COLLECTION, ["g", "h"], 6, {}, suspect=False)
-    in_hand = replace(in_hand, head=replace(in_hand.head, in_hand=True))
+    in_hand = replace(in_hand, head=in_hand.head.with_replica(in_hand=True))
     unwritten = new_chunk(COLLECTION, ["i", "j"], 8, {}, suspect=False)
     store.save_chunks([chunk_of("abc"), chunk_of("def", start=3), in_hand, unwritten])
     replica = FakeServer(Side.REPLICA)
@@ -140,7 +140,7 @@ def test_an_unfinished_collection_is_compared_unless_it_is_vouched_for(
     update = MembershipUpdate(cycle, lambda tasks: None, {})
     update._look_at_replica_count(work, store.chunk_heads(COLLECTION))
     doubtful = LEFT[count] or not vouched
-    suspect = [head.suspect for head in store.chunk_heads(COLLECTION)]
+    suspect = [head.replica.suspect for head in store.chunk_heads(COLLECTION)]
     assert suspect[:2] == [doubtful, doubtful]
     assert suspect[3] is False, "nothing of it was ever written"
     assert bool(work.notes) is doubtful

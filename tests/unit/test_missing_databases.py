@@ -52,7 +52,7 @@ def assert_failed_alone(house: House, report: CycleReport) -> None:
     assert "no database 'hr' in tenant 'default_tenant'" in str(report.cycle.error)
     assert "remove it from SYNC_DATABASES" in str(report.cycle.error)
     gone = of(house, "people")
-    assert (gone.status, gone.missing_cycles) == (MirrorStatus.ERROR, 0)
+    assert (gone.status, gone.primary.missing_cycles) == (MirrorStatus.ERROR, 0)
     assert "no database 'hr'" in str(gone.last_error)
     (there,) = house.replica.list_collections(*HR)
     assert len(house.replica.contents(there)) == 5

@@ -19,9 +19,10 @@ from chromasync.plan.older import (
     vanished_to_judge,
 )
 from chromasync.plan.removals import IdSum
+from tests.support.ledgers import mirror_of
 
-MIRROR = Mirror("A", "t", "d", "a", replica_id="ra", first_cycle=1)
-OTHER = Mirror("B", "t", "d", "b", replica_id="rb", first_cycle=1)
+MIRROR = mirror_of("A", "t", "d", "a", replica_id="ra", first_cycle=1)
+OTHER = mirror_of("B", "t", "d", "b", replica_id="rb", first_cycle=1)
 LOST = [f"n{n}" for n in range(90)]
 
 
@@ -147,7 +148,7 @@ def test_what_another_guard_took_out_stays_held() -> None:
 
 def test_the_newest_collection_may_have_been_undone_too() -> None:
     """After an outage only, and unless something newer survived."""
-    newest = replace(MIRROR, first_cycle=4)
+    newest = MIRROR.with_primary(first_cycle=4)
     gone = Seen.gone(newest, lambda: LOST)
     (held,) = judged(gone, survivor(1), away=True).held.values()
     assert (held.kind, held.count) == (HoldKind.OLDER_PRIMARY, 90)

@@ -20,6 +20,7 @@ from chromasync.plan.pairing import (
     final_name,
     pair_collections,
 )
+from tests.support.ledgers import mirror_of
 
 ID = "0123456789ab-cdef-0123-4567-89abcdef0123"
 
@@ -29,7 +30,7 @@ def collection(identity: str, name: str = "docs", database: str = "d") -> Collec
 
 
 def mirror(identity: str, replica: str | None, name: str = "docs", missing: int = 0) -> Mirror:
-    return Mirror(identity, "t", "d", name, replica_id=replica, missing_cycles=missing)
+    return mirror_of(identity, "t", "d", name, replica_id=replica, missing_cycles=missing)
 
 
 def listing(*collections: Collection) -> Listing:
@@ -69,7 +70,7 @@ def test_an_unknown_collection_is_created() -> None:
     """Without a counterpart it is made under its own name, with a new mirror."""
     one = only(pair([collection("p")], []))
     assert (one.match, one.create_name, one.replica, one.lost) == (Match.CREATE, "docs", None, "")
-    assert one.mirror == Mirror("p", "t", "d", "docs")
+    assert one.mirror == mirror_of("p", "t", "d", "docs")
 
 
 def test_a_known_collection_keeps_its_replica() -> None:
@@ -79,7 +80,11 @@ def test_a_known_collection_keeps_its_replica() -> None:
     one = only(found)
     assert (one.match, one.lost) == (Match.KEEP, "")
     assert one.replica == collection("r", "old")
-    assert (one.mirror.name, one.mirror.replica_id, one.mirror.missing_cycles) == ("new", "r", 0)
+    assert (one.mirror.name, one.mirror.replica_id, one.mirror.primary.missing_cycles) == (
+        "new",
+        "r",
+        0,
+    )
     assert one.mirror.status is MirrorStatus.IDENTICAL
     assert (found.vanished, found.surplus) == ([], [])
 

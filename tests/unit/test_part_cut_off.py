@@ -67,7 +67,7 @@ def test_a_part_that_is_cut_off_is_made_good(house: House, point: str) -> None:
     with faultpoints.injected(die), pytest.raises(ServerUnreachable):
         house.sync()
     (head,) = house.store.chunk_heads(house.home.id)
-    assert head.suspect
+    assert head.replica.suspect
     report = house.sync()
     assert report.outcome is Outcome.IDENTICAL
     assert report.counts.read == 61, "what was cut off is compared whole"

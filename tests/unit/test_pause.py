@@ -18,7 +18,8 @@ from chromasync.ports import Permit
 from chromasync.reports import Outcome
 from chromasync.steering import Steering
 from chromasync.store import SqlStore
-from chromasync.store.schema import chunks, tasks
+from chromasync.store.schema import tasks
+from chromasync.store.schema_ledger import replica_chunks
 from tests.store.samples import look, planned
 from tests.support.house import CHUNK, House, house_of
 from tests.unit.pools import PATIENCE, Reconciler, is_done, pool_of, states, until
@@ -61,7 +62,7 @@ def test_a_worker_puts_its_task_down_before_the_next_write(store: SqlStore) -> N
         until(pool, lambda: states(store)[first.id][0] == "pending")
         assert pool.trouble is None
         assert {state[:2] for state in states(store).values()} == {("pending", 0)}
-        suspect = select(chunks.c.id).where(chunks.c.suspect)
+        suspect = select(replica_chunks.c.chunk_id).where(replica_chunks.c.suspect)
         assert look(store, suspect) == [(first.chunk_id,)]
         assert reconciler.seen == [first.id]
         store.resume()

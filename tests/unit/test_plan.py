@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -21,8 +20,8 @@ from chromasync.ledger.plan import (
     without_rows,
 )
 from chromasync.ledger.scrub import choose_scrubs, reread_cycles
-from chromasync.model import UNKNOWN_DIGEST, Chunk, ChunkHead
-from tests.support.ledgers import COLLECTION, chunk_of, mark_of
+from chromasync.model import UNKNOWN_DIGEST, Chunk, ChunkHead, ReplicaChunk
+from tests.support.ledgers import COLLECTION, chunk_of, head_with, mark_of
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
@@ -47,10 +46,9 @@ def head(
         10,
         b"",
         read_at=read,
-        checked_at=checked,
         read_seconds=seconds,
-        suspect=suspect,
         recheck=recheck,
+        replica=ReplicaChunk(checked_at=checked, suspect=suspect),
     )
 
 
@@ -133,8 +131,8 @@ def rotate(heads: list[ChunkHead], budget: float, cycles: int) -> dict[int, list
         now = NOON + cycle * CYCLE
         for scrub in choose_scrubs(known.values(), budget, now - DAY):
             seen[scrub.head.id].append((cycle, scrub.check_replica))
-            checked = now if scrub.check_replica else scrub.head.checked_at
-            known[scrub.head.id] = replace(scrub.head, read_at=now, checked_at=checked)
+            checked = now if scrub.check_replica else scrub.head.replica.checked_at
+            known[scrub.head.id] = head_with(scrub.head, read_at=now, checked_at=checked)
     return seen
 
 
@@ -181,7 +179,7 @@ def test_the_time_to_read_everything_again(
 
 def rows_of(chunk: Chunk) -> dict[str, tuple[bytes, bytes]]:
     return {
-        record_id: (at(chunk.embedding_digests, n), at(chunk.payload_digests, n))
+        record_id: (at(chunk.applied.embedding, n), at(chunk.applied.payload, n))
         for n, record_id in enumerate(chunk.ids)
     }
 
@@ -205,10 +203,12 @@ def test_a_new_chunk_knows_nothing_but_what_is_carried() -> None:
 def test_suspicion_comes_with_the_records(adopting: bool, carries: bool) -> None:
     """A chunk is suspect when its collection is adopted or one of its records comes suspect."""
     carry = {"a": Carried(b"e" * 16, b"p" * 16, b"r" * 16, suspect=carries, in_hand=False)}
-    assert new_chunk("c", ["a"], 0, carry, suspect=adopting).head.suspect is (adopting or carries)
+    assert new_chunk("c", ["a"], 0, carry, suspect=adopting).head.replica.suspect is (
+        adopting or carries
+    )
     grown = extended(chunk_of(["x"], suspect=adopting), ["a"], carry)
-    assert grown.head.suspect is (adopting or carries)
-    assert not extended(chunk_of(["x"]), ["y"], {"a": carry["a"]}).head.suspect
+    assert grown.head.replica.suspect is (adopting or carries)
+    assert not extended(chunk_of(["x"]), ["y"], {"a": carry["a"]}).head.replica.suspect
 
 
 def test_an_extended_chunk_keeps_what_it_had() -> None:
@@ -220,7 +220,7 @@ def test_an_extended_chunk_keeps_what_it_had() -> None:
     assert (after.head.id, after.head.count, after.head.read_at) == (7, 3, NOON)
     assert must_read(after.head)
     assert after.head.ids_digest == ids_digest(after.ids)
-    assert after.head.checked_at == NOON
+    assert after.head.replica.checked_at == NOON
 
 
 def test_rows_that_leave_take_their_digests_along() -> None:
@@ -240,4 +240,4 @@ def test_what_is_carried_is_what_the_chunk_knows() -> None:
     assert list(carry) == ["b"]
     moved = new_chunk("c", ["b"], 0, carry, suspect=False)
     assert rows_of(moved)["b"] == rows_of(source)["b"]
-    assert moved.head.suspect
+    assert moved.head.replica.suspect

@@ -220,7 +220,7 @@ def test_what_hangs_is_handed_back_when_the_pool_stops(
         pool.drain()
         (first, second) = states(store).values()
         assert first == second == ("pending", 0, None)
-        assert store.chunk_heads(COLLECTION)[0].suspect
+        assert store.chunk_heads(COLLECTION)[0].replica.suspect
         answer.set()
         pool._threads[0].join(PATIENCE)
     assert store.task_counts(store.cycles(1)[0].id).completed == 0, "its completion was refused"

@@ -40,6 +40,6 @@ def test_a_damaged_chunk_ends_no_cycle(house: House, tmp_path: Path) -> None:
     house.fill(50)
     house.sync()
     with closing(sqlite3.connect(tmp_path / "state.db")) as state, state:
-        state.execute("UPDATE sync_chunk_contents SET ids = x'00ff00ff'")
+        state.execute("UPDATE sync_chunk_ids SET ids = x'00ff00ff'")
     house.sync()
     assert house.sync().outcome is Outcome.IDENTICAL

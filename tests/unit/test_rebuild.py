@@ -7,9 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from chromasync.errors import SettingsError
-from chromasync.model import Collection, Hold, HoldKind, Mirror
+from chromasync.model import Collection, Hold, HoldKind
 from chromasync.plan.listing import Listing
 from chromasync.plan.pairing import Match, Pairing, Pairings, building_name, rebuilt
+from tests.support.ledgers import mirror_of
 
 
 def collection(identity: str, name: str, database: str = "d") -> Collection:
@@ -19,7 +20,7 @@ def collection(identity: str, name: str, database: str = "d") -> Collection:
 def kept(name: str, database: str = "d", replica_name: str = "") -> Pairing:
     """A collection that both sides have."""
     key = f"{name}-{database}"
-    mirror = Mirror(key, "t", database, name, replica_id=f"r-{key}", unanswering="it is silent")
+    mirror = mirror_of(key, "t", database, name, replica_id=f"r-{key}", unanswering="it is silent")
     theirs = collection(f"r-{key}", replica_name or name, database)
     return Pairing(Match.KEEP, collection(key, name, database), mirror, theirs)
 

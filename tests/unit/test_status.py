@@ -38,7 +38,7 @@ from tests.store.samples import (
     planned,
     result_for,
 )
-from tests.support.ledgers import chunk_of
+from tests.support.ledgers import chunk_of, mirror_of
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 EARLIER = NOON - timedelta(hours=1)
@@ -54,7 +54,7 @@ def mirror(
     as_of: datetime | None = None,
 ) -> Mirror:
     name = "books" if identity == COLLECTION else "films"
-    return Mirror(identity, "t", "d", name, status=status, identical_as_of=as_of)
+    return mirror_of(identity, "t", "d", name, status=status, identical_as_of=as_of)
 
 
 def ran(store: SqlStore, *states: CycleStatus) -> None:
@@ -89,9 +89,7 @@ def test_the_oldest_of_instants(instants: list[datetime | None], expected: datet
 
 def test_a_collection_is_told_with_its_own_numbers() -> None:
     """Holds and quarantine of other collections do not count; notes and error are one message."""
-    row = Mirror(
-        COLLECTION, "t", "d", "books", primary_count=9, replica_count=8, last_error="It broke."
-    )
+    row = mirror_of(COLLECTION, "t", "d", "books", count=9, replica_count=8, last_error="It broke.")
     holds = [
         Hold(COLLECTION, "books", HoldKind.DELETES, 5, "x"),
         Hold(COLLECTION, "books", HoldKind.SURPLUS, 2, "x"),

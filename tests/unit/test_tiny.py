@@ -111,7 +111,7 @@ def test_a_chunk_that_was_distrusted_meanwhile_stays_so(house: House) -> None:
     report = house.sync()
     house.primary.on_request(None)
     assert (tasks_of(report), report.counts.read) == (1, COUNT)
-    assert head_of(house).suspect
+    assert head_of(house).replica.suspect
 
 
 def test_the_replica_is_looked_at_when_its_turn_comes(house: House) -> None:

@@ -112,7 +112,7 @@ def test_what_was_mirrored_while_the_trial_lived_is_left_alone_after_it(
     assert_left_alone(house, on_replica(house))
     mirror = house.store.mirror(made.id)
     assert mirror is not None
-    assert (mirror.status, mirror.missing_cycles) == (MirrorStatus.IDENTICAL, 0)
+    assert (mirror.status, mirror.primary.missing_cycles) == (MirrorStatus.IDENTICAL, 0)
 
 
 def test_records_that_were_deleted_as_it_was_killed_are_not_held(house: House) -> None:

@@ -25,7 +25,8 @@ from chromasync.model import (
 )
 from chromasync.ports import Permit
 from chromasync.store import SqlStore
-from chromasync.store.schema import chunk_contents, tasks
+from chromasync.store.schema import tasks
+from chromasync.store.schema_ledger import chunk_ids
 from chromasync.worker import pool as working
 from tests.store.samples import COLLECTION, arrange, claim_one, expire, loaded, planned
 from tests.unit.pools import (
@@ -108,7 +109,7 @@ def test_an_unreachable_server_hands_the_task_back(store: SqlStore) -> None:
         assert trouble_of(pool) is error
         assert len(reconciler.seen) == 1
         assert states(store)[reconciler.seen[0]] == ("pending", 0, None)
-        assert [h.suspect for h in store.chunk_heads(COLLECTION)] == [True, False]
+        assert [h.replica.suspect for h in store.chunk_heads(COLLECTION)] == [True, False]
         broken[0] = False
         pool.wake()
         until(pool, is_done(store, cycle.id))
@@ -134,9 +135,9 @@ def test_only_an_attempt_that_came_to_a_write_had_the_chunk_in_hand(
 
     reconciler = Reconciler(act, writes=writes)
     with pool_of(store, reconciler) as pool:
-        until(pool, lambda: store.chunk_heads(COLLECTION)[0].suspect)
+        until(pool, lambda: store.chunk_heads(COLLECTION)[0].replica.suspect)
         (head,) = store.chunk_heads(COLLECTION)
-    assert head.in_hand is writes
+    assert head.replica.in_hand is writes
 
 
 def test_an_error_for_good_fails_the_task_at_once(store: SqlStore) -> None:
@@ -156,7 +157,7 @@ def test_an_error_for_good_fails_the_task_at_once(store: SqlStore) -> None:
     assert error is not None
     assert "It is not wanted." in error
     assert store.task_counts(cycle.id).completed == 1
-    assert store.chunk_heads(COLLECTION)[0].suspect
+    assert store.chunk_heads(COLLECTION)[0].replica.suspect
 
 
 def test_the_unforeseen_is_retried_later(store: SqlStore) -> None:
@@ -173,7 +174,7 @@ def test_the_unforeseen_is_retried_later(store: SqlStore) -> None:
         assert pool.alive
         assert pool.trouble is None
     assert states(store)[first] == ("pending", 1, "unexpected KeyError: 'surprise'")
-    assert store.chunk_heads(COLLECTION)[0].suspect
+    assert store.chunk_heads(COLLECTION)[0].replica.suspect
 
 
 def test_a_lost_lease_leaves_the_task_to_its_new_owner(store: SqlStore) -> None:
@@ -218,7 +219,7 @@ def test_a_lost_lease_that_nobody_took_is_handed_back(
     assert len(reconciler.seen) == 2
     assert store.task_counts(cycle.id).completed == 1
     (head,) = store.chunk_heads(COLLECTION)
-    assert not head.suspect
+    assert not head.replica.suspect
 
 
 def test_a_completion_that_comes_too_late_changes_nothing(store: SqlStore) -> None:
@@ -234,14 +235,14 @@ def test_a_completion_that_comes_too_late_changes_nothing(store: SqlStore) -> No
         until(pool, lambda: bool(reconciler.seen))
     assert states(store)[reconciler.seen[0]][0] == "pending"
     (head,) = store.chunk_heads(COLLECTION)
-    assert (head.read_at, head.suspect) == (None, True)
+    assert (head.read_at, head.replica.suspect) == (None, True)
 
 
 def test_a_damaged_chunk_forgets_its_collection(store: SqlStore) -> None:
     """The task fails with the reason, and the ledger of this collection is built anew."""
     planned(store, 2)
     (first, _) = sorted(states(store))
-    arrange(store, update(chunk_contents).values(ids=b"rubbish"))
+    arrange(store, update(chunk_ids).values(ids=b"rubbish"))
     reconciler = Reconciler()
     with pool_of(store, reconciler) as pool:
         until(pool, lambda: not store.chunk_heads(COLLECTION))

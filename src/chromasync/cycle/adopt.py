@@ -85,10 +85,9 @@ def _remember_held(cycle: CycleWork, pairing: Pairing, likeness: Likeness) -> No
     if stored is not None:
         cycle.store.distrust(stored.collection_id)
     held = replace(
-        pairing.mirror,
+        pairing.mirror.with_primary(count=likeness.primary_count),
         replica_id=None if stored is None else stored.replica_id,
         status=MirrorStatus.HELD,
-        primary_count=likeness.primary_count,
         replica_count=likeness.replica_count,
         identical_as_of=None,
         replica_walked_at=None,

@@ -94,7 +94,7 @@ class FirstPages:
             self._waiting.popleft()
         for work in list(self._waiting)[:AHEAD]:
             key = work.primary.id
-            if key not in self._asked and work.mirror.primary_count <= SMALL:
+            if key not in self._asked and work.mirror.primary.count <= SMALL:
                 ask = self._read_whole if key in self._whole else self._list
                 self._asked[key] = self._pool.submit(ask, work.primary)
 

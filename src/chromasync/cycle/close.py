@@ -63,12 +63,13 @@ def _close(
         status=_status(work, heads, quarantined, agrees=agrees and as_of is not None),
         duration_seconds=cycle.seconds,
         settled_cycle=cycle.cycle.id if counted else work.mirror.settled_cycle,
-        reduced_count=sum(head.reduced_count for head in heads),
+        reduced_count=sum(head.replica.reduced_count for head in heads),
         consecutive_errors=0 if work.error is None else work.mirror.consecutive_errors + 1,
         last_error=None if work.error is None else str(work.error),
-        ordered=work.mirror.ordered and not _has_live_hints(cycle, work),
         adopting=work.mirror.adopting and not (agrees and _is_adopted(cycle, work)),
     )
+    if work.mirror.primary.ordered and _has_live_hints(cycle, work):
+        work.update_primary(ordered=False)
     if work.mirror.status is MirrorStatus.IDENTICAL:
         work.update(last_successful_sync_at=finished_at, identical_as_of=as_of)
 
@@ -97,7 +98,8 @@ def _count_replica(cycle: CycleWork, work: CollectionWork, done: OpCounts) -> bo
 
 def identical_since(mirror: Mirror, heads: Iterable[ChunkHead], now: datetime) -> datetime | None:
     """The oldest instant of the last reads of all parts; None if any of them is unknown."""
-    return oldest(known(i, now) for i in [mirror.walked_at, *(head.read_at for head in heads)])
+    instants = [mirror.primary.walked_at, *(head.read_at for head in heads)]
+    return oldest(known(instant, now) for instant in instants)
 
 
 def _counts_agree(
@@ -161,9 +163,9 @@ def _status(
     )
     if state := next((state for applies, state in first if applies), None):
         return state
-    if not agrees or any(h.read_at is None or h.suspect or has_unread(h) for h in heads):
+    if not agrees or any(h.read_at is None or h.replica.suspect or has_unread(h) for h in heads):
         return MirrorStatus.SYNCING
-    if quarantined or work.not_carried or any(head.reduced_count for head in heads):
+    if quarantined or work.not_carried or any(head.replica.reduced_count for head in heads):
         return MirrorStatus.LIMITED
     return MirrorStatus.IDENTICAL
 

@@ -46,12 +46,11 @@ def _ensure_collection(cycle: CycleWork, pairing: Pairing) -> None:
         work = CollectionWork(mirror, pairing.primary, replica, started_at)
         lost = not_held(pairing.primary, replica, cycle.replica.capabilities())
         work.not_carried = (*not_carried, *lost, *_misbuilt(cycle, replica))
-        work.update(
-            replica_id=replica.id,
+        work.update(replica_id=replica.id, last_attempt_at=started_at)
+        work.update_primary(
             space=effective(pairing.primary).space,
             dimension=pairing.primary.dimension,
-            last_attempt_at=started_at,
-            first_cycle=mirror.first_cycle or cycle.cycle.id,
+            first_cycle=mirror.primary.first_cycle or cycle.cycle.id,
         )
         _remember(cycle, pairing, work)
         _redefine(cycle, work)

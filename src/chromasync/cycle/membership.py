@@ -140,10 +140,10 @@ class MembershipUpdate:
         sink = _LedgerSink(self._cycle, work, heads, partial(self._publish_heads, work))
         before = Before(work.mirror, work.replica.id, heads, ledger.load_ids, self._store.holds)
         work.membership = walk_primary(before, partial(self._list, work, count), sink)
-        work.update(
+        work.update_primary(
             walked_at=work.started_at,
             ordered=work.membership.ordered,
-            primary_count=work.membership.seen,
+            count=work.membership.seen,
         )
         return sink.published
 
@@ -281,7 +281,7 @@ class _LedgerSink:
 
         A process that was cut off may have deleted them. They count as new records.
         """
-        if not any(head.gone_count for head in self._heads):
+        if not any(head.replica.gone_count for head in self._heads):
             return set()
         asked = sorted(set().union(*self.gone_by_chunk().values()).intersection(ids))
         if not asked:

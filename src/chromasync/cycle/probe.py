@@ -97,7 +97,7 @@ def _probe(cycle: CycleWork, work: CollectionWork) -> None:
     why = _silence(cycle, work, cycle.replica)
     work.update(probed_cycle=cycle.cycle.id, unanswering=why or None)
     work.silent = _silence(cycle, work, cycle.primary)
-    if work.mirror.primary_count >= MANY:
+    if work.mirror.primary.count >= MANY:
         check_primary(cycle, work)
 
 
@@ -110,7 +110,7 @@ def _silence(cycle: CycleWork, work: CollectionWork, reader: Reader) -> str:
     why = ""
     for attempt in range(ATTEMPTS):
         ids = _some_ids(cycle, work, attempt)
-        why = why_silent(reader, collection, ids, work.mirror.space) if ids else ""
+        why = why_silent(reader, collection, ids, work.mirror.primary.space) if ids else ""
         if not why:
             break
     return why
@@ -123,7 +123,7 @@ def _some_ids(cycle: CycleWork, work: CollectionWork, attempt: int) -> list[str]
     heads = [
         head
         for head in cycle.store.chunk_heads(key)
-        if head.read_at is not None and not (head.suspect or head.gone_count)
+        if head.read_at is not None and not (head.replica.suspect or head.replica.gone_count)
     ]
     if not heads:
         return []

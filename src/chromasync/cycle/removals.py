@@ -201,10 +201,9 @@ class Removals:
     def _note_vanished(self, *, succeeded: bool) -> None:
         """Record which mirrors were not listed; a cycle with an error confirms nothing."""
         for at, mirror in enumerate(self._pairings.vanished):
-            missing = mirror.missing_cycles + (1 if succeeded else 0)
+            missing = mirror.primary.missing_cycles + (1 if succeeded else 0)
             seen = replace(
-                mirror,
-                missing_cycles=missing,
+                mirror.with_primary(missing_cycles=missing),
                 status=MirrorStatus.VANISHED,
                 consecutive_errors=0,
                 last_error=None,

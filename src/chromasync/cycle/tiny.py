@@ -74,10 +74,10 @@ def _is_tiny(work: CollectionWork, heads: Mapping[str, Sequence[ChunkHead]]) -> 
     if work.mirror.adopting or work.primary.dimension is None or len(chunks) != 1:
         return False
     (head,) = chunks
-    return head.count <= TINY and not head.gone_count and not head.reduced_count
+    return head.count <= TINY and not head.replica.gone_count and not head.replica.reduced_count
 
 
 def _is_same(chunk: Chunk, content: Content) -> bool:
     """Whether a chunk has this content and did not become suspect meanwhile."""
-    known = Content(chunk.head.ids_digest, chunk.embedding_digests, chunk.payload_digests)
+    known = Content(chunk.head.ids_digest, chunk.applied.embedding, chunk.applied.payload)
     return known == content and not must_read(chunk.head)

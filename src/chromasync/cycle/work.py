@@ -78,8 +78,12 @@ class CollectionWork:
         return self.membership.hints
 
     def update(self, **fields: Any) -> None:
-        """Set fields of the mirror."""
+        """Set facts about the replica."""
         self.mirror = replace(self.mirror, **fields)
+
+    def update_primary(self, **fields: Any) -> None:
+        """Set facts about the primary."""
+        self.mirror = self.mirror.with_primary(**fields)
 
 
 @dataclass(slots=True)
@@ -243,4 +247,4 @@ class CycleWork:
     def primary_empty(self) -> bool:
         """Whether the walks saw no record on the primary."""
         mirrors = [*(work.mirror for work in self.collections), *self.held_back]
-        return not any(mirror.primary_count for mirror in mirrors)
+        return not any(mirror.primary.count for mirror in mirrors)

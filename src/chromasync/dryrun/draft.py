@@ -174,7 +174,9 @@ class Drafter:
         keeps = pairing.match is Match.KEEP
         heads = self._store.chunk_heads(pairing.ledger_id) if keeps else []
         compares_all = self._compares_all(pairing)
-        heads = [self._clock.head(replace(h, suspect=h.suspect or compares_all)) for h in heads]
+        if compares_all:
+            heads = [head.with_replica(suspect=True) for head in heads]
+        heads = [self._clock.head(head) for head in heads]
         try:
             draft = self._walked(pairing, heads, is_kept=keeps)
         except DamagedChunk:

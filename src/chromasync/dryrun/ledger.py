@@ -12,7 +12,7 @@ from typing import Self
 
 import orjson
 
-from chromasync.model import Chunk, ChunkHead, Deletion, Quarantined
+from chromasync.model import AppliedDigests, Chunk, ChunkHead, Deletion, Quarantined
 from chromasync.ports import Store
 
 
@@ -25,13 +25,13 @@ class _Packed:
 
     @classmethod
     def of(cls, chunk: Chunk) -> Self:
-        digests = (chunk.embedding_digests, chunk.payload_digests, chunk.replica_digests)
+        digests = (chunk.applied.embedding, chunk.applied.payload, chunk.applied.replica)
         one, two, three = (zlib.compress(part, 1) for part in digests)
         return cls(zlib.compress(orjson.dumps(chunk.ids), 1), (one, two, three))
 
     def unpacked(self, head: ChunkHead) -> Chunk:
-        one, two, three = (zlib.decompress(part) for part in self.digests)
-        return Chunk(head, orjson.loads(zlib.decompress(self.ids)), one, two, three)
+        applied = AppliedDigests(*(zlib.decompress(part) for part in self.digests))
+        return Chunk(head, orjson.loads(zlib.decompress(self.ids)), applied)
 
 
 class DryLedger:
@@ -91,7 +91,7 @@ class DryLedger:
     def distrust(self, heads: Iterable[ChunkHead]) -> None:
         """Mark chunks as suspect."""
         for head in heads:
-            self._heads[head.id] = replace(self._heads[head.id], suspect=True)
+            self._heads[head.id] = self._heads[head.id].with_replica(suspect=True)
 
     def deletions(self, collection_id: str) -> list[Deletion]:
         """See `ports.Chunks`."""

@@ -34,7 +34,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chromasync.ledger.digest import at, ids_digest
-from chromasync.model import DIGEST_BYTES, UNKNOWN_DIGEST, Chunk, ChunkHead, Task
+from chromasync.model import (
+    DIGEST_BYTES,
+    UNKNOWN_DIGEST,
+    AppliedDigests,
+    Chunk,
+    ChunkHead,
+    ReplicaChunk,
+    Task,
+)
 
 MOST_SHARE = 0.25
 """Share of a chunk's records; if more than that are to be read, the whole chunk is read."""
@@ -42,7 +50,7 @@ MOST_SHARE = 0.25
 
 def must_read(head: ChunkHead) -> bool:
     """Whether a chunk must be read in this cycle, regardless of the budget."""
-    return head.read_at is None or head.suspect or head.recheck
+    return head.read_at is None or head.replica.suspect or head.recheck
 
 
 def due_ids(
@@ -57,7 +65,7 @@ def due_ids(
         hinted: ids that the walk missed, or met again.
         check_before: a check of the replica's side that is older than this is due again.
     """
-    if head.read_at is None or head.suspect:
+    if head.read_at is None or head.replica.suspect:
         return None
     again = ids_again(head)
     if again is None:
@@ -66,13 +74,13 @@ def due_ids(
     if not ids:
         return ids
     much = is_much(len(ids), head.count)
-    return None if much or head.reduced_count or is_overdue(head, check_before) else ids
+    return None if much or head.replica.reduced_count or is_overdue(head, check_before) else ids
 
 
 def asked_of(head: ChunkHead, task: Task) -> frozenset[str] | None:
     """The records that a task must read, given the present head of its chunk; None for all."""
     again = ids_again(head)
-    untrue = head.read_at is None or head.suspect or head.reduced_count > 0
+    untrue = head.read_at is None or head.replica.suspect or head.replica.reduced_count > 0
     if task.record_ids is None or task.check_replica or untrue or again is None:
         return None
     return again.union(task.record_ids)
@@ -115,9 +123,9 @@ def is_overdue(head: ChunkHead, check_before: datetime) -> bool:
     A chunk that changes in every cycle is never scrubbed, so it is checked here. A new chunk is not
     due. A chunk whose instant of reading is unknown is due.
     """
-    if head.checked_at is None:
+    if head.replica.checked_at is None:
         return head.read_at is not None or head.read_cycle is not None
-    return head.checked_at < check_before
+    return head.replica.checked_at < check_before
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +153,10 @@ def new_chunk(
     cycle_id: int | None = None,
 ) -> Chunk:
     """A chunk of new records; those in `carry` keep their digests and flags."""
-    head = ChunkHead(0, collection_id, start_offset, 0, ids_digest([]), suspect=suspect)
-    return extended(Chunk(head, [], b"", b""), ids, carry, cycle_id=cycle_id)
+    copy = ReplicaChunk(suspect=suspect)
+    head = ChunkHead(0, collection_id, start_offset, 0, ids_digest([]), replica=copy)
+    empty = Chunk(head, [], AppliedDigests(b"", b""))
+    return extended(empty, ids, carry, cycle_id=cycle_id)
 
 
 def extended(
@@ -163,29 +173,29 @@ def extended(
         ids_digest=ids_digest(both),
         read_seconds=chunk.head.read_seconds * growth,
         added_cycle=cycle_id,
-        suspect=chunk.head.suspect or any(k.suspect for k in known),
-        in_hand=chunk.head.in_hand or any(k.in_hand for k in known),
+    ).with_replica(
+        suspect=chunk.head.replica.suspect or any(k.suspect for k in known),
+        in_hand=chunk.head.replica.in_hand or any(k.in_hand for k in known),
     )
     if head.read_at is not None:
         head = rechecked(head, None if again is None else again.union(ids))
-    return Chunk(
-        head,
-        both,
-        chunk.embedding_digests + b"".join([k.embedding for k in known]),
-        chunk.payload_digests + b"".join([k.payload for k in known]),
-        chunk.replica_digests + b"".join([k.replica for k in known]),
+    applied = AppliedDigests(
+        chunk.applied.embedding + b"".join([k.embedding for k in known]),
+        chunk.applied.payload + b"".join([k.payload for k in known]),
+        chunk.applied.replica + b"".join([k.replica for k in known]),
     )
+    return Chunk(head, both, applied)
 
 
 def carry_from(chunk: Chunk, ids: Container[str]) -> dict[str, Carried]:
     """The digests and flags of the chunk's records that are in `ids`."""
     return {
         record_id: Carried(
-            at(chunk.embedding_digests, row),
-            at(chunk.payload_digests, row),
-            at(chunk.replica_digests, row),
-            chunk.head.suspect,
-            chunk.head.in_hand,
+            at(chunk.applied.embedding, row),
+            at(chunk.applied.payload, row),
+            at(chunk.applied.replica, row),
+            chunk.head.replica.suspect,
+            chunk.head.replica.in_hand,
         )
         for row, record_id in enumerate(chunk.ids)
         if record_id in ids
@@ -205,17 +215,16 @@ def without_rows(chunk: Chunk, rows: Container[int]) -> Chunk:
     again = ids_again(head)
     if again:
         head = rechecked(head, again.intersection(ids))
-    return Chunk(
-        head,
-        ids,
-        b"".join([at(chunk.embedding_digests, i) for i in kept]),
-        b"".join([at(chunk.payload_digests, i) for i in kept]),
-        b"".join([at(chunk.replica_digests, i) for i in kept]),
+    applied = AppliedDigests(
+        b"".join([at(chunk.applied.embedding, i) for i in kept]),
+        b"".join([at(chunk.applied.payload, i) for i in kept]),
+        b"".join([at(chunk.applied.replica, i) for i in kept]),
     )
+    return Chunk(head, ids, applied)
 
 
 def written_rows(chunk: Chunk) -> NDArray[np.bool_]:
     """Which records are known to be on the replica; bool of shape (records,)."""
-    digests = np.frombuffer(chunk.payload_digests, dtype=np.uint8).reshape(-1, DIGEST_BYTES)
+    digests = np.frombuffer(chunk.applied.payload, dtype=np.uint8).reshape(-1, DIGEST_BYTES)
     written: NDArray[np.bool_] = np.count_nonzero(digests, axis=1) > 0  # UNKNOWN_DIGEST is zero
     return written

@@ -45,7 +45,7 @@ def choose_scrubs(
     for head in sorted(heads, key=_read_instant):
         if left <= 0:
             break
-        due = head.checked_at is None or head.checked_at < check_before
+        due = head.replica.checked_at is None or head.replica.checked_at < check_before
         left -= head.read_seconds * (SIDES if due else 1)
         chosen.append(Scrub(head, check_replica=due))
     return chosen

@@ -21,13 +21,16 @@ from chromasync.model.holds import (
     HoldKind,
 )
 from chromasync.model.ledger import (
+    AppliedDigests,
     Chunk,
     ChunkHead,
     Deletion,
     DeletionKind,
     Mirror,
     MirrorStatus,
+    PrimaryCollection,
     Quarantined,
+    ReplicaChunk,
     Suspicion,
 )
 from chromasync.model.measurement import ALL_PROCESSES, Measurement, Recommendation, Usage
@@ -80,6 +83,7 @@ __all__ = [
     "SILENT_SECONDS",
     "UNKNOWN_DIGEST",
     "Alert",
+    "AppliedDigests",
     "Capabilities",
     "Change",
     "Chunk",
@@ -112,10 +116,12 @@ __all__ = [
     "OpCounts",
     "Orders",
     "Pair",
+    "PrimaryCollection",
     "Quarantined",
     "Recommendation",
     "Records",
     "Removal",
+    "ReplicaChunk",
     "Scalar",
     "Side",
     "Space",

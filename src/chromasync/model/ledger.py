@@ -1,10 +1,16 @@
-"""The values of the ledger: mirrors, chunks, deletions, and quarantined records."""
+"""The values of the ledger: mirrors, chunks, deletions, and quarantined records.
+
+What the primary has is apart from what was applied to the replica. The first does not depend on a
+replica, so each of several replicas would have a `Mirror` of the same `PrimaryCollection`, and a
+`ReplicaChunk` and `AppliedDigests` of the same chunk.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Any, Self
 
 from chromasync.model.servers import DIGEST_BYTES, Space
 
@@ -35,24 +41,49 @@ class MirrorStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Mirror:
-    """One primary collection and its counterpart on the replica (a row of `sync_collections`).
+class PrimaryCollection:
+    """Facts about a collection of the primary (a row of `sync_primary_collections`).
+
+    They do not depend on a replica.
 
     Attributes:
         collection_id: the primary's id; the key.
-        replica_id: the replica's id; None until it exists.
         ordered: the primary lists ids in the ledger's order, so the merging walk applies.
         missing_cycles: successful listings in a row without it.
-        walked_at: start of the last completed walk of the primary's ids.
+        count: its records in the last walk.
+        walked_at: start of the last completed walk of its ids.
+        space: the distance function of its index. The replica's index has the same one; a worker in
+            another process needs only this and `dimension`.
+        dimension: numbers in an embedding; None until it has its first record.
+        first_cycle: the first cycle with the collection; None if unknown.
+    """
+
+    collection_id: str
+    tenant: str
+    database: str
+    name: str
+    ordered: bool = True
+    missing_cycles: int = 0
+    count: int = 0
+    walked_at: datetime | None = None
+    space: Space | None = None
+    dimension: int | None = None
+    first_cycle: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """A collection of the primary, and its counterpart on the replica (a row of `sync_mirrors`).
+
+    All facts but those in `primary` are about the replica.
+
+    Attributes:
+        replica_id: the replica's id; None until it exists.
         replica_walked_at: start of the last completed walk of the replica's ids.
         identical_as_of: every record unchanged on the primary since then is identical.
         reduced_count: records with parts that the replica's server cannot hold.
         adopting: the replica had records that are not in the ledger; surplus records among them are
             held regardless of their number, until a cycle finds none.
-        space: the distance function of both sides; a worker in another process needs only this and
-            `dimension`.
-        dimension: numbers in an embedding; None until the primary has its first record.
-        first_cycle: the first cycle with the collection; None if unknown.
         definition_digest: digest of the collection's definition on the replica when it was last
             defined there; None if unknown.
         settled_cycle: the last cycle that finished it, so that `replica_count` is the count after
@@ -61,17 +92,10 @@ class Mirror:
         unanswering: why the replica's index did not answer them; None if it did.
     """
 
-    collection_id: str
-    tenant: str
-    database: str
-    name: str
+    primary: PrimaryCollection
     replica_id: str | None = None
     status: MirrorStatus = MirrorStatus.NEW
-    ordered: bool = True
-    missing_cycles: int = 0
-    primary_count: int = 0
     replica_count: int = 0
-    walked_at: datetime | None = None
     replica_walked_at: datetime | None = None
     identical_as_of: datetime | None = None
     last_successful_sync_at: datetime | None = None
@@ -81,18 +105,63 @@ class Mirror:
     last_error: str | None = None
     reduced_count: int = 0
     adopting: bool = False
-    space: Space | None = None
-    dimension: int | None = None
-    first_cycle: int | None = None
     definition_digest: bytes | None = None
     settled_cycle: int | None = None
     probed_cycle: int | None = None
     unanswering: str | None = None
 
+    @property
+    def collection_id(self) -> str:
+        """The primary's id."""
+        return self.primary.collection_id
+
+    @property
+    def tenant(self) -> str:
+        """The tenant, the same on both sides."""
+        return self.primary.tenant
+
+    @property
+    def database(self) -> str:
+        """The database, the same on both sides."""
+        return self.primary.database
+
+    @property
+    def name(self) -> str:
+        """The primary's name."""
+        return self.primary.name
+
+    def with_primary(self, **facts: Any) -> Self:
+        """The mirror with other facts about the primary's collection."""
+        return replace(self, primary=replace(self.primary, **facts))
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaChunk:
+    """Facts about the copy of a chunk on the replica (a row of `sync_replica_chunks`).
+
+    Attributes:
+        checked_at: instant before it was last read whole from the replica; None = never.
+        checked_cycle: the cycle that did so. Clocks jump, cycle numbers do not.
+        suspect: the ledger may be wrong about the replica.
+        in_hand: a worker was cut off while it had the chunk, so the replica may have records of
+            ours that the ledger does not know.
+        gone_count: records that the primary no longer has and the replica still may have.
+        reduced_count: records with parts that the replica's server cannot hold.
+    """
+
+    checked_at: datetime | None = None
+    checked_cycle: int | None = None
+    suspect: bool = False
+    in_hand: bool = False
+    gone_count: int = 0
+    reduced_count: int = 0
+
 
 @dataclass(frozen=True, slots=True)
 class ChunkHead:
-    """A chunk of the ledger without its ids and digests.
+    """A chunk of the ledger without its ids and digests (a row of `sync_chunks`).
+
+    All facts but those in `replica` are about the primary.
 
     Attributes:
         id: ids are in the ledger's order; 0 if not stored yet.
@@ -100,17 +169,10 @@ class ChunkHead:
         count: records in it.
         ids_digest: digest of its ids in order.
         read_at: instant before its content was last read whole from the primary; None = never.
-        checked_at: instant before the replica's side was last read whole; None = never.
-        read_seconds: estimated time of such a read of the primary.
-        suspect: the ledger may be wrong about the replica.
+        read_seconds: estimated time of such a read.
         recheck: records changed, so a read may have been torn, or records were never read.
-        gone_count: records that the primary no longer has and the replica still may have.
-        reduced_count: records with parts that the replica's server cannot hold.
-        read_cycle: the cycle that read it last; None = never. Clocks jump, cycle numbers do not.
-        checked_cycle: the cycle that read the replica's side last.
+        read_cycle: the cycle that read it last; None = never.
         added_cycle: the cycle that added its last records; None if unknown.
-        in_hand: a worker was cut off while it had the chunk, so the replica may have records of
-            ours that the ledger does not know.
         recheck_ids: the records that `recheck` is about; None = all. See `ledger.plan` for when
             they count.
         looked_cycle: the last cycle that read it, or some of its records.
@@ -122,44 +184,54 @@ class ChunkHead:
     count: int
     ids_digest: bytes
     read_at: datetime | None = None
-    checked_at: datetime | None = None
     read_seconds: float = 0.0
-    suspect: bool = False
     recheck: bool = False
-    gone_count: int = 0
-    reduced_count: int = 0
     read_cycle: int | None = None
-    checked_cycle: int | None = None
     added_cycle: int | None = None
-    in_hand: bool = False
     recheck_ids: tuple[str, ...] | None = None
     looked_cycle: int | None = None
+    replica: ReplicaChunk = ReplicaChunk()
+
+    def with_replica(self, **facts: Any) -> Self:
+        """The head with other facts about the replica's copy."""
+        return replace(self, replica=replace(self.replica, **facts))
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedDigests:
+    """What was applied to the replica: three digests per record of a chunk, laid end to end.
+
+    A digest has 16 bytes. A record whose first two digests are `UNKNOWN_DIGEST` is not known to be
+    on the replica.
+
+    Attributes:
+        embedding, payload: of the primary's records when the replica was last made equal to them.
+        replica: of the records as the replica returned them when they were last compared. They
+            differ from the primary's (cosine embeddings and metadata floats drift), but they do not
+            change without a write. `UNKNOWN_DIGEST` for a record that was never compared; if none
+            is given, that is so for all records.
+    """
+
+    embedding: bytes
+    payload: bytes
+    replica: bytes = b""
+
+    def __post_init__(self) -> None:
+        if not self.replica:
+            object.__setattr__(self, "replica", bytes(len(self.payload)))
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A chunk with its ids and, per record, three digests laid end to end (16 bytes each).
-
-    A record whose first two digests are `UNKNOWN_DIGEST` is not known to be on the replica.
-
-    Attributes:
-        replica_digests: digests of the records as the replica returned them when they were last
-            compared. They differ from the primary's (cosine embeddings and metadata floats drift),
-            but they do not change without a write. `UNKNOWN_DIGEST` for a record that was never
-            compared; empty if that is so for all records.
-    """
+    """A chunk with the ids of its records on the primary, and what of them was applied."""
 
     head: ChunkHead
     ids: list[str]
-    embedding_digests: bytes
-    payload_digests: bytes
-    replica_digests: bytes = b""
+    applied: AppliedDigests
 
     def __post_init__(self) -> None:
         expected = DIGEST_BYTES * len(self.ids)
-        if not self.replica_digests and expected:
-            object.__setattr__(self, "replica_digests", bytes(expected))
-        digests = (self.embedding_digests, self.payload_digests, self.replica_digests)
+        digests = (self.applied.embedding, self.applied.payload, self.applied.replica)
         if any(len(column) != expected for column in digests):
             raise ValueError("a chunk needs three digests per id")
         if self.head.count != len(self.ids):

@@ -76,18 +76,18 @@ class Clock:
 
     def head(self, head: ChunkHead) -> ChunkHead:
         """A chunk's head without unknown instants."""
-        seen = replace(
-            head, read_at=self.known(head.read_at), checked_at=self.known(head.checked_at)
-        )
-        if seen == head or head.read_at is None or head.read_cycle is not None:
+        read_at = self.known(head.read_at)
+        seen = head.with_replica(checked_at=self.known(head.replica.checked_at))
+        if read_at == head.read_at:
             return seen
-        return replace(seen, read_cycle=BEFORE_NUMBERS)
+        read_cycle = BEFORE_NUMBERS if head.read_cycle is None else head.read_cycle
+        return replace(seen, read_at=read_at, read_cycle=read_cycle)
 
     def mirror(self, mirror: Mirror) -> Mirror:
         """A mirror without unknown instants."""
-        return replace(
+        seen = replace(
             mirror,
-            walked_at=self.known(mirror.walked_at),
             replica_walked_at=self.known(mirror.replica_walked_at),
             identical_as_of=self.known(mirror.identical_as_of),
         )
+        return seen.with_primary(walked_at=self.known(mirror.primary.walked_at))

@@ -43,8 +43,8 @@ def bounds_of(chunks: Iterable[Chunk], waiting: Iterable[Deletion], absent: int)
     least = most = 0
     for chunk in chunks:
         written = int(np.count_nonzero(written_rows(chunk)))
-        least += 0 if chunk.head.in_hand else written
-        most += len(chunk.ids) if chunk.head.in_hand else written
+        least += 0 if chunk.head.replica.in_hand else written
+        most += len(chunk.ids) if chunk.head.replica.in_hand else written
     gone = 0
     for deletion in waiting:
         if deletion.kind is DeletionKind.GONE:
@@ -80,5 +80,5 @@ def why_doubtful(mirror: Mirror, count: int, *, vouched: bool, bounds: Callable[
 
 def is_surely_unwritten(head: ChunkHead) -> bool:
     """Whether the head alone proves that no record of a chunk was ever written."""
-    seen = (head.read_at, head.read_cycle, head.checked_at, head.checked_cycle)
-    return not (head.suspect or head.in_hand or any(s is not None for s in seen))
+    seen = (head.read_at, head.read_cycle, head.replica.checked_at, head.replica.checked_cycle)
+    return not (head.replica.suspect or head.replica.in_hand or any(s is not None for s in seen))

@@ -227,7 +227,7 @@ class DivergenceLook:
             return False
         if self._count(replica) == mirror.replica_count:
             return False
-        return primary is None or self._primary.count(primary) < mirror.primary_count
+        return primary is None or self._primary.count(primary) < mirror.primary.count
 
 
 class _Look:
@@ -248,9 +248,9 @@ class _Look:
         self._store = store
         self._mirror = mirror
         self._primary = primary
-        self._replica = replace(replica, dimension=replica.dimension or mirror.dimension)
+        self._replica = replace(replica, dimension=replica.dimension or mirror.primary.dimension)
         self._heads = store.chunk_heads(mirror.collection_id)
-        self._differ = Differ(mirror.space or Space.L2)
+        self._differ = Differ(mirror.primary.space or Space.L2)
         self._found: NDArray[np.bool_] = np.zeros(0, bool)
 
     def _chunks(self) -> Iterator[tuple[ChunkHead, Chunk]]:
@@ -294,9 +294,9 @@ class _Look:
         for head, chunk in self._chunks():
             rows = written_rows(chunk)
             lists.append(chunk.ids)
-            ours.append(rows | head.in_hand)
+            ours.append(rows | head.replica.in_hand)
             sure = np.fromiter((i not in excused for i in chunk.ids), bool, len(chunk.ids))
-            written.append(rows & sure & (not head.in_hand))
+            written.append(rows & sure & (not head.replica.in_hand))
         return IdSet.of(lists), np.concatenate(ours), np.concatenate(written)
 
     def _ids_at(self, rows: NDArray[np.int64]) -> list[str]:
@@ -322,9 +322,9 @@ class _Look:
             rows = [
                 row
                 for row in np.flatnonzero(found).tolist()
-                if at(chunk.replica_digests, row) != UNKNOWN_DIGEST
+                if at(chunk.applied.replica, row) != UNKNOWN_DIGEST
             ]
-            if head.in_hand or not rows or left < len(rows):
+            if head.replica.in_hand or not rows or left < len(rows):
                 continue
             check_stop()
             left -= len(rows)
@@ -335,7 +335,7 @@ class _Look:
         return left
 
     def _changed(self, chunk: Chunk, rows: list[int]) -> list[str]:
-        known = {chunk.ids[row]: at(chunk.replica_digests, row) for row in rows}
+        known = {chunk.ids[row]: at(chunk.applied.replica, row) for row in rows}
         reader = RecordReader(self._replica_server)
         changed = []
         for batch in reader.batches(self._replica, list(known)):

@@ -88,14 +88,16 @@ def _find(
 
 
 def _heir_of(former: Mirror, mirror: Mirror) -> Mirror:
-    """The new collection's mirror: it keeps facts about the replica, and none about the primary."""
+    """The new collection's mirror: it keeps facts about the replica, and none about the primary.
+
+    The index of the replica has the distance and the dimension that the old collection had.
+    """
+    known = mirror.with_primary(space=former.primary.space, dimension=former.primary.dimension)
     return replace(
-        mirror,
+        known,
         replica_id=former.replica_id,
         status=MirrorStatus.NEW,
         adopting=former.adopting,
-        space=former.space,
-        dimension=former.dimension,
         definition_digest=former.definition_digest,
         identical_as_of=None,
         replica_walked_at=None,

@@ -90,7 +90,7 @@ def walk_primary(
         DamagedChunk: a part of the ledger cannot be read.
         ServerError: the ids could not be listed.
     """
-    kind: type[MergeWalk | SetWalk] = MergeWalk if ledger.mirror.ordered else SetWalk
+    kind: type[MergeWalk | SetWalk] = MergeWalk if ledger.mirror.primary.ordered else SetWalk
     walk: Walk = kind(listed(), ledger.heads, ledger.load_ids)
     try:
         fresh_count = _hand_over(walk, sink)
@@ -99,7 +99,8 @@ def walk_primary(
         fresh_count = _hand_over(walk, sink)
     missing = walk.missing  # named before rows go, because it counts them
     sink.drop_repeats(walk.repeated)
-    gone = sink.gone_by_chunk() if missing or any(h.gone_count for h in ledger.heads) else {}
+    waiting = any(head.replica.gone_count for head in ledger.heads)
+    gone = sink.gone_by_chunk() if missing or waiting else {}
     hints = fresh_hints(ledger.heads, missing, gone)
     return Membership(
         walk.seen,
@@ -131,7 +132,7 @@ def fresh_hints(
 
     An empty set means that all ids reported missing earlier are listed again.
     """
-    waiting = {head.id for head in heads if head.gone_count}
+    waiting = {head.id for head in heads if head.replica.gone_count}
     hints = {c: set(missing.get(c, ())) for c in waiting | missing.keys()}
     return {c: ids for c, ids in hints.items() if ids != gone.get(c)}
 

@@ -176,7 +176,7 @@ class Seen:
         """A collection that the primary no longer lists; its ids are loaded at once."""
         missing = IdSum(load_ids())
         count = missing.count
-        tail = Tail(count, count, mirror.first_cycle or 0)
+        tail = Tail(count, count, mirror.primary.first_cycle or 0)
         return cls(mirror, missing, count, tail, vanished=True)
 
     def hold(self) -> Hold:

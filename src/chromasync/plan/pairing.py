@@ -23,7 +23,14 @@ from enum import StrEnum
 from chromasync.config import Scope
 from chromasync.definition import immutable_differences
 from chromasync.errors import SettingsError
-from chromasync.model import Capabilities, Collection, Hold, Mirror, MirrorStatus
+from chromasync.model import (
+    Capabilities,
+    Collection,
+    Hold,
+    Mirror,
+    MirrorStatus,
+    PrimaryCollection,
+)
 from chromasync.plan.listing import Listing, place_of
 
 MAX_NAME = 512
@@ -140,7 +147,7 @@ def is_superseded(mirror: Mirror) -> bool:
 def superseded(mirror: Mirror, replica: Collection) -> Mirror:
     """The mirror for the former collection `replica` after the real one has begun a new one."""
     key = f"{SUPERSEDED}{replica.id}/{mirror.collection_id}"
-    return replace(mirror, collection_id=key, replica_id=replica.id)
+    return replace(mirror.with_primary(collection_id=key), replica_id=replica.id)
 
 
 def successor_of(mirror: Mirror) -> str:
@@ -191,7 +198,7 @@ def pair_collections(
         m for m in known.values() if m.collection_id not in primary.collections and wants(m.name)
     ]
     excluded = [
-        replace(known[c.id], name=c.name)
+        known[c.id].with_primary(name=c.name)
         for c in primary.collections.values()
         if c.id in known and not wants(c.name) and _has_other_name(replica, known[c.id], c.name)
     ]
@@ -332,7 +339,7 @@ def _has_other_name(replica: Listing, mirror: Mirror, name: str) -> bool:
 
 
 def _new_mirror(collection: Collection) -> Mirror:
-    return Mirror(collection.id, collection.tenant, collection.database, collection.name)
+    return Mirror(PrimaryCollection(collection.id, *place_of(collection)))
 
 
 def _pair(
@@ -342,13 +349,8 @@ def _pair(
     free: Mapping[tuple[str, str, str], Collection],
     why_incompatible: Compatible,
 ) -> Pairing:
-    mirror = replace(
-        mirror,
-        tenant=collection.tenant,
-        database=collection.database,
-        name=collection.name,
-        missing_cycles=0,
-    )
+    tenant, database, name = place_of(collection)
+    mirror = mirror.with_primary(tenant=tenant, database=database, name=name, missing_cycles=0)
     own = replica.collections.get(mirror.replica_id or "")
     lost = ""
     if own is not None:
@@ -358,7 +360,6 @@ def _pair(
     elif mirror.replica_id is not None:
         lost = "The replica's collection no longer exists."
     mirror = replace(mirror, replica_id=None)
-    tenant, database, name = place_of(collection)
     for candidate_name in (name, building_name(collection)):
         candidate = free.get((tenant, database, candidate_name))
         if candidate is not None and not why_incompatible(collection, candidate):

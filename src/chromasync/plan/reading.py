@@ -26,7 +26,7 @@ def due_chunks(heads: Iterable[ChunkHead], asked: Asked, check_before: datetime)
     Chunks that were never written come first, so a copy that is cut off repeatedly still advances.
     """
     due = [head for head in heads if _due_ids(head, asked, check_before) is None]
-    return sorted(due, key=lambda head: head.suspect)
+    return sorted(due, key=lambda head: head.replica.suspect)
 
 
 def quiet_chunks(

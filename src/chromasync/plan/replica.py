@@ -66,7 +66,7 @@ def judge_count(
 
 def has_lost_its_ledger(mirror: Mirror, heads: Sequence[ChunkHead], count: int) -> bool:
     """Whether a collection has no ledger although both sides had records, so it is adopted."""
-    return not heads and mirror.primary_count > 0 and count > 0
+    return not heads and mirror.primary.count > 0 and count > 0
 
 
 def has_outgrown(
@@ -169,7 +169,8 @@ class ReplicaWalk:
                 found.lossy.append(head)
         if lost:
             words = f"{lost:,} records are missing on the replica; writing them again"
-            found.compares_all = not doubtful and not all(head.in_hand for head in found.lossy)
+            in_hand = all(head.replica.in_hand for head in found.lossy)
+            found.compares_all = not doubtful and not in_hand
             found.notes.append(f"{words}, and comparing all." if found.compares_all else words)
         if self._surplus:
             count = len(self._surplus)

@@ -173,7 +173,7 @@ class WholeRemovals:
             whole=True,
             doubt=found.doubt("it vanished from the primary, and {} in it are of unknown origin")
             or ("" if successor is None else successor.only_copy(found.lost.count)),
-            seen_cycles=mirror.missing_cycles,
+            seen_cycles=mirror.primary.missing_cycles,
         )
         return WholeRemoval(candidate, replica, mirror)
 

@@ -39,6 +39,7 @@ from chromasync.ledger.plan import asked_of, rechecked
 from chromasync.model import (
     DIGEST_BYTES,
     UNKNOWN_DIGEST,
+    AppliedDigests,
     Capabilities,
     Chunk,
     ChunkHead,
@@ -64,16 +65,16 @@ def pair_of(mirror: Mirror) -> Pair | None:
 
     A worker in another process needs no other facts about them.
     """
-    if mirror.replica_id is None or mirror.space is None:
+    if mirror.replica_id is None or mirror.primary.space is None:
         return None
     primary = Collection(
         id=mirror.collection_id,
         name=mirror.name,
         tenant=mirror.tenant,
         database=mirror.database,
-        dimension=mirror.dimension,
+        dimension=mirror.primary.dimension,
     )
-    return Pair(primary, replace(primary, id=mirror.replica_id), mirror.space)
+    return Pair(primary, replace(primary, id=mirror.replica_id), mirror.primary.space)
 
 
 class AnyReconciler(ABC):
@@ -167,16 +168,16 @@ class _ChunkWork:
         self._capabilities = capabilities
         self._set_aside = set_aside
         # an upgraded server can now hold parts of records that were left out before
-        self._regained = chunk.head.reduced_count > 0 and capabilities.arrays
-        self._compare_all = chunk.head.suspect or task.check_replica or self._regained
+        self._regained = chunk.head.replica.reduced_count > 0 and capabilities.arrays
+        self._compare_all = chunk.head.replica.suspect or task.check_replica or self._regained
         self.deleting: Container[str] = frozenset()
         self._asked = asked_of(chunk.head, task)
         self._put_off: set[str] = set()
         self._again: set[str] = set()
         self._rows = {record_id: row for row, record_id in enumerate(chunk.ids)}
-        self._embedding = bytearray(chunk.embedding_digests)
-        self._payload = bytearray(chunk.payload_digests)
-        self._replica = bytearray(chunk.replica_digests)
+        self._embedding = bytearray(chunk.applied.embedding)
+        self._payload = bytearray(chunk.applied.payload)
+        self._replica = bytearray(chunk.applied.replica)
         self._dropped: set[int] = set()
         self._gone: list[str] = []
         self._foreign: list[str] = []
@@ -272,11 +273,11 @@ class _ChunkWork:
         chunk, row = self._chunk, self._rows[record_id]
         aside = self._set_aside.get(record_id)
         return Known(
-            at(chunk.embedding_digests, row),
-            at(chunk.payload_digests, row),
-            at(chunk.replica_digests, row),
+            at(chunk.applied.embedding, row),
+            at(chunk.applied.payload, row),
+            at(chunk.applied.replica, row),
             absent=record_id in self.deleting or (aside is not None and aside.absent),
-            in_hand=chunk.head.in_hand,
+            in_hand=chunk.head.replica.in_hand,
         )
 
     def _count(self, done: Applied, read: int, drifted: int) -> None:
@@ -295,12 +296,12 @@ class _ChunkWork:
     def _is_same(self, record_id: str, embedding: bytes, payload: bytes) -> bool:
         row = self._rows[record_id]
         return (
-            at(self._chunk.embedding_digests, row) == embedding
-            and at(self._chunk.payload_digests, row) == payload
+            at(self._chunk.applied.embedding, row) == embedding
+            and at(self._chunk.applied.payload, row) == payload
         )
 
     def _is_unknown(self, row: int) -> bool:
-        return at(self._chunk.payload_digests, row) == UNKNOWN_DIGEST
+        return at(self._chunk.applied.payload, row) == UNKNOWN_DIGEST
 
     def _note_gone(self, record_ids: Sequence[str]) -> None:
         foreign = self._foreign_among(record_ids) if self._task.hold_foreign else set()
@@ -308,7 +309,7 @@ class _ChunkWork:
             row = self._rows[record_id]
             if record_id in foreign:
                 self._foreign.append(record_id)
-            elif self._is_unknown(row) and not self._chunk.head.suspect:
+            elif self._is_unknown(row) and not self._chunk.head.replica.suspect:
                 self._dropped.add(row)
             else:
                 self._gone.append(record_id)
@@ -343,6 +344,7 @@ class _ChunkWork:
             self._head_of_read(all_seen=all_seen),
             count=len(ids),
             ids_digest=ids_digest(ids),
+        ).with_replica(
             suspect=self._repeat or bool(self._foreign),
             gone_count=len(self._gone),
             reduced_count=self._reduced,
@@ -350,7 +352,7 @@ class _ChunkWork:
         )
         head = rechecked(head, frozenset(self._again.union(self._foreign)))
         digests = [_rows_of(d, keep) for d in (self._embedding, self._payload, self._replica)]
-        entry = Chunk(head, ids, *digests)
+        entry = Chunk(head, ids, AppliedDigests(*digests))
         return ChunkResult(entry, self._gone, self._quarantined, counts, self._foreign, self._asked)
 
     def _head_of_read(self, *, all_seen: bool) -> ChunkHead:
@@ -362,12 +364,12 @@ class _ChunkWork:
         head = replace(self._chunk.head, looked_cycle=task.cycle_id)
         if self._asked is not None:
             return head
+        if all_seen:
+            head = head.with_replica(checked_at=task.claimed_at, checked_cycle=task.cycle_id)
         return replace(
             head,
             read_at=task.claimed_at,
             read_cycle=task.cycle_id,
-            checked_at=task.claimed_at if all_seen else head.checked_at,
-            checked_cycle=task.cycle_id if all_seen else head.checked_cycle,
             read_seconds=self._reading.seconds,
         )
 

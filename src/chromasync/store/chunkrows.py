@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Row,
+    and_,
     bindparam,
     case,
     delete,
@@ -26,102 +28,114 @@ from chromasync.errors import DamagedChunk
 from chromasync.model import Chunk, ChunkHead, ChunkResult, Cycle, Deletion, DeletionKind
 from chromasync.store.core import Backend
 from chromasync.store.idlists import pack_ids, unpack_ids
-from chromasync.store.rows import HEAD, build_chunk, damaged
-from chromasync.store.schema import Instant, Now, chunk_contents, chunks, deletions, quarantine
+from chromasync.store.rows import HEAD, REPLICA_CHUNK, build_chunk, damaged
+from chromasync.store.schema import Instant, Now, deletions, quarantine
+from chromasync.store.schema_ledger import (
+    REPLICA,
+    SAME_CHUNK,
+    applied_digests,
+    chunk_ids,
+    chunks,
+    replica_chunks,
+)
 from chromasync.store.schema_retry_charges import retry_charges
 
 _MOST_PARAMETERS = 500
 
-_HEAD_BY_ID = select(*HEAD.columns).where(chunks.c.id == bindparam("chunk_id"))
+_OURS = replica_chunks.c.replica == REPLICA
+HEADS = select(*HEAD.columns).join_from(chunks, replica_chunks, SAME_CHUNK)
+"""The columns of HEAD; both sides of each chunk."""
+
+_CONTENTS = select(
+    chunk_ids.c.chunk_id,
+    chunk_ids.c.ids,
+    applied_digests.c.embedding_digests,
+    applied_digests.c.payload_digests,
+    applied_digests.c.replica_digests,
+).join_from(
+    chunk_ids,
+    applied_digests,
+    and_(applied_digests.c.chunk_id == chunk_ids.c.chunk_id, applied_digests.c.replica == REPLICA),
+)
+_HEAD_BY_ID = HEADS.where(chunks.c.id == bindparam("chunk_id"))
+# Both sides are locked, in this order: a completion must see every distrust before it.
 _LOCKED_HEAD_BY_ID = _HEAD_BY_ID.with_for_update()
-_CONTENT_BY_ID = select(
-    chunk_contents.c.ids,
-    chunk_contents.c.embedding_digests,
-    chunk_contents.c.payload_digests,
-    chunk_contents.c.replica_digests,
-).where(chunk_contents.c.chunk_id == bindparam("b_chunk_id"))
-_HEADS_BY_ID = select(*HEAD.columns).where(chunks.c.id.in_(bindparam("chunk_ids", expanding=True)))
-_CONTENTS_BY_ID = select(
-    chunk_contents.c.chunk_id,
-    chunk_contents.c.ids,
-    chunk_contents.c.embedding_digests,
-    chunk_contents.c.payload_digests,
-    chunk_contents.c.replica_digests,
-).where(chunk_contents.c.chunk_id.in_(bindparam("chunk_ids", expanding=True)))
+_CONTENT_BY_ID = _CONTENTS.where(chunk_ids.c.chunk_id == bindparam("b_chunk_id"))
+_HEADS_BY_ID = HEADS.where(chunks.c.id.in_(bindparam("chunk_ids", expanding=True)))
+_CONTENTS_BY_ID = _CONTENTS.where(chunk_ids.c.chunk_id.in_(bindparam("chunk_ids", expanding=True)))
 _ANY_QUARANTINED = (
     select(quarantine.c.collection_id).where(quarantine.c.collection_id == chunks.c.collection_id)
 ).exists()
-_STORED = (
-    select(
-        chunks.c.ids_digest,
-        chunks.c.distrusted_at,
-        chunks.c.in_hand,
-        _ANY_QUARANTINED.label("quarantined"),
-    )
-    .where(chunks.c.id == bindparam("chunk_id"))
-    .with_for_update(of=chunks)
-)
+_STORED = _LOCKED_HEAD_BY_ID.add_columns(
+    replica_chunks.c.distrusted_at, _ANY_QUARANTINED.label("quarantined")
+).with_for_update(of=[chunks, replica_chunks])
 _INSERT_HEAD = insert(chunks).returning(chunks.c.id)
-_INSERT_CONTENT = insert(chunk_contents)
-_UPDATE_HEAD = update(chunks).where(chunks.c.id == bindparam("chunk_id"))
+_OF_CHUNK = and_(replica_chunks.c.chunk_id == bindparam("b_chunk_id"), _OURS)
+_UPDATE_HEAD = update(chunks).where(chunks.c.id == bindparam("b_chunk_id"))
+_UPDATE_REPLICA = update(replica_chunks).where(_OF_CHUNK)
 _NOTE_READ = _UPDATE_HEAD.where(
     chunks.c.ids_digest == bindparam("b_ids_digest"),
-    chunks.c.suspect.is_(False),
     chunks.c.recheck.is_(False),
+    ~select(replica_chunks.c.chunk_id).where(_OF_CHUNK, replica_chunks.c.suspect).exists(),
 )
 # The planner loaded the chunk a while ago. It must not undo a distrust that came since then.
-_REPLACE_HEAD = _UPDATE_HEAD.values(
-    suspect=or_(chunks.c.suspect, bindparam("b_suspect")),
-    in_hand=or_(chunks.c.in_hand, bindparam("b_in_hand")),
+_REPLACE_REPLICA = _UPDATE_REPLICA.values(
+    suspect=or_(replica_chunks.c.suspect, bindparam("b_suspect")),
+    in_hand=or_(replica_chunks.c.in_hand, bindparam("b_in_hand")),
 )
-_UPDATE_CONTENT = update(chunk_contents).where(chunk_contents.c.chunk_id == bindparam("b_chunk_id"))
-_UPDATE_DIGESTS = _UPDATE_CONTENT.where(
+_UPDATE_IDS = update(chunk_ids).where(chunk_ids.c.chunk_id == bindparam("b_chunk_id"))
+_UPDATE_DIGESTS = update(applied_digests).where(
+    applied_digests.c.chunk_id == bindparam("b_chunk_id"), applied_digests.c.replica == REPLICA
+)
+# Most chunks are unchanged, and comparing 32 kB is cheaper than writing them.
+_CHANGE_DIGESTS = _UPDATE_DIGESTS.where(
     or_(
-        chunk_contents.c.embedding_digests != bindparam("b_embeddings"),
-        chunk_contents.c.payload_digests != bindparam("b_payloads"),
-        chunk_contents.c.replica_digests.is_distinct_from(bindparam("b_replicas")),
+        applied_digests.c.embedding_digests != bindparam("b_embeddings"),
+        applied_digests.c.payload_digests != bindparam("b_payloads"),
+        applied_digests.c.replica_digests.is_distinct_from(bindparam("b_replicas")),
     )
 ).values(
     embedding_digests=bindparam("b_embeddings"),
     payload_digests=bindparam("b_payloads"),
     replica_digests=bindparam("b_replicas"),
 )
-_DELETE_HEAD = delete(chunks).where(chunks.c.id == bindparam("chunk_id"))
-_DELETE_CONTENT = delete(chunk_contents).where(chunk_contents.c.chunk_id == bindparam("b_chunk_id"))
-_DELETE_CHARGES = delete(retry_charges).where(retry_charges.c.chunk_id == bindparam("b_chunk_id"))
+_DELETE_HEAD = delete(chunks).where(chunks.c.id == bindparam("b_chunk_id"))
+_DELETE_REST = [
+    delete(table).where(table.c.chunk_id == bindparam("b_chunk_id"))
+    for table in (replica_chunks, chunk_ids, applied_digests, retry_charges)
+]
 
 
 def distrusted_until(instant: ColumnElement[datetime]) -> dict[str, Any]:
     """The columns that distrust sets: suspect, and the later of the old and the new instant."""
-    later = case((chunks.c.distrusted_at > instant, chunks.c.distrusted_at), else_=instant)
-    return {"suspect": True, "distrusted_at": later}
+    known = replica_chunks.c.distrusted_at
+    return {"suspect": True, "distrusted_at": case((known > instant, known), else_=instant)}
 
 
 _DISTRUST = (
-    update(chunks)
-    .where(chunks.c.id.in_(bindparam("chunk_ids", expanding=True)))
+    update(replica_chunks)
+    .where(replica_chunks.c.chunk_id.in_(bindparam("chunk_ids", expanding=True)), _OURS)
     .values(distrusted_until(Now()))
 )
 _CUT_OFF = _DISTRUST.values(in_hand=True)
-_DISTRUST_ALL = (
-    update(chunks)
-    .where(chunks.c.collection_id == bindparam("b_collection_id"))
-    .values(distrusted_until(Now()))
+_OF_COLLECTION = replica_chunks.c.chunk_id.in_(
+    select(chunks.c.id).where(chunks.c.collection_id == bindparam("b_collection_id"))
 )
+_DISTRUST_ALL = update(replica_chunks).where(_OF_COLLECTION, _OURS).values(distrusted_until(Now()))
 _CUT_OFF_ALL = _DISTRUST_ALL.values(in_hand=True)
-_DISTRUST_UNTIL = _UPDATE_HEAD.values(distrusted_until(bindparam("until", type_=Instant())))
+_DISTRUST_UNTIL = _UPDATE_REPLICA.values(distrusted_until(bindparam("until", type_=Instant())))
 _DISTRUSTED = select(
-    chunks.c.id,
-    chunks.c.suspect,
-    chunks.c.in_hand,
-    chunks.c.distrusted_at,
-    (chunks.c.distrusted_at > Now()).label("lasting"),
-).where(chunks.c.collection_id == bindparam("collection_id"), chunks.c.distrusted_at.is_not(None))
-_INHERIT = _UPDATE_HEAD.values(
+    replica_chunks.c.chunk_id,
+    replica_chunks.c.suspect,
+    replica_chunks.c.in_hand,
+    replica_chunks.c.distrusted_at,
+    (replica_chunks.c.distrusted_at > Now()).label("lasting"),
+).where(_OF_COLLECTION, _OURS, replica_chunks.c.distrusted_at.is_not(None))
+_INHERIT = _UPDATE_REPLICA.values(
     distrusted_until(bindparam("until", type_=Instant()))
     | {
-        "suspect": or_(chunks.c.suspect, bindparam("b_suspect")),
-        "in_hand": or_(chunks.c.in_hand, bindparam("b_in_hand")),
+        "suspect": or_(replica_chunks.c.suspect, bindparam("b_suspect")),
+        "in_hand": or_(replica_chunks.c.in_hand, bindparam("b_in_hand")),
     }
 )
 _DELETE_OF_CHUNK = delete(deletions).where(deletions.c.chunk_id == bindparam("b_chunk_id"))
@@ -154,7 +168,7 @@ def load(tx: Connection, chunk_id: int, *, lock: bool = False) -> Chunk | None:
     if head is None:
         return None
     content = tx.execute(_CONTENT_BY_ID, {"b_chunk_id": chunk_id}).first()
-    return build_chunk(HEAD.build(head), content)
+    return build_chunk(HEAD.build(head), None if content is None else content[1:])
 
 
 def load_sound(tx: Connection, chunk_ids: Sequence[int]) -> Iterator[Chunk]:
@@ -162,7 +176,7 @@ def load_sound(tx: Connection, chunk_ids: Sequence[int]) -> Iterator[Chunk]:
     for some in in_parts(chunk_ids):
         heads = [HEAD.build(row) for row in tx.execute(_HEADS_BY_ID, {"chunk_ids": some})]
         rows = tx.execute(_CONTENTS_BY_ID, {"chunk_ids": some})
-        contents = {row.chunk_id: tuple(row)[1:] for row in rows}
+        contents = {row.chunk_id: row[1:] for row in rows}
         for head in heads:
             with suppress(DamagedChunk):  # `load` raises it for the worker of the chunk
                 yield build_chunk(head, contents.get(head.id))
@@ -170,23 +184,30 @@ def load_sound(tx: Connection, chunk_ids: Sequence[int]) -> Iterator[Chunk]:
 
 def note_read(tx: Connection, cycle: Cycle, heads: Sequence[ChunkHead]) -> None:
     """Note that chunks were read in a cycle; skips chunks that differ from these heads."""
-    rows = [{"chunk_id": head.id, "b_ids_digest": head.ids_digest} for head in heads]
+    rows = [{"b_chunk_id": head.id, "b_ids_digest": head.ids_digest} for head in heads]
     if rows:
         read = _NOTE_READ.values(read_at=cycle.started_at, read_cycle=cycle.id)
         tx.execute(read, rows)
 
 
-def content_of(chunk: Chunk) -> dict[str, Any]:
-    """The content row of a chunk; call it before a transaction, because compressing takes time."""
-    return {
-        "ids": pack_ids(chunk.ids),
-        "embedding_digests": chunk.embedding_digests,
-        "payload_digests": chunk.payload_digests,
-        "replica_digests": chunk.replica_digests,
+class Content(NamedTuple):
+    """The rows of a chunk beside its head, by column."""
+
+    ids: dict[str, Any]
+    digests: dict[str, Any]
+
+
+def content_of(chunk: Chunk) -> Content:
+    """The content rows of a chunk; call it before a transaction: compressing takes time."""
+    digests = {
+        "embedding_digests": chunk.applied.embedding,
+        "payload_digests": chunk.applied.payload,
+        "replica_digests": chunk.applied.replica,
     }
+    return Content({"ids": pack_ids(chunk.ids)}, digests)
 
 
-def save(tx: Connection, saved: Sequence[Chunk], contents: Sequence[dict[str, Any]]) -> list[int]:
+def save(tx: Connection, saved: Sequence[Chunk], contents: Sequence[Content]) -> list[int]:
     """Add, replace or remove chunks, and return the ids of the new ones in order.
 
     The records of a chunk may come from another chunk to which a worker may still write, perhaps by
@@ -195,20 +216,24 @@ def save(tx: Connection, saved: Sequence[Chunk], contents: Sequence[dict[str, An
     """
     # before `remove`, which deletes the instants of its chunk
     doubts = _inherited_distrust(tx, saved)
-    added = []
+    added: list[tuple[int, Chunk, Content]] = []
+    inherited = []
     for chunk, content in zip(saved, contents, strict=True):
         chunk_id = chunk.head.id
         if not chunk.ids:
             remove(tx, chunk_id)
             continue
         if chunk_id == 0:
-            chunk_id = add(tx, chunk, content)
-            added.append(chunk_id)
+            chunk_id = _add_head(tx, chunk.head)
+            added.append((chunk_id, chunk, content))
         else:
             replace(tx, chunk, content)
-        for doubt in doubts.get(chunk.head.collection_id, ()):
-            tx.execute(_INHERIT, {"chunk_id": chunk_id, **doubt})
-    return added
+        doubt = doubts.get(chunk.head.collection_id, ())
+        inherited += [{"b_chunk_id": chunk_id, **flags} for flags in doubt]
+    _add_rest(tx, added)
+    if inherited:
+        tx.execute(_INHERIT, inherited)
+    return [chunk_id for chunk_id, _, _ in added]
 
 
 def _inherited_distrust(tx: Connection, saved: Sequence[Chunk]) -> dict[str, list[dict[str, Any]]]:
@@ -218,34 +243,51 @@ def _inherited_distrust(tx: Connection, saved: Sequence[Chunk]) -> dict[str, lis
     suspect or in hand after the planner loaded it, those chunks do not know it yet: they are
     marked here.
     """
-    unaware = {chunk.head.id for chunk in saved if not chunk.head.suspect}
-    unheld = {chunk.head.id for chunk in saved if not chunk.head.in_hand}
+    unaware = {chunk.head.id for chunk in saved if not chunk.head.replica.suspect}
+    unheld = {chunk.head.id for chunk in saved if not chunk.head.replica.in_hand}
     doubts = {}
     for collection_id in sorted({chunk.head.collection_id for chunk in saved}):
-        rows = tx.execute(_DISTRUSTED, {"collection_id": collection_id}).all()
-        suspect = any(row.suspect and row.id in unaware for row in rows)
-        in_hand = any(row.in_hand and (row.lasting or row.id in unheld) for row in rows)
+        rows = tx.execute(_DISTRUSTED, {"b_collection_id": collection_id}).all()
+        suspect = any(row.suspect and row.chunk_id in unaware for row in rows)
+        in_hand = any(row.in_hand and (row.lasting or row.chunk_id in unheld) for row in rows)
         if suspect or in_hand or any(row.lasting for row in rows):
             until = max(row.distrusted_at for row in rows)
             doubts[collection_id] = [{"until": until, "b_suspect": suspect, "b_in_hand": in_hand}]
     return doubts
 
 
-def add(tx: Connection, chunk: Chunk, content: dict[str, Any]) -> int:
-    """Store a new chunk and return its id."""
-    head = HEAD.values(chunk.head)
-    del head["id"]
-    chunk_id = int(tx.execute(_INSERT_HEAD, head).scalar_one())
-    tx.execute(_INSERT_CONTENT, {"chunk_id": chunk_id, **content})
-    return chunk_id
+def _add_head(tx: Connection, head: ChunkHead) -> int:
+    return int(tx.execute(_INSERT_HEAD, _row_of(head)).scalar_one())
 
 
-def replace(tx: Connection, chunk: Chunk, content: dict[str, Any]) -> None:
+def _add_rest(tx: Connection, added: Sequence[tuple[int, Chunk, Content]]) -> None:
+    """Store the rest of new chunks, whose heads are stored already."""
+    if not added:
+        return
+    rows = [{"chunk_id": i, **REPLICA_CHUNK.values(c.head.replica)} for i, c, _ in added]
+    tx.execute(insert(replica_chunks), rows)
+    tx.execute(insert(chunk_ids), [{"chunk_id": i, **content.ids} for i, _, content in added])
+    digests = [{"chunk_id": i, **content.digests} for i, _, content in added]
+    tx.execute(insert(applied_digests), digests)
+
+
+def replace(tx: Connection, chunk: Chunk, content: Content) -> None:
     """Replace a stored chunk; a chunk that was forgotten meanwhile stays forgotten."""
-    head = _head_of(chunk)
-    head["b_suspect"], head["b_in_hand"] = head.pop("suspect"), head.pop("in_hand")
-    if tx.execute(_REPLACE_HEAD, head).rowcount:
-        tx.execute(_UPDATE_CONTENT, {"b_chunk_id": chunk.head.id, **content})
+    key = {"b_chunk_id": chunk.head.id}
+    if not tx.execute(_UPDATE_HEAD, key | _row_of(chunk.head)).rowcount:
+        return
+    replica = REPLICA_CHUNK.values(chunk.head.replica)
+    flags = {f"b_{name}": replica.pop(name) for name in ("suspect", "in_hand")}
+    tx.execute(_REPLACE_REPLICA, key | replica | flags)
+    tx.execute(_UPDATE_IDS, key | content.ids)
+    tx.execute(_UPDATE_DIGESTS, key | content.digests)
+
+
+def _row_of(head: ChunkHead) -> dict[str, Any]:
+    """The columns of a head's row but for its key."""
+    row = HEAD.values(head)
+    del row["id"]
+    return row
 
 
 def remove(tx: Connection, chunk_id: int) -> None:
@@ -253,10 +295,8 @@ def remove(tx: Connection, chunk_id: int) -> None:
 
     The chunk that has these records next finds the foreign ones again. Waiting deletions stay.
     """
-    tx.execute(_DELETE_HEAD, {"chunk_id": chunk_id})
-    tx.execute(_DELETE_CONTENT, {"b_chunk_id": chunk_id})
-    tx.execute(_DELETE_FOREIGN, {"b_chunk_id": chunk_id})
-    tx.execute(_DELETE_CHARGES, {"b_chunk_id": chunk_id})
+    for deletion in (_DELETE_HEAD, *_DELETE_REST, _DELETE_FOREIGN):
+        tx.execute(deletion, {"b_chunk_id": chunk_id})
 
 
 def distrust(tx: Connection, chunk_ids: Iterable[int], *, in_hand: bool = False) -> None:
@@ -276,7 +316,7 @@ def distrust_all(tx: Connection, collection_id: str, *, in_hand: bool = False) -
 
 def distrust_until(tx: Connection, chunk_id: int, instant: datetime) -> None:
     """Mark a chunk as suspect, because a worker may write to it until `instant`."""
-    tx.execute(_DISTRUST_UNTIL, {"chunk_id": chunk_id, "until": instant})
+    tx.execute(_DISTRUST_UNTIL, {"b_chunk_id": chunk_id, "until": instant})
 
 
 def record(tx: Connection, backend: Backend, result: ChunkResult, claimed_at: datetime) -> None:
@@ -293,8 +333,6 @@ def record(tx: Connection, backend: Backend, result: ChunkResult, claimed_at: da
     stored = tx.execute(_STORED, {"chunk_id": chunk.head.id}).first()
     if stored is None:
         return
-    distrusted_at = stored.distrusted_at
-    distrusted = distrusted_at is not None and distrusted_at >= claimed_at
     same_ids = stored.ids_digest == chunk.head.ids_digest
     former_ids = result.asked
     if former_ids is None:
@@ -303,9 +341,10 @@ def record(tx: Connection, backend: Backend, result: ChunkResult, claimed_at: da
     if not chunk.ids:
         remove(tx, chunk.head.id)
     else:
-        doubt = {"suspect": True, "in_hand": stored.in_hand} if distrusted else {}
-        changed = {"gone_count": len(waiting[DeletionKind.GONE])} | doubt
-        _record_chunk(tx, result, changed, same_ids=same_ids, doubtful=distrusted)
+        gone_count = len(waiting[DeletionKind.GONE])
+        tx.execute(_UPDATE_HEAD, {"b_chunk_id": chunk.head.id, **_row_of(chunk.head)})
+        _record_replica(tx, stored, chunk.head.with_replica(gone_count=gone_count), claimed_at)
+        _record_content(tx, chunk, same_ids=same_ids)
     tx.execute(_DELETE_OF_CHUNK, {"b_chunk_id": chunk.head.id})
     for kind, ids in waiting.items():
         if ids:
@@ -337,35 +376,30 @@ def _ids_of(tx: Connection, chunk_id: int) -> list[str]:
     return [] if chunk is None else chunk.ids
 
 
-def _record_chunk(
-    tx: Connection,
-    result: ChunkResult,
-    changed: dict[str, Any],
-    *,
-    same_ids: bool,
-    doubtful: bool,
+def _record_replica(
+    tx: Connection, stored: Row[Any], head: ChunkHead, claimed_at: datetime
 ) -> None:
-    chunk = result.chunk
-    head = _head_of(chunk) | changed
-    if not doubtful and not chunk.head.suspect:
-        head |= {"distrusted_at": None, "in_hand": False}
-    tx.execute(_UPDATE_HEAD, head)
-    # Most chunks are unchanged, and comparing 32 kB is cheaper than writing them.
-    if same_ids:
-        digests = {
-            "b_embeddings": chunk.embedding_digests,
-            "b_payloads": chunk.payload_digests,
-            "b_replicas": chunk.replica_digests,
-        }
-        tx.execute(_UPDATE_DIGESTS, {"b_chunk_id": chunk.head.id, **digests})
-    else:
-        tx.execute(_UPDATE_CONTENT, {"b_chunk_id": chunk.head.id, **content_of(chunk)})
+    """Store the replica's part of a head, unless it is stored already."""
+    former, distrusted_at = HEAD.build(stored[:-2]), stored.distrusted_at
+    if distrusted_at is not None and distrusted_at >= claimed_at:
+        head = head.with_replica(suspect=True, in_hand=former.replica.in_hand)
+    elif not head.replica.suspect:
+        head, distrusted_at = head.with_replica(in_hand=False), None
+    if head.replica != former.replica or distrusted_at != stored.distrusted_at:
+        row = {"b_chunk_id": head.id, "distrusted_at": distrusted_at}
+        tx.execute(_UPDATE_REPLICA, row | REPLICA_CHUNK.values(head.replica))
 
 
-def _head_of(chunk: Chunk) -> dict[str, Any]:
-    head = HEAD.values(chunk.head)
-    head["chunk_id"] = head.pop("id")
-    return head
+def _record_content(tx: Connection, chunk: Chunk, *, same_ids: bool) -> None:
+    key = {"b_chunk_id": chunk.head.id}
+    if not same_ids:
+        tx.execute(_UPDATE_IDS, key | content_of(chunk).ids)
+    digests = {
+        "b_embeddings": chunk.applied.embedding,
+        "b_payloads": chunk.applied.payload,
+        "b_replicas": chunk.applied.replica,
+    }
+    tx.execute(_CHANGE_DIGESTS, key | digests)
 
 
 def _record_quarantine(

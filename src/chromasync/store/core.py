@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
-from sqlalchemy import Connection, Engine, Table, and_, bindparam, select
+from sqlalchemy import Connection, Engine, Table, and_, bindparam, inspect, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -157,6 +157,12 @@ def translated(backend: Backend) -> Iterator[None]:
         yield
     except (SQLAlchemyError, OSError, ValueError, backend.driver_error) as error:
         raise backend.translate(error) from error
+
+
+def names_in(tx: Connection) -> set[str]:
+    """The names of all tables and views."""
+    found = inspect(tx)
+    return {*found.get_table_names(), *found.get_view_names()}
 
 
 def _require_lead(tx: Connection, term: Term) -> None:

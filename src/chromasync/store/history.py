@@ -34,12 +34,12 @@ from chromasync.store.schema import (
     RUNNING,
     Instant,
     Now,
-    collections,
     cycles,
     tasks,
     workers,
 )
 from chromasync.store.schema_history import metrics
+from chromasync.store.schema_ledger import primary_collections
 from chromasync.store.thinning import thin
 
 PRUNE_BATCH = 5000
@@ -275,7 +275,7 @@ def _measured(tx: Connection, cycle: Cycle) -> Mapping[str, Any]:
         select(memory, limit, cpu).where(workers.c.worker_status == WorkerStatus.ACTIVE)
     ).all()
     fullest = max(active, key=lambda row: (row[0] / (row[1] or inf), row[0]), default=(None, None))
-    total = tx.execute(select(func.sum(collections.c.primary_document_count))).scalar()
+    total = tx.execute(select(func.sum(primary_collections.c.record_count))).scalar()
     return {
         "recorded_at": cycle.finished_at,
         "cycle_id": cycle.id,

@@ -20,20 +20,36 @@ from chromasync.store.retry import retried
 from chromasync.store.schema import (
     Later,
     Now,
-    chunks,
-    collections,
     cycles,
     workers,
 )
+from chromasync.store.schema_ledger import (
+    SAME_CHUNK,
+    chunks,
+    mirrors,
+    primary_collections,
+    replica_chunks,
+)
 from chromasync.store.schema_servers import deployment, kept, marks, removals
 
-_READ = (chunks.c.read_at, chunks.c.checked_at)
-_WALKED = (collections.c.walked_at, collections.c.replica_walked_at, collections.c.identical_as_of)
-_SEEN = (deployment.c.primary_seen_at, deployment.c.clean_at)
+_READ = chunks.c.read_at
+_KNOWN = (
+    (replica_chunks.c.checked_at,),
+    (primary_collections.c.walked_at,),
+    (mirrors.c.replica_walked_at, mirrors.c.identical_as_of),
+    (deployment.c.primary_seen_at, deployment.c.clean_at),
+)
+"""Instants that are forgotten if they are wrong, by table; the reads of chunks are beside them."""
+
 _ENDED = (cycles.c.started_at, cycles.c.finished_at)
 
 _NEWEST_CYCLE = select(*_ENDED).order_by(cycles.c.id.desc()).limit(1)
-_NEWEST = [select(*(func.max(c) for c in columns)) for columns in (_READ, _WALKED, _SEEN)]
+_NEWEST = select(
+    *(
+        select(func.max(instant)).scalar_subquery()
+        for instant in (_READ, *(column for columns in _KNOWN for column in columns))
+    )
+)
 
 # A chunk that was read keeps that fact, although the instant is unknown, so its check is due.
 _WAS_READ = {
@@ -43,9 +59,8 @@ _WAS_READ = {
     )
 }
 _FORGET = [
-    update(chunks).values({"read_at": None, "checked_at": None} | _WAS_READ),
-    update(collections).values({c.name: None for c in _WALKED}),
-    update(deployment).values({c.name: None for c in _SEEN}),
+    update(chunks).values({"read_at": None} | _WAS_READ),
+    *(update(columns[0].table).values({c.name: None for c in columns}) for columns in _KNOWN),
 ]
 
 
@@ -69,9 +84,13 @@ _CUT = [
     )
 ]
 _CORRECTIONS = [
-    update(chunks).where(_is_ahead(*_READ)).values({c.name: _known(c) for c in _READ} | _WAS_READ),
-    update(collections).where(_is_ahead(*_WALKED)).values({c.name: _known(c) for c in _WALKED}),
-    update(deployment).where(_is_ahead(*_SEEN)).values({c.name: _known(c) for c in _SEEN}),
+    update(chunks).where(_is_ahead(_READ)).values({"read_at": _known(_READ)} | _WAS_READ),
+    *(
+        update(columns[0].table)
+        .where(_is_ahead(*columns))
+        .values({c.name: _known(c) for c in columns})
+        for columns in _KNOWN
+    ),
     *_CUT,
 ]
 CUT_HEARTBEATS = (
@@ -85,9 +104,10 @@ _SUSPECT = (
     select(
         chunks.c.collection_id,
         func.count(),
-        func.max(case((chunks.c.distrusted_at > Now(), chunks.c.distrusted_at))),
+        func.max(case((replica_chunks.c.distrusted_at > Now(), replica_chunks.c.distrusted_at))),
     )
-    .where(chunks.c.suspect)
+    .join_from(replica_chunks, chunks, SAME_CHUNK)
+    .where(replica_chunks.c.suspect)
     .group_by(chunks.c.collection_id)
 )
 
@@ -99,7 +119,7 @@ class InstantPart(Core):
     def newest_instant(self) -> datetime | None:
         """The latest instant of a read, a walk, a contact or a cycle; None at first."""
         with self._reading() as tx:
-            rows = [tx.execute(newest).first() for newest in (*_NEWEST, _NEWEST_CYCLE)]
+            rows = [tx.execute(newest).first() for newest in (_NEWEST, _NEWEST_CYCLE)]
         found = [instant for row in rows if row is not None for instant in row if instant]
         return max(found, default=None)
 
@@ -132,4 +152,5 @@ def correct_instants(tx: Connection, lease_seconds: float | None) -> None:
         tx.execute(correction)
     if lease_seconds is not None:
         end = Later(lease_seconds)
-        tx.execute(update(chunks).where(chunks.c.distrusted_at > end).values(distrusted_at=end))
+        too_long = replica_chunks.c.distrusted_at > end
+        tx.execute(update(replica_chunks).where(too_long).values(distrusted_at=end))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Any
 
 from sqlalchemy import Connection, Table, bindparam, delete, func, select, update
 
@@ -23,41 +22,46 @@ from chromasync.model import (
     mark_place,
 )
 from chromasync.store import chunkrows
-from chromasync.store.core import PLANNING, Core
+from chromasync.store.core import PLANNING, Backend, Core
 from chromasync.store.retry import retried
-from chromasync.store.rows import HEAD, MARK, MIRROR, QUARANTINED
+from chromasync.store.rows import HEAD, MARK, MIRROR, PRIMARY, QUARANTINED
 from chromasync.store.schema import (
     LIVE,
-    chunk_contents,
-    chunks,
-    collections,
     deletions,
     holds,
     quarantine,
     tasks,
 )
+from chromasync.store.schema_ledger import (
+    SAME_COLLECTION,
+    applied_digests,
+    chunk_ids,
+    chunks,
+    mirrors,
+    primary_collections,
+    replica_chunks,
+)
 from chromasync.store.schema_retry_charges import retry_charges
 from chromasync.store.schema_servers import marks
 
-_HEADS = select(*HEAD.columns).where(chunks.c.collection_id == bindparam("collection_id"))
+_HEADS = chunkrows.HEADS.where(chunks.c.collection_id == bindparam("collection_id"))
 _HEADS = _HEADS.order_by(chunks.c.id)
-_HEADS_OF = (
-    select(*HEAD.columns)
-    .where(chunks.c.collection_id.in_(bindparam("collection_ids", expanding=True)))
-    .order_by(chunks.c.id)
-)
+_HEADS_OF = chunkrows.HEADS.where(
+    chunks.c.collection_id.in_(bindparam("collection_ids", expanding=True))
+).order_by(chunks.c.id)
 _DELETIONS = (
     select(*chunkrows.DELETION_COLUMNS, deletions.c.ids)
     .where(deletions.c.collection_id == bindparam("collection_id"))
     .order_by(deletions.c.id)
 )
 _MARK = select(*MARK.columns).where(marks.c.place == bindparam("place"))
-_MIRROR = select(*MIRROR.columns).where(collections.c.collection_id == bindparam("collection_id"))
-_MIRRORS = select(*MIRROR.columns).order_by(
-    collections.c.tenant,
-    collections.c.database_name,
-    collections.c.collection_name,
-    collections.c.collection_id,
+_ANY_MIRROR = select(*MIRROR.columns).join_from(primary_collections, mirrors, SAME_COLLECTION)
+_MIRROR = _ANY_MIRROR.where(primary_collections.c.collection_id == bindparam("collection_id"))
+_MIRRORS = _ANY_MIRROR.order_by(
+    primary_collections.c.tenant,
+    primary_collections.c.database_name,
+    primary_collections.c.collection_name,
+    primary_collections.c.collection_id,
 )
 _NEWEST_CHUNK = select(func.coalesce(func.max(chunks.c.id), 0))
 # Chunks that a call added whose answer was lost; only the leader adds chunks.
@@ -93,30 +97,23 @@ class LedgerPart(Core):
     @retried
     def save_mirror(self, mirror: Mirror) -> None:
         """Insert the mirror, or replace the one of the same collection id."""
-        values = MIRROR.values(mirror)
-        others = {name: value for name, value in values.items() if name != "collection_id"}
-        new = self._backend.insert(collections).values(values)
         with self._leading() as tx:
-            tx.execute(new.on_conflict_do_update(index_elements=["collection_id"], set_=others))
+            _put_mirrors(tx, self._backend, [mirror])
 
     @retried
     def save_mirrors(self, mirrors: Sequence[Mirror]) -> None:
-        """Insert or replace several mirrors, all or none."""
+        """Insert or replace several mirrors, all or none, with their primary collections."""
         if not mirrors:
             return
-        new = self._backend.insert(collections)
-        there = {name: new.excluded[name] for name in MIRROR.values(mirrors[0])}
-        del there["collection_id"]
-        put = new.on_conflict_do_update(index_elements=["collection_id"], set_=there)
         with self._leading() as tx:
-            tx.execute(put, [MIRROR.values(mirror) for mirror in mirrors])
+            _put_mirrors(tx, self._backend, mirrors)
 
     @retried
     def forget_mirror(self, collection_id: str) -> None:
         """Remove a mirror with all that belongs to it; finished tasks stay as history."""
         with self._leading() as tx:
             _forget_chunks(tx, collection_id)
-            for table in (holds, collections):
+            for table in (holds, mirrors, primary_collections):
                 _delete_of(tx, table, collection_id)
 
     @retried
@@ -150,7 +147,7 @@ class LedgerPart(Core):
                 if held_until is not None:
                     chunkrows.distrust(tx, [chunk_id], in_hand=True)
                     chunkrows.distrust_until(tx, chunk_id, held_until)
-            for table in (holds, collections):
+            for table in (holds, mirrors, primary_collections):
                 _delete_of(tx, table, old_id)
 
     @retried
@@ -229,7 +226,7 @@ class LedgerPart(Core):
 
     @retried
     def _save_chunks_after(
-        self, newest_id: int, chunks: Sequence[Chunk], contents: Sequence[dict[str, Any]]
+        self, newest_id: int, chunks: Sequence[Chunk], contents: Sequence[chunkrows.Content]
     ) -> list[int]:
         with self._leading() as tx:
             tx.execute(PLANNING).all()
@@ -323,6 +320,18 @@ def quarantined_in(tx: Connection, collection_id: str | None = None) -> list[Qua
     return [QUARANTINED.build(row) for row in found]
 
 
+def _put_mirrors(tx: Connection, backend: Backend, saved: Sequence[Mirror]) -> None:
+    keys = [{"collection_id": mirror.collection_id} for mirror in saved]
+    sides = {
+        primary_collections: [PRIMARY.values(mirror.primary) for mirror in saved],
+        mirrors: [key | MIRROR.values(mirror) for key, mirror in zip(keys, saved, strict=True)],
+    }
+    for table, rows in sides.items():
+        new = backend.insert(table)
+        there = {name: new.excluded[name] for name in rows[0] if not table.c[name].primary_key}
+        tx.execute(new.on_conflict_do_update(index_elements=table.primary_key, set_=there), rows)
+
+
 def _mirror(tx: Connection, collection_id: str) -> Mirror | None:
     row = tx.execute(_MIRROR, {"collection_id": collection_id}).first()
     return None if row is None else MIRROR.build(row)
@@ -338,7 +347,7 @@ def _shrink(tx: Connection, chunk: Chunk, leaving: set[str]) -> None:
     if not smaller.ids:
         chunkrows.remove(tx, chunk.head.id)
         return
-    smaller = replace(smaller, head=replace(smaller.head, gone_count=0))
+    smaller = replace(smaller, head=smaller.head.with_replica(gone_count=0))
     chunkrows.replace(tx, smaller, chunkrows.content_of(smaller))
 
 
@@ -349,11 +358,11 @@ def _is_known(tx: Connection, collection_id: str) -> bool:
 
 
 def _forget_chunks(tx: Connection, collection_id: str) -> None:
-    # tasks first, and heads before contents: a completion locks in this order, too
+    # tasks first, and heads before all else: a completion locks in this order, too
     tx.execute(delete(tasks).where(tasks.c.collection_id == collection_id, LIVE))
     its_chunks = select(chunks.c.id).where(chunks.c.collection_id == collection_id)
     tx.execute(its_chunks.with_for_update()).all()
-    for table in (chunk_contents, retry_charges):
+    for table in (replica_chunks, chunk_ids, applied_digests, retry_charges):
         tx.execute(delete(table).where(table.c.chunk_id.in_(its_chunks)))
     for table in (chunks, deletions, quarantine):
         _delete_of(tx, table, collection_id)

@@ -16,10 +16,11 @@ import uuid
 from sqlalchemy import Connection, func, inspect, select
 
 from chromasync.errors import StoreUnusable
-from chromasync.store.core import Backend, translated
+from chromasync.store.core import Backend, names_in, translated
 from chromasync.store.schema import Now, metadata, schema_versions
 from chromasync.store.schema_servers import deployment
-from chromasync.store.steps import STEPS, Step
+from chromasync.store.step import Step
+from chromasync.store.steps import STEPS
 
 __all__ = ["STEPS", "Step", "migrate", "upgrade", "version_of"]
 
@@ -54,7 +55,7 @@ def version_of(tx: Connection, backend: Backend) -> int:
         StoreUnusable: it is too new for this program, or tables are missing.
     """
     version = _version(tx, backend)
-    missing = set(metadata.tables) - set(inspect(tx).get_table_names())
+    missing = set(metadata.tables) - names_in(tx)
     if version >= len(STEPS) and missing:
         raise StoreUnusable(
             f"Tables are missing in {backend.place}: {', '.join(sorted(missing))}.",

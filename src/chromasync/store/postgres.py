@@ -28,7 +28,7 @@ from sqlalchemy.dialects import postgresql
 
 from chromasync.errors import SettingsError, StoreError, StoreUnavailable, StoreUnusable
 from chromasync.store import postgres_errors
-from chromasync.store.core import LONG, WRITES, translated
+from chromasync.store.core import LONG, WRITES, names_in, translated
 from chromasync.store.schema import metadata, schema_versions
 
 IDLE_SECONDS = 10
@@ -184,7 +184,7 @@ class PostgresBackend:
         """
         self._check_budget()
         with translated(self), self.engine.begin() as tx:
-            names = set(inspect(tx).get_table_names())
+            names = names_in(tx)
         taken = sorted(names.intersection(metadata.tables))
         if taken and schema_versions.name not in names:
             raise StoreUnusable(

@@ -90,6 +90,10 @@ _LASTING = {
         "lacks an object that its own settings name",
         "Look at default_tablespace and default_table_access_method of this role",
     ),
+    "2BP01": (
+        "has objects of others that hold a table of chromasync fast",
+        "DROP these views or rules, start chromasync, and create them again",
+    ),
     "42883": (
         "lacks a function that chromasync needs",
         "Use PostgreSQL itself, in a supported version",

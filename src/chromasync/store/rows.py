@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Generic, TypeVar
 
@@ -12,6 +12,7 @@ from chromasync.errors import DamagedChunk
 from chromasync.model import (
     DIGEST_BYTES,
     Alert,
+    AppliedDigests,
     Chunk,
     ChunkHead,
     ControlRow,
@@ -21,11 +22,13 @@ from chromasync.model import (
     KnownDistance,
     MarkRow,
     Mirror,
+    PrimaryCollection,
     Quarantined,
     Removal,
+    ReplicaChunk,
     WorkerBeat,
 )
-from chromasync.store import schema, schema_servers, schema_service
+from chromasync.store import schema, schema_ledger, schema_servers, schema_service
 from chromasync.store.idlists import unpack_ids
 
 T = TypeVar("T")
@@ -38,42 +41,57 @@ class RowShape(Generic[T]):
         model: the dataclass; its fields in order are the columns of a row that `build` takes.
         table: the table.
         renames: columns by field, if their names differ.
+        part: a field that has a table of its own, and the shape of its rows.
     """
 
     def __init__(
-        self, model: type[T], table: Table, renames: Mapping[str, str] | None = None
+        self,
+        model: type[T],
+        table: Table,
+        renames: Mapping[str, str] | None = None,
+        part: tuple[str, RowShape[Any]] | None = None,
     ) -> None:
-        names = {field.name: field.name for field in fields(model)}  # type: ignore[arg-type]
-        self._names = names | dict(renames or {})
-        self._model = model
-        self.columns: list[Column[Any]] = [table.c[name] for name in self._names.values()]
+        within, shape = part or ("", None)
+        self._part: RowShape[Any] | None = shape
+        self._model: Callable[..., T] = model
+        self._names: dict[str, str] = {}
+        self.columns: list[Column[Any]] = []
+        self._span = slice(0, 0)
+        for field in fields(model):  # type: ignore[arg-type]
+            if shape is not None and field.name == within:
+                first = len(self.columns)
+                self._span = slice(first, first + len(shape.columns))
+                self.columns += shape.columns
+            else:
+                self._names[field.name] = (renames or {}).get(field.name, field.name)
+                self.columns.append(table.c[self._names[field.name]])
 
     def build(self, row: Sequence[Any]) -> T:
         """The value of a row of `columns`."""
-        return self._model(*row)
+        if self._part is None:
+            return self._model(*row)
+        before, after = row[: self._span.start], row[self._span.stop :]
+        return self._model(*before, self._part.build(row[self._span]), *after)
 
     def values(self, value: T) -> dict[str, Any]:
-        """The values by column."""
+        """The values by column of the table, without those of a part."""
         return {column: getattr(value, field) for field, column in self._names.items()}
 
 
-MIRROR = RowShape(
-    Mirror,
-    schema.collections,
-    {
-        "name": "collection_name",
-        "database": "database_name",
-        "status": "sync_status",
-        "primary_count": "primary_document_count",
-        "replica_count": "replica_document_count",
-        "last_successful_sync_at": "last_successful_sync",
-        "last_attempt_at": "last_sync_attempt",
-        "duration_seconds": "sync_duration_seconds",
-        "last_error": "last_error_message",
-    },
+PRIMARY = RowShape(
+    PrimaryCollection,
+    schema_ledger.primary_collections,
+    {"name": "collection_name", "database": "database_name", "count": "record_count"},
 )
+MIRROR = RowShape(
+    Mirror, schema_ledger.mirrors, {"status": "sync_status"}, part=("primary", PRIMARY)
+)
+REPLICA_CHUNK = RowShape(ReplicaChunk, schema_ledger.replica_chunks)
 HEAD = RowShape(
-    ChunkHead, schema.chunks, {"start_offset": "chunk_start_offset", "count": "record_count"}
+    ChunkHead,
+    schema_ledger.chunks,
+    {"start_offset": "chunk_start_offset", "count": "record_count"},
+    part=("replica", REPLICA_CHUNK),
 )
 QUARANTINED = RowShape(Quarantined, schema.quarantine)
 HOLD = RowShape(Hold, schema.holds, {"count": "record_count", "database": "database_name"})
@@ -98,7 +116,7 @@ WORKER = RowShape(
 def build_chunk(head: ChunkHead, content: Sequence[bytes] | None) -> Chunk:
     """The chunk of a head and its content row (ids and three columns of digests).
 
-    An older program changes the ids but not the digests of the replica's side. If their number does
+    An older program changed the ids but not the digests of the replica's side. If their number does
     not match the ids, these digests are unknown.
 
     Raises:
@@ -108,7 +126,8 @@ def build_chunk(head: ChunkHead, content: Sequence[bytes] | None) -> Chunk:
         blob, embeddings, payloads, replicas = content or (b"", b"", b"", b"")
         ids = unpack_ids(blob)
         fits = len(replicas or b"") == DIGEST_BYTES * len(ids)
-        return Chunk(head, ids, embeddings, payloads, replicas if fits else b"")
+        applied = AppliedDigests(embeddings, payloads, replicas if fits else b"")
+        return Chunk(head, ids, applied)
     except ValueError as error:
         raise damaged(head.collection_id, head.id, error) from error
 

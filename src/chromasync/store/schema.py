@@ -1,8 +1,9 @@
 """The tables of the state store, for every database: published columns first, then ours.
 
 Users query `sync_tasks`, `sync_workers`, `sync_collections`, `performance_metrics` and
-`upgrade_recommendations`; their published columns are never renamed. This module defines the
-present schema. `migrations` has the steps that lead to it. A test compares the two.
+`upgrade_recommendations`; their published columns are never renamed. This module and its siblings
+`schema_ledger`, `schema_history`, `schema_servers` and `schema_retry_charges` define the present
+schema. `migrations` has the steps that lead to it. A test compares the two.
 
 Instants are aware UTC datetimes in Python, unix seconds (REAL) on SQLite and `timestamptz` on
 PostgreSQL, so that `AVG(completed_at - started_at)` means something on both.
@@ -49,9 +50,7 @@ from chromasync.model import (
     CycleStatus,
     DeletionKind,
     HoldKind,
-    MirrorStatus,
     OpCounts,
-    Space,
     TaskStatus,
     WorkerStatus,
 )
@@ -241,82 +240,6 @@ schema_versions = Table(
     Column("version", Integer, primary_key=True, autoincrement=False),
     Column("applied_at", Instant, nullable=False),
     Column("oldest_program", Integer),
-)
-
-collections = Table(
-    "sync_collections",
-    metadata,
-    Column("collection_id", Text, primary_key=True),
-    Column("collection_name", Printed, nullable=False),
-    Column("primary_document_count", BigInteger, nullable=False),
-    Column("replica_document_count", BigInteger, nullable=False),
-    Column("last_successful_sync", Instant),
-    Column("last_sync_attempt", Instant),
-    Column("sync_status", Word(MirrorStatus), nullable=False),
-    Column("sync_duration_seconds", Double, nullable=False),
-    Column("consecutive_errors", Integer, nullable=False),
-    Column("last_error_message", Printed),
-    Column("tenant", Printed, nullable=False),
-    Column("database_name", Printed, nullable=False),
-    Column("replica_id", Text),
-    Column("ordered", Boolean, nullable=False),
-    Column("missing_cycles", Integer, nullable=False),
-    Column("walked_at", Instant),
-    Column("replica_walked_at", Instant),
-    Column("identical_as_of", Instant),
-    Column("reduced_count", BigInteger, nullable=False),
-    Column("adopting", Boolean, nullable=False),
-    Column("space", Word(Space)),
-    Column("dimension", Integer),
-    Column("first_cycle", BigInteger),
-    # digest of the collection's definition on the replica when it was last defined there
-    Column("definition_digest", LargeBinary),
-    Column("settled_cycle", BigInteger),
-    Column("probed_cycle", BigInteger),
-    Column("unanswering", Printed),
-)
-
-chunks = Table(
-    "sync_chunks",
-    metadata,
-    key(),
-    Column("collection_id", Text, nullable=False),
-    Column("chunk_start_offset", BigInteger, nullable=False),
-    Column("record_count", Integer, nullable=False),
-    Column("ids_digest", LargeBinary, nullable=False),
-    Column("read_at", Instant),
-    Column("checked_at", Instant),
-    Column("read_seconds", Double, nullable=False),
-    Column("suspect", Boolean, nullable=False),
-    Column("recheck", Boolean, nullable=False),
-    Column("gone_count", Integer, nullable=False),
-    Column("reduced_count", Integer, nullable=False),
-    # until this instant there may be writes that the ledger does not know
-    Column("distrusted_at", Instant),
-    # the cycles that read it, read the replica's side of it, and added its last records
-    Column("read_cycle", BigInteger),
-    Column("checked_cycle", BigInteger),
-    Column("added_cycle", BigInteger),
-    # a worker was cut off while it had the chunk: unknown records of the replica may be ours
-    Column("in_hand", Boolean, nullable=False, server_default=text("FALSE")),
-    # the records that `recheck` is about, and the last cycle that read it or some of its records
-    Column("recheck_ids", IdsOrAll),
-    Column("looked_cycle", BigInteger),
-    Index("sync_chunks_collection", "collection_id", "id"),
-    sqlite_autoincrement=True,
-)
-
-# Contents are apart from heads: a re-read changes the head but hardly ever the content, and SQLite
-# rewrites whole rows.
-chunk_contents = Table(
-    "sync_chunk_contents",
-    metadata,
-    Column("chunk_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("ids", LargeBinary, nullable=False),
-    Column("embedding_digests", LargeBinary, nullable=False),
-    Column("payload_digests", LargeBinary, nullable=False),
-    # digests of the records as the replica last returned them; NULL = all unknown
-    Column("replica_digests", LargeBinary),
 )
 
 deletions = Table(

@@ -6,7 +6,8 @@ A released step is never edited. Each step supports both databases with the plac
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from chromasync.store.step import Only, Step
+from chromasync.store.step_sides import SIDES
 
 _COUNTS = """
     read_count BIGINT NOT NULL,
@@ -16,20 +17,6 @@ _COUNTS = """
     deleted_count BIGINT NOT NULL,
     drifted_count BIGINT NOT NULL,
     quarantined_count BIGINT NOT NULL"""
-
-
-class Only(NamedTuple):
-    """A statement for one kind of database."""
-
-    dialect: str
-    statement: str
-
-
-class Step(NamedTuple):
-    """Statements that migrate a store by one version, and the oldest program that may use it."""
-
-    oldest_program: int
-    statements: tuple[str | Only, ...]
 
 
 _FIRST = (
@@ -380,5 +367,6 @@ STEPS: tuple[Step, ...] = (
     Step(4, _FIFTH),
     Step(4, _SIXTH),
     Step(4, _SEVENTH),
+    Step(8, SIDES),
 )
 """Step n (counted from 1) migrates a store from version n - 1 to n."""
