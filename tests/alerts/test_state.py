@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from structlog.testing import capture_logs
 
 from chromasync.alerts import AlertWatcher
 from chromasync.alerts.kinds import AlertKind
+from chromasync.alerts.messages import Message
 from chromasync.alerts.state import Phase
 from chromasync.errors import StoreUnavailable
 from chromasync.events import Event
@@ -270,6 +272,36 @@ def test_a_message_that_was_taken_but_not_noted_comes_again(world: World, ear: L
     assert ear.phases() == ["begins", "begins"]
 
 
+def test_a_return_is_told_although_the_end_was_not_noted(world: World, ear: Listener) -> None:
+    """The receiver took the end, and the process died: what came back is not lost."""
+    world.changes["holds"] = (hold(),)
+    watcher = world.watcher(ear)
+    look_for(world, watcher, 120)
+    world.changes.clear()
+    look_for(world, watcher, 660)
+    assert ear.phases() == ["begins", "ended"]
+    assert watcher._couriers[0].taken is not None
+    world.changes["holds"] = (hold(),)
+    look_for(world, world.watcher(ear), 300)
+    assert ear.phases() == ["begins", "ended", "ended", "begins"]
+
+
+def test_a_return_that_has_left_again_is_told_after_the_end(
+    world: World, watcher: AlertWatcher, ear: Listener
+) -> None:
+    """It was seen at the look that sent the end, and at no later one."""
+    world.changes["holds"] = (hold(),)
+    look_for(world, watcher, 120)
+    world.changes.clear()
+    look(watcher)
+    world.pass_time(900)
+    world.changes["holds"] = (hold(),)
+    look(watcher)
+    world.changes.clear()
+    look_for(world, watcher, 3600)
+    assert ear.phases() == ["begins", "ended", "begins", "ended"]
+
+
 def test_an_orderly_end_notes_what_was_taken(world: World, ear: Listener) -> None:
     """A deployment that is rolled out repeats nothing, and the next process tells at once."""
     world.changes["holds"] = (hold(),)
@@ -280,6 +312,29 @@ def test_an_orderly_end_notes_what_was_taken(world: World, ear: Listener) -> Non
     assert world.holder == ""
     look_for(world, world.watcher(ear, holder="two"), 3600)
     assert ear.phases() == ["begins"]
+
+
+def test_a_hanging_receiver_does_not_keep_the_process(
+    world: World, ear: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its message counts as not told, and the lease is free for the next process."""
+    monkeypatch.setattr("chromasync.alerts.watcher.DRAIN_SECONDS", 0.05)
+    world.changes["holds"] = (hold(),)
+    asked, end = threading.Event(), threading.Event()
+
+    def hang(message: Message) -> None:
+        asked.set()
+        end.wait()
+
+    monkeypatch.setattr(ear, "send", hang)
+    with world.watcher(ear) as watcher:
+        assert asked.wait(60)
+    watcher._thread.join(60)
+    assert not watcher._thread.is_alive()
+    assert world.holder == ""
+    assert [row.told_at for row in world.rows.values()] == [None]
+    end.set()
+    watcher._couriers[0].wait(60)
 
 
 def test_a_process_that_lost_the_lease_says_nothing(world: World, ear: Listener) -> None:

@@ -184,6 +184,13 @@ def test_doctor_reports_an_unreachable_server_as_three(invoke: Invoke) -> None:
     assert "WRONG replica: No answer." in result.stdout
 
 
+def test_doctor_sends_a_test_only_when_asked(invoke: Invoke, fake: FakeProgram) -> None:
+    """`--alert` sends messages to people, so nothing else does."""
+    invoke("doctor")
+    invoke("doctor", "--alert")
+    assert fake.asked == [("doctor",), ("doctor", "alert")]
+
+
 def test_run_gives_the_exit_code_of_the_service(invoke: Invoke, fake: FakeProgram) -> None:
     """`run` ends as the service does."""
     fake.run_code = 5

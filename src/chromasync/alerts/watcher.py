@@ -9,6 +9,7 @@ where the last one stopped.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -29,8 +30,8 @@ from chromasync.ports import Store
 from chromasync.repeated import Repeated
 from chromasync.reports import StatusSnapshot
 
-DRAIN_SECONDS = 12.0
-"""Longest wait at the end for a message that is being sent."""
+DRAIN_SECONDS = 3.0
+"""Longest wait at the end for messages that are being sent; the process has tasks to hand back."""
 
 Alerts = dict[Key, Alert]
 
@@ -108,8 +109,9 @@ class AlertWatcher:
             self._try(self.look)
             self._wake.wait(self._rhythm.look)
             self._wake.clear()
+        deadline = time.monotonic() + DRAIN_SECONDS
         for courier in self._couriers:
-            courier.wait(DRAIN_SECONDS)
+            courier.wait(max(0.0, deadline - time.monotonic()))
         self._try(self._leave)
 
     def _try(self, step: Callable[[], None]) -> None:

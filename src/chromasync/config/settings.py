@@ -185,7 +185,7 @@ class Settings(BaseSettings):
         CYCLE,
         SECONDS,
         "Longest age, in seconds, of the newest completed cycle's start; `status` reports an older "
-        "one as out of date.",
+        "one as out of date, and an alert tells it.",
         shown=f"{ALERT_INTERVALS} times SYNC_INTERVAL",
     )
 
