@@ -19,6 +19,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import click
 from pydantic import TypeAdapter
 
+from chromasync.advice_reports import AdviceReport
 from chromasync.cli.commands import program
 from chromasync.cli.exits import MEANINGS
 from chromasync.cli.invoking import CLOSED_PIPE
@@ -26,7 +27,6 @@ from chromasync.config import Settings
 from chromasync.documents import COMPUTED, STATUS_SCHEMA
 from chromasync.model import Hold
 from chromasync.reports import (
-    AdviceReport,
     ControlReport,
     CycleReport,
     DoctorReport,

@@ -13,6 +13,7 @@ import structlog
 
 from chromasync.advice import HISTORY_SECONDS, Asked, advise
 from chromasync.advice.keeper import AdviceKeeper, recommendation_of
+from chromasync.advice_reports import AdviceReport
 from chromasync.alerts import AlertWatcher, Receiver, check_receivers, place_of, receivers_of
 from chromasync.chroma import ChromaReader, ChromaWriter, Connection, Pace, Pacer
 from chromasync.config import Role, Settings
@@ -27,7 +28,6 @@ from chromasync.ports import Progress, Store
 from chromasync.processes import operator_name
 from chromasync.quiet import Quiet
 from chromasync.reports import (
-    AdviceReport,
     ControlReport,
     CycleReport,
     DoctorReport,

@@ -11,8 +11,8 @@ from dataclasses import fields, is_dataclass
 import orjson
 
 from chromasync import __version__
+from chromasync.advice_reports import AdviceReport
 from chromasync.reports import (
-    AdviceReport,
     ControlReport,
     CycleReport,
     DoctorReport,

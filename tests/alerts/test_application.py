@@ -15,9 +15,10 @@ from chromasync.app import Application
 from chromasync.config import Settings
 from chromasync.errors import SettingsError
 from chromasync.events import Event
-from chromasync.model import Hold, HoldKind, Mirror
+from chromasync.model import Hold, HoldKind
 from chromasync.store import open_store
 from tests.alerts.post import SECRET, Post
+from tests.support.ledgers import mirror_of
 
 
 def settings_in(folder: Path, **values: Any) -> Settings:
@@ -55,7 +56,7 @@ def test_a_page_alone_tells_alerts(tmp_path: Path, post: Post) -> None:
     """`chromasync dashboard` on another machine tells what the dead service cannot."""
     settings = settings_in(tmp_path, sync_webhook_url=post.url, sync_http_port=free_port())
     store = open_store(settings.store.url)
-    store.save_mirror(Mirror("id", "t", "d", "docs"))
+    store.save_mirror(mirror_of("id", "t", "d", "docs"))
     place: dict[str, Any] = {"tenant": "t", "database": "d", "set_digest": "3f9a1b2c"}
     store.save_hold(Hold("id", "docs", HoldKind.DELETES, 350, "too many are gone", **place))
     stop = threading.Event()

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from chromasync.advice import advise
+from chromasync.advice_reports import AdviceReport
 from chromasync.config import Origin, SettingLine, Settings, load_settings
 from chromasync.model import (
     Capabilities,
@@ -28,7 +29,6 @@ from chromasync.model import (
 )
 from chromasync.ports import Progress
 from chromasync.reports import (
-    AdviceReport,
     Check,
     CollectionReport,
     ControlReport,

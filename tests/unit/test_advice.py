@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from chromasync.advice import Asked, advise
+from chromasync.advice_reports import AdviceReport, Bottleneck
 from chromasync.config import Settings, load_settings
 from chromasync.errors import SettingsError
 from chromasync.model import (
@@ -20,7 +21,10 @@ from chromasync.model import (
     WorkerBeat,
     WorkerStatus,
 )
-from chromasync.reports import AdviceReport, Bottleneck, CollectionReport, StatusSnapshot
+from chromasync.reports import (
+    CollectionReport,
+    StatusSnapshot,
+)
 from chromasync.sizing.effort import Load, Writes, read_seconds, write_seconds
 from chromasync.sizing.table import load_table
 

@@ -12,11 +12,14 @@ from chromasync import advice
 from chromasync.advice import counsel, keeper
 from chromasync.advice.counsel import Counsel
 from chromasync.advice.keeper import AdviceKeeper, recommendation_of
+from chromasync.advice_reports import AdviceReport, Bottleneck, Sign
 from chromasync.config import Settings, load_settings
 from chromasync.errors import StoreUnavailable
 from chromasync.events import Event
 from chromasync.model import Measurement, Recommendation
-from chromasync.reports import AdviceReport, Bottleneck, Sign, StatusSnapshot
+from chromasync.reports import (
+    StatusSnapshot,
+)
 from chromasync.status import take_snapshot
 from chromasync.store import SqlStore
 from tests.unit.pools import PATIENCE

@@ -13,11 +13,12 @@ from chromasync import wanted as module
 from chromasync.config import Settings
 from chromasync.errors import LeaseLost, Paused, Stopped
 from chromasync.lease import Lead
-from chromasync.model import CycleStatus, Mirror, MirrorStatus
+from chromasync.model import CycleStatus, MirrorStatus
 from chromasync.reports import Outcome
 from chromasync.store import SqlStore
 from chromasync.wanted import WantedCycle, no_own_cycle
 from tests.store.samples import COLLECTION, plan_into
+from tests.support.ledgers import mirror_of
 
 ENDED_WELL = (CycleStatus.COMPLETED, None, None)
 PATIENCE = 30.0
@@ -96,7 +97,15 @@ def wanted(
 def test_the_report_of_the_cycle_comes_from_the_store(store: SqlStore, settings: Settings) -> None:
     """It has the states of the collections, and names who runs the cycle."""
     store.save_mirror(
-        Mirror(COLLECTION, "t", "d", "docs", "replica", MirrorStatus.IDENTICAL, primary_count=7)
+        mirror_of(
+            COLLECTION,
+            "t",
+            "d",
+            "docs",
+            replica_id="replica",
+            status=MirrorStatus.IDENTICAL,
+            primary_count=7,
+        )
     )
     told = Told()
     with led(store, ENDED_WELL) as leader:

@@ -14,9 +14,12 @@ from chromasync.advice.bottleneck import find_bottleneck
 from chromasync.advice.facts import Facts, gather
 from chromasync.advice.forecast import Measured, forecast
 from chromasync.advice.rules import Recommendation, Situation, recommend, signs_of
+from chromasync.advice_reports import AdviceReport
 from chromasync.config import Settings
 from chromasync.model import Measurement
-from chromasync.reports import AdviceReport, StatusSnapshot
+from chromasync.reports import (
+    StatusSnapshot,
+)
 from chromasync.sizing.effort import Load, pace_of, read_seconds
 from chromasync.sizing.pace import text_per_record, write_pace
 from chromasync.sizing.table import Table, load_table

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from chromasync.advice.facts import Facts, Waiting
-from chromasync.reports import Bottleneck
+from chromasync.advice_reports import Bottleneck
 from chromasync.sizing.effort import Load, Writes, read_seconds, write_seconds
 from chromasync.sizing.table import Table
 

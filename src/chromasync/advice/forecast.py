@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from chromasync.advice_reports import Cost, Forecast
 from chromasync.config import Settings
 from chromasync.ledger.scrub import SIDES
-from chromasync.reports import Cost, Forecast
 from chromasync.sizing.effort import (
     Load,
     Writes,

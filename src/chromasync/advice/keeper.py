@@ -9,12 +9,12 @@ import threading
 from collections.abc import Callable
 from typing import Self
 
+from chromasync.advice_reports import AdviceReport
 from chromasync.config import Role, Settings
 from chromasync.errors import ChromasyncError
 from chromasync.events import Event
 from chromasync.model import Recommendation
 from chromasync.repeated import Repeated
-from chromasync.reports import AdviceReport
 
 EVERY_SECONDS = 600.0
 PATIENCE_SECONDS = 5.0

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 from chromasync.advice.bottleneck import Finding
 from chromasync.advice.facts import DAY, Facts, phase_name
+from chromasync.advice_reports import Bottleneck, Sign
 from chromasync.config import Role, Settings
-from chromasync.reports import Bottleneck, Sign
 from chromasync.sizing.table import Phase, Table
 
 MOST_THREADS = 16

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from chromasync.advice_reports import AdviceReport
     from chromasync.config import Settings
     from chromasync.lab.selftest import SelftestReport
     from chromasync.model import Hold
     from chromasync.ports import Progress
     from chromasync.reports import (
-        AdviceReport,
         ControlReport,
         CycleReport,
         DoctorReport,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from chromasync.advice_reports import AdviceReport, Forecast, Sign
 from chromasync.cli.page import Page
-from chromasync.reports import AdviceReport, Forecast, Sign
 from chromasync.wording.words import duration, moment, number, plain, size
 
 SIGNS = {

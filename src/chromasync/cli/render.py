@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import assert_never
 
+from chromasync.advice_reports import AdviceReport
 from chromasync.cli.counsel import show_advice
 from chromasync.cli.jsonout import Report
 from chromasync.cli.page import Page
@@ -19,7 +20,6 @@ from chromasync.model import (
     WorkerStatus,
 )
 from chromasync.reports import (
-    AdviceReport,
     CollectionReport,
     CycleReport,
     DoctorReport,
