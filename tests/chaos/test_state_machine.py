@@ -6,6 +6,7 @@ draws anew each time: `make chaos`.
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from chromasync import faultpoints
+from chromasync import faultpoints, steering
+from chromasync.errors import Paused
+from chromasync.lab.proxy import Request
+from chromasync.quiet import Quiet
 from chromasync.reports import Outcome
 from tests.chaos.mortal import sync_until
 from tests.chaos.processes import live_tasks
@@ -308,6 +312,31 @@ class ReplicationMachine(RuleBasedStateMachine):
     @rule(point=st.sampled_from(faultpoints.ALL), nth=st.integers(1, 4), full=st.booleans())
     def killed_cycle(self, point: str, nth: int, full: bool) -> None:
         sync_until(self.stage, point, nth, full=full, **SETTINGS)
+
+    @rule(
+        number=st.integers(1, 60),
+        full=st.booleans(),
+        grace=st.sampled_from([0.0, steering.GRACE_SECONDS]),
+    )
+    def paused_cycle(self, number: int, full: bool, grace: float) -> None:
+        """A cycle that someone pauses at any request; without a grace, it is the last one."""
+        with self.stage.app(**SETTINGS) as app, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(steering, "GRACE_SECONDS", grace)
+            asked = itertools.count(1)
+
+            def pause(_: Request) -> None:
+                if next(asked) == number:
+                    app.store.pause("ann@here", "")
+                    app._steering.note(app.store.orders())
+
+            for proxy in (self.servers.primary_proxy, self.servers.replica_proxy):
+                patch.setattr(proxy, "fault", pause)
+            try:
+                app.sync(Quiet(), full=full)
+            except Paused:
+                assert app.status().is_paused
+            app.resume()
+        assert live_tasks(self.stage) == 0
 
     @rule()
     def settle(self) -> None:

@@ -116,7 +116,7 @@ def test_a_paused_cycle_ends_and_the_next_one_finishes_it(
         tasks.c.task_status.in_([TaskStatus.PENDING, TaskStatus.PROCESSING])
     )
     assert look(house.store, alive) == [(0,)]
-    assert look(house.store, select(func.max(tasks.c.retry_count))) == [(0,)]
+    assert look(house.store, select(func.sum(tasks.c.retry_count))) in ([(0,)], [(None,)])
     assert {m.last_error for m in house.store.mirrors()} <= {None}
     house.resume()
     copied = cycle.counts.inserted
