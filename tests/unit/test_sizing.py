@@ -230,7 +230,11 @@ def test_the_pace_of_the_replica_is_that_of_its_copies() -> None:
 def test_the_text_of_a_cycle_without_bytes_is_taken_from_the_others() -> None:
     """Where other processes wrote, the leader's row has few bytes of its own."""
     silent = Measurement(
-        NOON, records_read=5000, records_written=5000, phase_seconds={"reconcile": by_table(5000)}
+        NOON,
+        records_read=5000,
+        records_written=5000,
+        phase_seconds={"reconcile": by_table(5000)},
+        active_workers=2,
     )
     rows = [
         Measurement(
@@ -238,9 +242,37 @@ def test_the_text_of_a_cycle_without_bytes_is_taken_from_the_others() -> None:
         ),
         silent,
     ]
-    assert text_per_record(rows, 384) == pytest.approx(600)
-    assert text_per_record([silent], 384) == 0
+    assert text_per_record(rows, 384, RATES) == pytest.approx(600)
+    assert text_per_record([silent], 384, RATES) == 0
     assert write_pace(rows, 384, RATES) == pytest.approx(1, rel=0.01)
+
+
+def test_updates_without_embeddings_say_nothing_about_size_or_pace() -> None:
+    """They send a part of each record."""
+    part = Measurement(
+        NOON,
+        records_read=5000,
+        records_written=5000,
+        bytes_written=5000 * 90,
+        phase_seconds={"reconcile": 5.0},
+        active_workers=1,
+    )
+    assert write_pace([part], 384, RATES) is None
+    assert text_per_record([part], 384, RATES) == 0
+    assert text_per_record([part, copy_of(500, 1)], 384, RATES) == pytest.approx(600)
+
+
+def test_reads_show_the_size_of_a_record_where_nothing_was_copied_lately() -> None:
+    """The minutes with the smallest answers, because those of walks come on top."""
+    answer = 384 * RATES.answer_bytes_per_float + 600
+    rows = [
+        Measurement(
+            NOON, process_name="p", records_read=read, bytes_read=round(read * answer + walk)
+        )
+        for read, walk in ((5000, 9e7), (5000, 0), (4000, 0), (5000, 8e7), (999, -5e5))
+    ]
+    assert text_per_record(rows, 384, RATES) == pytest.approx(600, abs=1)
+    assert text_per_record(rows[-1:], 384, RATES) == 0
 
 
 def test_the_pace_of_reads_knows_their_text() -> None:

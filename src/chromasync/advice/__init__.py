@@ -22,7 +22,7 @@ from chromasync.reports import (
 )
 from chromasync.sizing.effort import Load, pace_of, read_seconds
 from chromasync.sizing.pace import text_per_record, write_pace
-from chromasync.sizing.table import Table, load_table
+from chromasync.sizing.table import Rates, Table, load_table
 
 __all__ = ["HISTORY_SECONDS", "Asked", "advise"]
 
@@ -58,7 +58,7 @@ def advise(
     """
     table = load_table(settings.sync_advice_table)
     facts = gather(snapshot, measurements, settings, table.thresholds)
-    each = _average(snapshot, measurements, asked)
+    each = _average(snapshot, measurements, table.rates, asked)
     finding = find_bottleneck(facts, each, table)
     at = Situation(facts, finding, snapshot.reread_seconds, settings, table)
     is_enough = facts.cycles >= table.thresholds.cycles
@@ -137,7 +137,10 @@ def _cost(chosen: Recommendation, at: Situation) -> float:
 
 
 def _average(
-    snapshot: StatusSnapshot, measurements: Sequence[Measurement], asked: Asked | None
+    snapshot: StatusSnapshot,
+    measurements: Sequence[Measurement],
+    rates: Rates,
+    asked: Asked | None = None,
 ) -> Load:
     """An average record: as asked for, as measured, or as usual."""
     known = [c for c in snapshot.collections if c.dimension and c.primary_count]
@@ -145,7 +148,7 @@ def _average(
     floats: float = USUAL_DIMENSION
     if records:
         floats = sum(c.primary_count * (c.dimension or 0) for c in known) / records
-    text = text_per_record(measurements, floats) or USUAL_TEXT_BYTES
+    text = text_per_record(measurements, floats, rates) or USUAL_TEXT_BYTES
     if asked is not None:
         floats = floats if asked.dimension is None else asked.dimension
         text = text if asked.text_bytes is None else asked.text_bytes
@@ -159,7 +162,7 @@ def _measured(
     table: Table,
 ) -> Measured:
     """What a forecast takes from the present, with the average record of the present."""
-    present = _average(snapshot, measurements, None)
+    present = _average(snapshot, measurements, table.rates)
     return Measured(
         each=present,
         collections=max(1, len(snapshot.collections)),

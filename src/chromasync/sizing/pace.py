@@ -15,6 +15,8 @@ WRITING_PHASES = ("walk", "probe", "plan", "reconcile")
 """Phases of a cycle in which the replica is written to."""
 LEAST_WRITTEN = 200
 """Cycles that wrote fewer records say nothing about the pace."""
+LEAST_READ = 1000
+"""Rows with fewer records read say nothing about the size of a record."""
 LATEST = 20
 
 
@@ -39,7 +41,13 @@ def write_pace(
         floats_per_record: the average dimension of the records.
     """
     copies = [one for one in history if one.is_cycle and is_copy(one)]
-    sound = [one for one in copies if one.records_written >= LEAST_WRITTEN and one.phase_seconds]
+    sound = [
+        one
+        for one in copies
+        if one.records_written >= LEAST_WRITTEN
+        and one.phase_seconds
+        and (one.active_workers > 1 or _sends_embeddings(one, floats_per_record))
+    ]
     latest = sound[-LATEST:]
     by_table = sum(_write_seconds(one, history, floats_per_record, rates) for one in latest)
     return pace_of(sum(map(writing_time, latest)), by_table) if latest else None
@@ -50,19 +58,41 @@ def writing_time(cycle: Measurement) -> float:
     return sum(cycle.phase_seconds.get(phase, 0.0) for phase in WRITING_PHASES)
 
 
-def text_per_record(measured: Iterable[Measurement], floats_per_record: float) -> float:
-    """Bytes of document, metadata and uri of an average written record."""
-    rows = [one for one in measured if one.records_written and one.bytes_written]
-    records = sum(one.records_written for one in rows)
-    if not records:
+def text_per_record(
+    measured: Iterable[Measurement], floats_per_record: float, rates: Rates
+) -> float:
+    """Bytes of document, metadata and uri of an average record; 0 when unknown.
+
+    Copies show it exactly: they send whole records. Reads show it nearly, because the answers of
+    walks are counted with them; so the rows with the smallest answers are taken.
+    """
+    rows = list(measured)
+    copies = [one for one in rows if is_copy(one) and _sends_embeddings(one, floats_per_record)]
+    records = sum(one.records_written for one in copies)
+    if records:
+        sent = sum(one.bytes_written for one in copies) / records
+        return sent - floats_per_record * BYTES_PER_FLOAT_SENT
+    read = sorted(one.bytes_read / one.records_read for one in rows if _reads_much(one))
+    if not read:
         return 0.0
-    each = sum(one.bytes_written for one in rows) / records
-    return max(0.0, each - floats_per_record * BYTES_PER_FLOAT_SENT)
+    answered = read[len(read) // 4]
+    return max(0.0, answered - floats_per_record * rates.answer_bytes_per_float)
+
+
+def _sends_embeddings(one: Measurement, floats_per_record: float) -> bool:
+    """Whether a row's requests were large enough for the embeddings of all its records."""
+    least = one.records_written * floats_per_record * BYTES_PER_FLOAT_SENT
+    return one.records_written >= LEAST_WRITTEN and one.bytes_written >= max(least, 1.0)
+
+
+def _reads_much(one: Measurement) -> bool:
+    return one.records_read >= LEAST_READ and one.bytes_read > 0
 
 
 def _write_seconds(
     cycle: Measurement, history: Sequence[Measurement], floats: float, rates: Rates
 ) -> float:
-    text = text_per_record([cycle], floats) or text_per_record(history, floats)
+    own = text_per_record([cycle], floats, rates)
+    text = own or text_per_record(history, floats, rates)
     count = cycle.records_written
     return write_seconds(Writes(new=Load(count, count * floats, count * text)), rates)
