@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
@@ -14,7 +15,7 @@ from chromasync.alerts.messages import Message
 from chromasync.alerts.state import Phase
 from chromasync.errors import StoreUnavailable
 from chromasync.events import Event
-from chromasync.model import HoldKind
+from chromasync.model import Alert, HoldKind
 from tests.alerts.world import NOON, Listener, World, beat, hold, look
 
 BEGINS, ENDED, LASTS = Phase.BEGINS, Phase.ENDED, Phase.LASTS
@@ -181,6 +182,18 @@ def test_repeats_of_one_kind_come_together(
     ]
 
 
+def test_what_was_told_later_is_not_repeated_early(
+    world: World, watcher: AlertWatcher, ear: Listener
+) -> None:
+    """Alerts that were told hours apart are repeated apart."""
+    world.changes["holds"] = (hold("a"),)
+    look(watcher)
+    look_for(world, watcher, 5 * 3600, every=600)
+    world.changes["holds"] = (hold("a"), hold("b"))
+    look_for(world, watcher, 86_400, every=600)
+    assert [(t.phase, t.names) for t in ear.told[2:]] == [(LASTS, ("a",))]
+
+
 def test_urgent_kinds_come_first(world: World, watcher: AlertWatcher, ear: Listener) -> None:
     """One message at a time, in the order of the kinds; none is forgotten."""
     world.changes["holds"] = (hold("a"), hold("b", HoldKind.DIVERGED))
@@ -300,6 +313,33 @@ def test_a_return_that_has_left_again_is_told_after_the_end(
     world.changes.clear()
     look_for(world, watcher, 3600)
     assert ear.phases() == ["begins", "ended", "begins", "ended"]
+
+
+def test_what_is_taken_during_a_look_is_noted_at_the_next_one(
+    world: World, watcher: AlertWatcher, ear: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow answer may come at any moment; it is never forgotten."""
+    go, send, save = threading.Event(), ear.send, world.save_alerts
+    (courier,) = watcher._couriers
+
+    def slow(message: Message) -> None:
+        go.wait()
+        send(message)
+
+    def while_it_comes(holder: str, changed: Sequence[Alert]) -> bool:
+        go.set()
+        courier.wait(60)
+        return save(holder, changed)
+
+    monkeypatch.setattr(ear, "send", slow)
+    world.changes["holds"] = (hold("a"),)
+    watcher.look()
+    monkeypatch.setattr(world, "save_alerts", while_it_comes)
+    world.changes["holds"] = (hold("a"), hold("b"))
+    watcher.look()
+    monkeypatch.setattr(world, "save_alerts", save)
+    look_for(world, watcher, 1200)
+    assert [told.names for told in ear.told] == [("a",), ("b",)]
 
 
 def test_an_orderly_end_notes_what_was_taken(world: World, ear: Listener) -> None:
