@@ -72,7 +72,9 @@ def test_the_service_shows_itself_and_takes_orders(fleet: Fleet, http: httpx2.Cl
     }
     assert all(c["chunks"]["clean"] for c in document["collections"])
     assert all(c["chunks"]["oldest_read_at"] for c in document["collections"])
-    assert "Identical as of" in http.get(url).text
+    text = http.get(url).text
+    assert "Identical as of" in text
+    assert 'id="advice"' in text
     found = samples(http.get(f"{url}/metrics").text)
     assert value(found, "chromasync_identical") == 1
     assert value(found, "chromasync_records", side="replica") == 150
