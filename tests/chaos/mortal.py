@@ -135,9 +135,11 @@ def _entered(single: role.Participant) -> Iterator[None]:
         pool._gate.close()
         pool._abandoned.set()
         keepers = [pool._keeper._renewing, *([lead._renewing] if lead else [])]
-        for ended in (pool._heartbeat._stop, *(keeper._stop for keeper in keepers)):
+        others = [single._recorder, single._watch]
+        for ended in (pool._heartbeat._stop, *(other._stop for other in [*keepers, *others])):
             ended.set()
         threads = [*pool._threads, pool._heartbeat.thread, *(k.thread for k in keepers)]
+        threads += [other._thread for other in others]
         for thread in threads:
             if thread.ident is not None:
                 thread.join()
