@@ -26,6 +26,8 @@ import pytest
 from chromasync import faultpoints, role
 from chromasync.quiet import Quiet
 from chromasync.reports import CycleReport
+from chromasync.steering import Watch
+from chromasync.worker.recorder import Recorder
 from tests.support.stage import Stage
 
 Killed = SystemExit
@@ -135,8 +137,9 @@ def _entered(single: role.Participant) -> Iterator[None]:
         pool._gate.close()
         pool._abandoned.set()
         keepers = [pool._keeper._renewing, *([lead._renewing] if lead else [])]
-        others = [single._recorder, single._watch]
-        for ended in (pool._heartbeat._stop, *(other._stop for other in [*keepers, *others])):
+        others: list[Recorder | Watch] = [single._recorder, single._watch]
+        stops = [pool._heartbeat._stop, *(keeper._stop for keeper in keepers)]
+        for ended in (*stops, *(other._stop for other in others)):
             ended.set()
         threads = [*pool._threads, pool._heartbeat.thread, *(k.thread for k in keepers)]
         threads += [other._thread for other in others]

@@ -314,7 +314,7 @@ class ReplicationMachine(RuleBasedStateMachine):
         sync_until(self.stage, point, nth, full=full, **SETTINGS)
 
     @rule(
-        number=st.integers(1, 60),
+        number=st.integers(1, 16),
         full=st.booleans(),
         grace=st.sampled_from([0.0, steering.GRACE_SECONDS]),
     )

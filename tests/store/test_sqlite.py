@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import select, text
 
 from chromasync.model import Term
-from chromasync.store import SqlStore, open_store, queue, retry_charges
+from chromasync.store import SqlStore, instants, open_store, queue, retry_charges, snapshot
 from chromasync.store.schema_ledger import replica_chunks
 from tests.store import children
 from tests.store.samples import (
@@ -86,6 +86,14 @@ def test_claims_and_rescues_do_not_read_finished_tasks(file_store: SqlStore) -> 
         assert "sync_tasks_lease" in plan_of(file_store, queue._OVERDUE)
         assert "sync_tasks" not in plan_of(file_store, retry_charges._CHARGED, oldest=1)
         assert "PRIMARY KEY" in plan_of(file_store, queue._HELD, task_id=1, fence=1)
+
+
+def test_suspect_chunks_are_found_without_a_look_at_the_others(file_store: SqlStore) -> None:
+    """Each status counts them, among tens of thousands of chunks."""
+    for statement in (instants._SUSPECT, snapshot._CHUNKS):
+        plan = plan_of(file_store, statement)
+        assert "USING INDEX sync_replica_chunks_suspect" in plan
+        assert "SEARCH sync_replica_chunks" not in plan
 
 
 def test_heads_are_read_without_their_contents(file_store: SqlStore) -> None:

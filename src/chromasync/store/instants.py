@@ -25,6 +25,7 @@ from chromasync.store.schema import (
 )
 from chromasync.store.schema_ledger import (
     SAME_CHUNK,
+    SUSPECT,
     chunks,
     mirrors,
     primary_collections,
@@ -107,7 +108,7 @@ _SUSPECT = (
         func.max(case((replica_chunks.c.distrusted_at > Now(), replica_chunks.c.distrusted_at))),
     )
     .join_from(replica_chunks, chunks, SAME_CHUNK)
-    .where(replica_chunks.c.suspect)
+    .where(SUSPECT)
     .group_by(chunks.c.collection_id)
 )
 

@@ -12,6 +12,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Double,
     Index,
     Integer,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    literal_column,
     select,
 )
 from sqlalchemy.schema import CreateView
@@ -131,6 +133,10 @@ chunks = Table(
     sqlite_autoincrement=True,
 )
 
+# A literal, not a column: SQLite matches a partial index only against the same words.
+SUSPECT: ColumnElement[bool] = literal_column("suspect")
+"""Few chunks are suspect, and each status counts them."""
+
 replica_chunks = Table(
     "sync_replica_chunks",
     metadata,
@@ -145,6 +151,9 @@ replica_chunks = Table(
     Column("in_hand", Boolean, nullable=False),
     Column("gone_count", Integer, nullable=False),
     Column("reduced_count", Integer, nullable=False),
+    Index(
+        "sync_replica_chunks_suspect", "chunk_id", sqlite_where=SUSPECT, postgresql_where=SUSPECT
+    ),
 )
 
 SAME_CHUNK = and_(replica_chunks.c.chunk_id == chunks.c.id, replica_chunks.c.replica == REPLICA)

@@ -24,7 +24,7 @@ from chromasync.store.ledger import mirrors_in, quarantined_in
 from chromasync.store.queue import task_counts_in
 from chromasync.store.retry import retried
 from chromasync.store.schema import Now, cycles, schema_versions
-from chromasync.store.schema_ledger import SAME_CHUNK, chunks, replica_chunks
+from chromasync.store.schema_ledger import REPLICA, SUSPECT, chunks, replica_chunks
 from chromasync.store.trials import live_trials_in
 from chromasync.store.workers import workers_in
 
@@ -38,22 +38,21 @@ _CLEAN_AT = (
     .order_by(cycles.c.id.desc())
     .limit(1)
 )
+_IS_SUSPECT = chunks.c.id.in_(
+    select(replica_chunks.c.chunk_id).where(SUSPECT, replica_chunks.c.replica == REPLICA)
+)
 _STATE = case(
-    (replica_chunks.c.suspect, "suspect"),
+    (_IS_SUSPECT, "suspect"),
     (chunks.c.read_at.is_(None), "unread"),
     (chunks.c.recheck, "recheck"),
     else_="clean",
 )
-_CHUNKS = (
-    select(
-        chunks.c.collection_id,
-        func.sum(chunks.c.read_seconds),
-        *(func.sum(case({state: 1}, value=_STATE, else_=0)) for state in CHUNK_STATES),
-        func.min(chunks.c.read_at),
-    )
-    .join_from(chunks, replica_chunks, SAME_CHUNK)
-    .group_by(chunks.c.collection_id)
-)
+_CHUNKS = select(
+    chunks.c.collection_id,
+    func.sum(chunks.c.read_seconds),
+    *(func.sum(case({state: 1}, value=_STATE, else_=0)) for state in CHUNK_STATES),
+    func.min(chunks.c.read_at),
+).group_by(chunks.c.collection_id)
 
 
 class SnapshotPart(Core):

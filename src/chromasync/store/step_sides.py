@@ -26,6 +26,7 @@ SIDES = (
     gone_count INTEGER NOT NULL,
     reduced_count INTEGER NOT NULL,
     PRIMARY KEY (chunk_id, replica))""",
+    "CREATE INDEX sync_replica_chunks_suspect ON sync_replica_chunks (chunk_id) WHERE suspect",
     """INSERT INTO sync_replica_chunks
     SELECT id, 'default', checked_at, checked_cycle, suspect, distrusted_at, in_hand, gone_count,
         reduced_count
