@@ -23,7 +23,7 @@ from chromasync.advice_reports import AdviceReport
 from chromasync.cli.commands import program
 from chromasync.cli.exits import MEANINGS
 from chromasync.cli.invoking import CLOSED_PIPE
-from chromasync.config import Settings
+from chromasync.config.reference import settings_table
 from chromasync.documents import COMPUTED, STATUS_SCHEMA
 from chromasync.model import Hold
 from chromasync.reports import (
@@ -205,7 +205,7 @@ def _required(schema: Any) -> Any:
 def settings_page() -> str:
     """The text of `docs/settings.md`."""
     parts = [GENERATED, "", SETTINGS_INTRO]
-    for group, rows in groupby(Settings.table(), key=lambda info: info.group):
+    for group, rows in groupby(settings_table(), key=lambda info: info.group):
         parts += [f"## {group}", "", "| name | default | allowed | meaning |", "|---|---|---|---|"]
         parts += [
             f"| `{row.name}` | {row.default} | {row.allowed} | {row.meaning} |" for row in rows

@@ -16,6 +16,7 @@ from chromasync.config import (
     container_memory_mb,
     load_settings,
 )
+from chromasync.config.reference import settings_table
 from chromasync.errors import SettingsError
 from chromasync.model import Side
 from tests.unit.configs import ONE, TWO, refusal
@@ -243,7 +244,7 @@ def test_a_bad_value_is_refused_with_name_value_and_what_is_allowed(
 
 
 @pytest.mark.parametrize(
-    "name", [i.name for i in Settings.table() if i.allowed.startswith("a number of seconds")]
+    "name", [i.name for i in settings_table() if i.allowed.startswith("a number of seconds")]
 )
 @pytest.mark.parametrize("value", ["1e300", "2678401"])
 def test_no_duration_is_longer_than_a_month(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field
+from pydantic.fields import FieldInfo
 
 from chromasync.model import Side
 
@@ -121,3 +122,11 @@ def setting(
     extra: dict[str, Any] = {"group": group, "allowed": allowed, "shown": shown}
     limits["default_factory" if callable(default) else "default"] = default
     return Field(description=meaning, json_schema_extra=extra, **limits)
+
+
+def field_extra(field: FieldInfo) -> dict[str, str]:
+    """The row of the reference that `field` carries: group, allowed, shown."""
+    extra = field.json_schema_extra
+    if not isinstance(extra, dict):
+        raise TypeError("a setting without its row of the reference")
+    return {key: str(value) for key, value in extra.items()}

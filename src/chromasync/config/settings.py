@@ -37,8 +37,8 @@ from chromasync.config.fields import (
     Origin,
     Role,
     ServerSettings,
-    SettingInfo,
     SettingLine,
+    field_extra,
     setting,
 )
 from chromasync.config.refusals import missing_urls, two_authorizations
@@ -490,18 +490,6 @@ class Settings(BaseSettings):
             for name, field in type(self).model_fields.items()
         ]
 
-    @classmethod
-    def table(cls) -> list[SettingInfo]:
-        """The reference of all settings, in the order of the documentation."""
-        rows = []
-        for name, field in cls.model_fields.items():
-            extra = field_extra(field)
-            default = extra["shown"] or as_text(name, field.default)
-            meaning = field.description or ""
-            info = SettingInfo(name.upper(), extra["group"], default, extra["allowed"], meaning)
-            rows.append(info)
-        return rows
-
     def _shown(self, name: str, field: FieldInfo) -> str:
         value = getattr(self, name)
         if name == "database_url":
@@ -511,11 +499,3 @@ class Settings(BaseSettings):
         if value in (None, "", (), {}):
             return field_extra(field)["shown"] or "none"
         return as_text(name, value)
-
-
-def field_extra(field: FieldInfo) -> dict[str, str]:
-    """The row of the reference that `field` carries: group, allowed, shown."""
-    extra = field.json_schema_extra
-    if not isinstance(extra, dict):
-        raise TypeError("a setting without its row of the reference")
-    return {key: str(value) for key, value in extra.items()}

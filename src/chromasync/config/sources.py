@@ -15,12 +15,12 @@ from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
 from chromasync.config.fields import (
     CONFIG_FILE,
     Origin,
+    field_extra,
 )
 from chromasync.config.refusals import missing_urls
 from chromasync.config.settings import (
     URL_FIELDS,
     Settings,
-    field_extra,
 )
 from chromasync.config.shown import hide_secrets
 from chromasync.errors import SettingsError
