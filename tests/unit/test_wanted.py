@@ -104,7 +104,7 @@ def test_the_report_of_the_cycle_comes_from_the_store(store: SqlStore, settings:
             "docs",
             replica_id="replica",
             status=MirrorStatus.IDENTICAL,
-            primary_count=7,
+            count=7,
         )
     )
     told = Told()
