@@ -33,6 +33,7 @@ from chromasync.store.core import Backend, translated
 from chromasync.store.idlists import IdsOrAll
 from chromasync.store.migrations import STEPS, upgrade, version_of
 from chromasync.store.schema import Instant, Word, metadata
+from chromasync.store.schema_history import Phases
 
 _WHEN = datetime(2001, 2, 3, 4, 5, 6, 789000, tzinfo=UTC)
 """All its parts differ, so that exchanged parts are detected."""
@@ -46,6 +47,7 @@ _SAMPLES: Mapping[type[TypeEngine[Any]], Callable[[Any], object]] = {
     BigInteger: lambda _: -1,
     Double: lambda _: 0.1,
     IdsOrAll: lambda _: ("one", "two"),
+    Phases: lambda _: {"walk": 0.5},
     LargeBinary: lambda _: b"\\\0\xff",
 }
 """Sample values by column type. Other columns get a unique word with characters that names, ids and
