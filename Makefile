@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test-quick test test-rest test-all test-wheel coverage chaos lint bench bench-scaling bench-memory servers docs clean
+.PHONY: help setup demo test-quick test test-rest test-all test-wheel coverage chaos lint bench bench-scaling bench-throttle bench-memory servers docs clean
 
 help: ## print this list of targets
 	@echo "usage: make TARGET [ARGS=...]"
@@ -99,6 +99,9 @@ bench: $(READY) ## compare the speed with the official client
 
 bench-scaling: $(READY) ## compare one worker with four, with latency between workers and servers
 	$(BIN)/python -m bench.scaling $(ARGS)
+
+bench-throttle: $(READY) ## measure what a query loop on the primary feels while everything is read
+	$(BIN)/python -m bench.throttle $(ARGS)
 
 bench-memory: $(READY) ## measure the memory of a first copy and of a re-check of one million ids (half an hour)
 	$(BIN)/python -m bench.memory $(ARGS)

@@ -7,7 +7,9 @@ record each time; and it never notices what is gone.
 
 from __future__ import annotations
 
+import math
 import time
+from typing import Any
 
 from chromadb.api.collection_configuration import CreateCollectionConfiguration
 
@@ -16,9 +18,10 @@ from chromasync.lab.judge import connect
 PAGE = 1000
 
 
-def copy(primary_url: str, replica_url: str) -> dict[str, float]:
-    """Copy everything from one server to the other, page by page."""
+def copy(primary_url: str, replica_url: str, longest_seconds: float = math.inf) -> dict[str, Any]:
+    """Copy everything from one server to the other, page by page, or as much as time allows."""
     primary, replica = connect(primary_url), connect(replica_url)
+    began_at = time.monotonic()
     started, cpu = time.perf_counter(), time.process_time()
     for source in primary.list_collections():
         index = source.configuration.get("hnsw")
@@ -38,6 +41,8 @@ def copy(primary_url: str, replica_url: str) -> dict[str, float]:
             embedding_function=None,
         )
         for offset in range(0, source.count(), PAGE):
+            if time.perf_counter() - started > longest_seconds:
+                break
             page = source.get(
                 limit=PAGE,
                 offset=offset,
@@ -51,6 +56,7 @@ def copy(primary_url: str, replica_url: str) -> dict[str, float]:
                 uris=page["uris"],
             )
     return {
+        "span": [began_at, time.monotonic()],
         "seconds": time.perf_counter() - started,
         "cpu_seconds": time.process_time() - cpu,
     }

@@ -9,6 +9,14 @@ from typing import Any
 from chromasync.app import Application
 from chromasync.config import Settings
 
+OPTIONS = {
+    "budget": "sync_scrub_budget",
+    "share": "sync_primary_share",
+    "memory_mb": "sync_max_memory_mb",
+    "mark": "sync_mark",
+    "workers": "sync_workers",
+}
+
 
 class Silent:
     """Progress that nobody watches."""
@@ -24,16 +32,27 @@ class Silent:
 
 
 def cycles(
-    primary_url: str, replica_url: str, state: str, count: int = 1, *, walk_only: bool = False
+    primary_url: str,
+    replica_url: str,
+    state: str,
+    count: int = 1,
+    *,
+    walk_only: bool = False,
+    **options: float,
 ) -> dict[str, Any]:
     """Open the program once and run `count` cycles.
+
+    Args:
+        options: settings that differ from the defaults (`OPTIONS`).
 
     Returns:
         The seconds that opening took, and per cycle: seconds, records read, written, outcome.
     """
     settings = _settings(primary_url, replica_url, state)
+    changed = {OPTIONS[name]: value for name, value in options.items()}
     if walk_only:
-        settings = settings.model_copy(update={"sync_scrub_budget": 0.0})
+        changed["sync_scrub_budget"] = 0.0
+    settings = settings.model_copy(update=changed)
     started = time.perf_counter()
     with Application.open(settings) as app:
         open_seconds = time.perf_counter() - started
@@ -41,11 +60,22 @@ def cycles(
     return {"open_seconds": open_seconds, "cycles": done}
 
 
+def approved(**arguments: Any) -> dict[str, Any]:
+    """Approve everything that is held, and run a cycle, as another process."""
+    settings = _settings(*(arguments[name] for name in ("primary_url", "replica_url", "state")))
+    with Application.open(settings) as app:
+        holds = app.store.holds()
+        app.approve([], everything=True, expected=sum(hold.count for hold in holds))
+    return cycles(**arguments)
+
+
 def _cycle(app: Application) -> dict[str, Any]:
+    began_at = time.monotonic()
     started, cpu = time.perf_counter(), time.process_time()
     report = app.sync(Silent())
     return {
         "seconds": time.perf_counter() - started,
+        "span": [began_at, time.monotonic()],
         "cpu_seconds": time.process_time() - cpu,
         "read": report.counts.read,
         "applied": report.counts.applied,

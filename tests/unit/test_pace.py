@@ -11,16 +11,19 @@ from hypothesis import strategies as st
 
 from chromasync.chroma.pace import (
     CREDIT_SECONDS,
+    FIRST_ROWS,
     FLOOR_SHARE,
+    LEAST_ROWS,
     LONGEST_GAP_SECONDS,
     LONGEST_PAUSE_SECONDS,
     LONGEST_RETRY_AFTER_SECONDS,
+    PAGE_SECONDS,
     Ended,
     Pace,
 )
 from tests.support.properties import examples
 
-STANDING = 0.12
+STANDING = 0.5
 PAGE = 4_000_000
 PATH = "/collections/1/get"
 REFUSED = Ended(0.0, answered=False, refused=True)
@@ -37,7 +40,7 @@ class Server:
 
     def ask(self, seconds: float = 0.1, *, path: str = PATH, size: int = PAGE) -> float:
         """Wait for the turn and have an answer after so many seconds; returns the wait."""
-        waited = self._wait(path)
+        waited = self.wait(path)
         begun = self.pace.begin(self.now, path, large=path.endswith("/get"))
         self.begun.append(self.now)
         self.now += seconds
@@ -47,7 +50,7 @@ class Server:
 
     def ask_two(self, seconds: float) -> bool:
         """Have two answers at the same time; returns whether both were allowed at once."""
-        self._wait(PATH)
+        self.wait(PATH)
         first = self.pace.begin(self.now, PATH, large=True)
         beside = self.pace.delay(self.now, PATH, large=True) == 0
         second = self.pace.begin(self.now, PATH, large=True) if beside else None
@@ -59,12 +62,13 @@ class Server:
 
     def refuse(self, retry_after: float | None = None) -> None:
         """Refuse one request."""
-        self._wait(PATH)
+        self.wait(PATH)
         begun = self.pace.begin(self.now, PATH, large=True)
         ended = Ended(0.0, answered=False, refused=True, retry_after=retry_after)
         self.pace.end(begun, self.now, ended)
 
-    def _wait(self, path: str) -> float:
+    def wait(self, path: str) -> float:
+        """Wait for the turn; returns how long."""
         waited = self.pace.delay(self.now, path, large=path.endswith("/get"))
         self.now += waited
         assert self.pace.delay(self.now, path, large=path.endswith("/get")) <= 1e-6
@@ -89,7 +93,7 @@ def server() -> Server:
 
 def test_a_few_seconds_are_read_at_full_speed(server: Server) -> None:
     """Nothing waits while there is credit."""
-    assert [server.ask() for _ in range(50)] == [0.0] * 50
+    assert [server.ask() for _ in range(19)] == [0.0] * 19
     assert server.pace.reason(server.now) == ""
 
 
@@ -101,7 +105,7 @@ def test_a_long_read_takes_its_share_of_the_time(server: Server) -> None:
     spent = server.now - began
     assert server.busy_seconds <= CREDIT_SECONDS + STANDING * spent + 1
     assert server.busy_seconds >= 0.8 * STANDING * spent
-    assert "0.12 of its time" in server.pace.reason(server.now)
+    assert "0.5 of its time" in server.pace.reason(server.now)
 
 
 def test_pause_refills_the_credit_only_to_its_limit(server: Server) -> None:
@@ -110,7 +114,7 @@ def test_pause_refills_the_credit_only_to_its_limit(server: Server) -> None:
         server.ask()
     server.now += 3600
     waits = [server.ask() for _ in range(100)]
-    assert sum(wait == 0 for wait in waits) == pytest.approx(10 * CREDIT_SECONDS / 0.88, abs=12)
+    assert sum(wait == 0 for wait in waits) == pytest.approx(10 * CREDIT_SECONDS * 2, abs=3)
 
 
 def test_short_requests_never_wait_for_the_share(server: Server) -> None:
@@ -140,6 +144,52 @@ def test_large_reads_are_alone_when_the_credit_is_low(server: Server) -> None:
     assert not server.ask_two(0.1)
 
 
+def page(server: Server, rows: int, *, each: float = 0.0001, fixed: float = 0.003) -> None:
+    """Read so many records."""
+    server.wait(PATH)
+    begun = server.pace.begin(server.now, PATH, large=True)
+    seconds = fixed + rows * each
+    server.now += seconds
+    server.pace.end(begun, server.now, Ended(seconds, 4000 * rows, rows))
+
+
+def test_reads_are_whole_while_there_is_credit(server: Server) -> None:
+    """A small collection is read in few requests."""
+    assert server.pace.rows_at_once(server.now, PATH) is None
+    page(server, 1000)
+    assert server.pace.rows_at_once(server.now, PATH) is None
+
+
+@pytest.mark.parametrize("each", [0.00002, 0.0001, 0.0005, 0.01])
+def test_reads_become_so_small_that_each_takes_a_moment(server: Server, each: float) -> None:
+    """The fixed cost of a read included; but never less than a few records."""
+    for _ in range(100):
+        page(server, server.pace.rows_at_once(server.now, PATH) or 2000, each=each)
+    rows = server.pace.rows_at_once(server.now, PATH)
+    assert rows is not None
+    if each < 0.001:
+        assert 0.003 + rows * each == pytest.approx(PAGE_SECONDS, rel=0.1)
+    else:
+        assert rows == LEAST_ROWS
+
+
+def test_first_reads_of_a_collection_are_small_when_there_is_no_credit(server: Server) -> None:
+    """Nothing is known about the size of its records."""
+    for _ in range(100):
+        page(server, 1000)
+    assert server.pace.rows_at_once(server.now, "/collections/2/get") == FIRST_ROWS
+
+
+def test_reads_are_larger_where_few_requests_are_allowed(server: Server) -> None:
+    """Then the share of the time bounds them, and not the moment."""
+    server.pace.spacing.allow(5.0, math.inf)
+    for _ in range(100):
+        page(server, server.pace.rows_at_once(server.now, PATH) or 2000)
+    rows = server.pace.rows_at_once(server.now, PATH)
+    assert rows is not None
+    assert 0.003 + rows * 0.0001 == pytest.approx(STANDING / 5, rel=0.1)
+
+
 def test_processes_divide_share_and_credit() -> None:
     """Four processes together have what one has alone."""
     server = Server(Pace(STANDING))
@@ -166,7 +216,7 @@ def test_a_server_with_processors_to_spare_is_read_at_full_speed(server: Server)
     """Two reads at once take as long as one: the share grows until there are no gaps."""
     for _ in range(4):
         server.ask()
-    for _ in range(25):
+    for _ in range(10):
         server.ask_two(0.1)
     assert server.pace.share == 1
     assert [server.ask() for _ in range(200)] == [0.0] * 200
@@ -176,7 +226,7 @@ def test_a_server_without_them_is_not(server: Server) -> None:
     """Two reads at once take longer than one: the share stays."""
     for _ in range(4):
         server.ask()
-    for _ in range(25):
+    for _ in range(10):
         server.ask_two(0.16)
     assert server.pace.share == STANDING
 
@@ -185,7 +235,7 @@ def test_room_that_ends_takes_the_share_back(server: Server) -> None:
     """The server got company: two at once now slow each other down."""
     for _ in range(4):
         server.ask()
-    for _ in range(25):
+    for _ in range(10):
         server.ask_two(0.1)
     for _ in range(10):
         server.ask_two(0.14)

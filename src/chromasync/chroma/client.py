@@ -68,13 +68,17 @@ _OUTCOMES: tuple[tuple[type[ServerError], str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class _Ask:
-    """One request with all its attempts; `most_bytes` limits its uncompressed answer."""
+    """One request with all its attempts; `most_bytes` limits its uncompressed answer.
+
+    `rows` is the number of records that it asks for, if it asks for records.
+    """
 
     method: str
     path: str
     body: bytes | None = None
     params: Mapping[str, int] | None = None
     most_bytes: int | None = None
+    rows: int = 0
 
 
 class Client:
@@ -126,6 +130,7 @@ class Client:
         permit: Permit | None = None,
         most_bytes: int | None = None,
         most_attempts: int | None = None,
+        rows: int = 0,
     ) -> T:
         """Send a request, repeat it after transient failures, and parse its answer.
 
@@ -140,12 +145,13 @@ class Client:
             permit: called before every attempt; returns the seconds that the attempt may take.
             most_bytes: refuse a larger answer (uncompressed) before it is read completely.
             most_attempts: most attempts; None means the number of the connection.
+            rows: number of records that it asks for.
 
         Raises:
             TooLarge: the answer is larger than `most_bytes`.
             ServerError: the subclass that fits, after the last attempt.
         """
-        ask = _Ask(method, path, body, params, most_bytes)
+        ask = _Ask(method, path, body, params, most_bytes, rows)
         state = _Repeats(self, len(body or b""))
         for attempt in stamina.retry_context(
             on=state.wait_seconds,
@@ -198,7 +204,7 @@ class Client:
                     count.end(next(name for kind, name in _OUTCOMES if isinstance(error, kind)))
                 raise
             count.end(OK)
-            turn.answered(count.first_byte_seconds, max(count.sent, count.received))
+            turn.answered(count.first_byte_seconds, max(count.sent, count.received), ask.rows)
             return value
 
     def _send(

@@ -32,9 +32,9 @@ class Turn:
         self.waited_seconds = waited_seconds
         self.ended = Ended(0.0, answered=False)
 
-    def answered(self, seconds: float, size: int) -> None:
-        """Note an answer that began after `seconds` and has `size` bytes."""
-        self.ended = Ended(seconds, size)
+    def answered(self, seconds: float, size: int, rows: int = 0) -> None:
+        """Note an answer that began after `seconds`, its bytes, and the records asked for."""
+        self.ended = Ended(seconds, size, rows)
 
     def refused(self, retry_after: float | None) -> None:
         """Note that the server asked to slow down, or did not answer in time."""
@@ -72,6 +72,11 @@ class Pacer:
         with self._changed:
             self._pace.spacing.allow(per_second, asked_at + seconds)
 
+    def rows_at_once(self, path: str) -> int | None:
+        """The most records that one read of this path may ask for now; None for no limit."""
+        with self._changed:
+            return None if self._is_hurried else self._pace.rows_at_once(self._clock(), path)
+
     @contextmanager
     def hurried(self) -> Iterator[None]:
         """Let no thread wait during the block, because the process drains."""
@@ -103,13 +108,17 @@ class Pacer:
                 self._pace.end(begun, self._clock(), turn.ended)
                 self._changed.notify_all()
 
+    @property
+    def _is_hurried(self) -> bool:
+        return self._hurried > 0 or self.stop.is_set()
+
     def _wait(self, path: str, admit: Callable[[], None]) -> tuple[Begun, float]:
         """The request that may begin now, and how long it waited for that."""
         large = path.endswith(_LARGE_PATHS)
         began_at: float | None = None
         with self._changed:
             while True:
-                hurried = self._hurried > 0 or self.stop.is_set()
+                hurried = self._is_hurried
                 now = self._clock()
                 delay = self._pace.delay(now, path, large=large, hurried=hurried)
                 if delay <= 0:

@@ -174,10 +174,12 @@ class ChromaReader:
         """
         include = [*EVERYTHING, "embeddings"] if embeddings else EVERYTHING
         parse = partial(decode.records, embeddings=embeddings)
+        path = f"{collection_path(collection)}/get"
         parts: list[Records] = []
         done = 0
         while done < len(ids):
             size = self._limits.rows_of_read((collection.dimension or 0) if embeddings else 0)
+            size = min(size, self._client.pacer.rows_at_once(path) or size)
             wanted = list(ids[done : done + size])
             content = {"ids": wanted, "include": include}
             most_bytes = MOST_ANSWER_BYTES if len(wanted) > 1 else None
@@ -188,6 +190,7 @@ class ChromaReader:
                 parse,
                 most_bytes=most_bytes,
                 most_attempts=most_attempts,
+                rows=len(wanted),
             )
             if part is not None:
                 parts.append(part)
@@ -238,13 +241,20 @@ class ChromaReader:
         *,
         most_bytes: int | None = None,
         most_attempts: int | None = None,
+        rows: int = 0,
     ) -> Any:
         """The parsed answer of one `get`; None when a new quota requires a smaller request."""
         body = encode.plain_body(content, self.side)
         path = f"{collection_path(collection)}/get"
         try:
             return self._client.request(
-                "POST", path, parse, body=body, most_bytes=most_bytes, most_attempts=most_attempts
+                "POST",
+                path,
+                parse,
+                body=body,
+                most_bytes=most_bytes,
+                most_attempts=most_attempts,
+                rows=rows,
             )
         except QuotaExceeded:
             if self._limits.quota_exceeded(read=count):

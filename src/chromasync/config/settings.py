@@ -240,12 +240,13 @@ class Settings(BaseSettings):
         shown="on",
     )
     sync_primary_share: Share = setting(
-        0.12,
+        0.5,
         GUARDS,
         "a percentage from 1% to 100%, or a fraction from 0.01",
         "Share of the primary's time that large reads may take, in all processes together, so that "
-        "short queries of others are answered. A few seconds of it may be taken at once. If the "
-        "primary has processors to spare, the share grows. 100% means no such limit.",
+        "short queries of others are answered. Two seconds of it may be taken at once; then reads "
+        "become small. If the primary has cores to spare, the share grows. 100% means no such "
+        "limit.",
     )
     sync_max_requests_per_second: float | None = setting(
         None,
