@@ -34,6 +34,7 @@ from chromasync.model.ledger import (
     Suspicion,
 )
 from chromasync.model.measurement import ALL_PROCESSES, Measurement, Recommendation, Usage
+from chromasync.model.packed import PackedIds, pack_ids, unpack_ids
 from chromasync.model.servers import (
     DIGEST_BYTES,
     MARKS_DATABASE,
@@ -115,6 +116,7 @@ __all__ = [
     "NewTask",
     "OpCounts",
     "Orders",
+    "PackedIds",
     "Pair",
     "PrimaryCollection",
     "Quarantined",
@@ -138,4 +140,6 @@ __all__ = [
     "WorkerBeat",
     "WorkerStatus",
     "mark_place",
+    "pack_ids",
+    "unpack_ids",
 ]
