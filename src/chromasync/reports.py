@@ -77,7 +77,8 @@ class CollectionReport:
 
     Only the status knows the rest: `chunks` with the age of the oldest read, `probed_cycle` (the
     last cycle that sent queries to both indexes), `unanswering` (why the replica's index did not
-    answer them), and `last_attempt_at` (the last cycle that looked at the collection).
+    answer them), `last_attempt_at` (the last cycle that looked at the collection), and
+    `last_changed_at` (the end of the last finished cycle that changed records of the replica).
     """
 
     collection_id: str
@@ -96,6 +97,7 @@ class CollectionReport:
     probed_cycle: int | None = None
     unanswering: str | None = None
     last_attempt_at: datetime | None = None
+    last_changed_at: datetime | None = None
     dimension: int | None = None
 
 

@@ -94,6 +94,7 @@ def _report_collections(seen: StoreSnapshot, found: Mirrored) -> tuple[Collectio
             probed_cycle=m.probed_cycle,
             unanswering=m.unanswering,
             last_attempt_at=m.last_attempt_at,
+            last_changed_at=known(m.last_changed_at, seen.taken_at),
         )
         for m in found.mirrors
     )

@@ -75,6 +75,7 @@ def test_a_mirror_comes_back_as_it_was_saved(store: SqlStore) -> None:
         settled_cycle=5_000_000_002,
         probed_cycle=8,
         unanswering="it is dead",
+        last_changed_at=MOMENT + timedelta(seconds=5),
     )
     for one, other in ((mirror, a_mirror()), (mirror.primary, a_mirror().primary)):
         same = {f.name for f in fields(one) if getattr(one, f.name) == getattr(other, f.name)}

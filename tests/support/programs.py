@@ -73,6 +73,7 @@ class LeaveOut:
     def __init__(self) -> None:
         self._lines: set[str] = set()
 
+    @pytest.hookimpl(trylast=True)  # only what would run counts as left out
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:

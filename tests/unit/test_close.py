@@ -130,6 +130,22 @@ def test_a_clean_collection_is_identical(room: Room) -> None:
     assert room.work.notes == []
 
 
+@pytest.mark.parametrize("counts", [OpCounts(read=3), OpCounts(read=3, updated=1)])
+def test_the_last_change_is_that_of_a_cycle_that_wrote(room: Room, counts: OpCounts) -> None:
+    """A cycle that only read leaves it as it was; one that wrote or deleted sets a new instant."""
+    (chunk_id,) = room.ledger(read(["r0", "r1", "r2"]))
+    room.on_replica(3)
+    room.work.update(last_changed_at=EARLIER)
+    room.store.add_tasks(room.cycle.cycle.id, [task_for(chunk_id, COLLECTION)])
+    task = claim_one(room.store)
+    assert room.store.complete_task(task, result_for(room.store, task, counts=counts))
+    changed_at = room.settle().last_changed_at
+    assert changed_at is not None
+    assert (changed_at == EARLIER) == (not counts.applied)
+    room.work.deleted = 1
+    assert room.settle().last_changed_at != EARLIER
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_counts_that_differ_make_the_next_cycle_look(room: Room, count: int) -> None:
     """One record too many or too few: not identical, and the replica's ids will be walked."""

@@ -61,6 +61,7 @@ def collections(count: int = len(NAMES), seed: int = 4) -> tuple[CollectionRepor
                 ),
                 probed_cycle=40 + number % 3,
                 last_attempt_at=NOON,
+                last_changed_at=NOON - timedelta(seconds=30 + number * 4817 % 40_000),
             )
         )
     return tuple(found)

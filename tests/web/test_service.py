@@ -73,6 +73,7 @@ def test_the_service_shows_itself_and_takes_orders(fleet: Fleet, http: httpx2.Cl
     }
     assert all(c["chunks"]["clean"] for c in document["collections"])
     assert all(c["chunks"]["oldest_read_at"] for c in document["collections"])
+    assert all(c["last_changed_at"] for c in document["collections"])
     text = http.get(url).text
     assert "Identical as of" in text
     assert 'id="advice"' in text

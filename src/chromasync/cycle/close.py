@@ -42,7 +42,10 @@ def close_mirrors(cycle: CycleWork) -> None:
     now = store.now()
     for work in cycle.collections:
         key = work.mirror.collection_id
-        counted = _count_replica(cycle, work, done.get(key, OpCounts()))
+        counts = done.get(key, OpCounts())
+        if counts.applied or work.deleted:
+            work.update(last_changed_at=now)
+        counted = _count_replica(cycle, work, counts)
         _close(cycle, work, heads[key], aside.get(key, []), now, counted=counted)
     store.save_mirrors([work.mirror for work in cycle.collections])
 

@@ -91,6 +91,8 @@ class Mirror:
             that cycle; None while a cycle writes, and after one that was cut off.
         probed_cycle: the last cycle that sent a few queries to both indexes.
         unanswering: why the replica's index did not answer them; None if it did.
+        last_changed_at: the end of the last finished cycle that changed records of the replica;
+            None if unknown.
     """
 
     primary: PrimaryCollection
@@ -110,6 +112,7 @@ class Mirror:
     settled_cycle: int | None = None
     probed_cycle: int | None = None
     unanswering: str | None = None
+    last_changed_at: datetime | None = None
 
     @property
     def collection_id(self) -> str:

@@ -77,6 +77,7 @@ mirrors = Table(
     Column("settled_cycle", BigInteger),
     Column("probed_cycle", BigInteger),
     Column("unanswering", Printed),
+    Column("last_changed_at", Instant),
 )
 
 SAME_COLLECTION = and_(

@@ -88,12 +88,13 @@ SIDES = (
     settled_cycle BIGINT,
     probed_cycle BIGINT,
     unanswering TEXT,
+    last_changed_at {instant},
     PRIMARY KEY (collection_id, replica))""",
     """INSERT INTO sync_mirrors
     SELECT collection_id, 'default', replica_id, sync_status, replica_document_count,
         replica_walked_at, identical_as_of, last_successful_sync, last_sync_attempt,
         sync_duration_seconds, consecutive_errors, last_error_message, reduced_count, adopting,
-        definition_digest, settled_cycle, probed_cycle, unanswering
+        definition_digest, settled_cycle, probed_cycle, unanswering, NULL
     FROM sync_collections""",
     Only("sqlite", "DROP TABLE sync_collections"),
     Only("postgresql", "ALTER TABLE sync_collections RENAME TO sync_collections_before"),

@@ -25,7 +25,7 @@ SORTS: Mapping[str, Callable[[CollectionReport], Any]] = {
     "state": lambda c: (c.status is MirrorStatus.IDENTICAL, c.status.value),
     "lag": lambda c: -c.identical_as_of.timestamp() if c.identical_as_of else LAST,
     "read": lambda c: -c.chunks.oldest_read_at.timestamp() if c.chunks.oldest_read_at else LAST,
-    "changed": lambda c: -c.counts.applied,
+    "changed": lambda c: -c.last_changed_at.timestamp() if c.last_changed_at else LAST,
     "held": lambda c: -(c.held + c.quarantined),
 }
 """The orders, by the column that asks for them."""
