@@ -49,10 +49,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A test that skips itself has proven nothing: it fails."""
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that skips itself has proven nothing: it fails, unless a mark says where it is so."""
     report = yield
-    if report.outcome == "skipped" and not hasattr(report, "wasxfail"):
+    expected = hasattr(report, "wasxfail") or item.get_closest_marker("skipif") is not None
+    if report.outcome == "skipped" and not expected:
         report.outcome = "failed"
     return report
 

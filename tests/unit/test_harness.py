@@ -45,24 +45,35 @@ def test_where_all_has_ended_nothing_is_told(monkeypatch: pytest.MonkeyPatch) ->
     assert ends.wait() == 0
 
 
-def run_hook(hook: Any, report: Any) -> Any:
-    """The report that a hook around this one gives."""
-    around = hook()
+def report_of(around: Any, **report: str) -> str:
+    """The outcome that a hook makes of a report."""
     next(around)
     with pytest.raises(StopIteration) as given:
-        around.send(report)
-    return given.value.value
+        around.send(SimpleNamespace(**report))
+    return str(given.value.value.outcome)
+
+
+def item_with(*marks: str) -> Any:
+    """A test with these marks."""
+    return SimpleNamespace(get_closest_marker=lambda name: name if name in marks else None)
 
 
 @pytest.mark.parametrize(
-    "hook", [conftest.pytest_runtest_makereport, conftest.pytest_make_collect_report]
+    "hook",
+    [lambda: conftest.pytest_runtest_makereport(item_with()), conftest.pytest_make_collect_report],
+    ids=["test", "file"],
 )
 def test_what_skips_itself_fails(hook: Any) -> None:
     """A test or a file; one that passes, or fails as it is expected to, stays as it was."""
     for outcome, expected in (("skipped", "failed"), ("passed", "passed"), ("failed", "failed")):
-        assert run_hook(hook, SimpleNamespace(outcome=outcome)).outcome == expected
-    known = SimpleNamespace(outcome="skipped", wasxfail="a known defect")
-    assert run_hook(hook, known).outcome == "skipped"
+        assert report_of(hook(), outcome=outcome) == expected
+    assert report_of(hook(), outcome="skipped", wasxfail="a known defect") == "skipped"
+
+
+def test_where_a_mark_says_that_a_test_is_void_it_is_skipped() -> None:
+    """As on another operating system; the summary of the run tells it."""
+    around = conftest.pytest_runtest_makereport(item_with("skipif"))
+    assert report_of(around, outcome="skipped") == "skipped"
 
 
 def test_only_the_tests_of_the_core_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
