@@ -76,10 +76,6 @@ def _prepare(what: str, arguments: dict[str, Any]) -> Callable[[], dict[str, Any
             from bench import ours
 
             measure = getattr(ours, {"ours": "cycles"}.get(what, what))
-        case "fill ledger":
-            from bench import ledger
-
-            measure = ledger.fill
         case _:
             raise ValueError(f"unknown measurement {what!r}")
     return partial(measure, **arguments)

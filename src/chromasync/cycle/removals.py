@@ -325,7 +325,5 @@ def _without_news(work: CollectionWork, deletion: Deletion) -> Deletion:
     """The deletion without records that this cycle's walk saw on the primary."""
     if deletion.kind is not DeletionKind.GONE or deletion.chunk_id is None:
         return deletion
-    unseen = work.membership.unseen.get(deletion.chunk_id)
-    kept = [] if unseen is None else unseen.among(list(deletion.ids))
-    # as it is stored, the deletion is packed
-    return deletion if len(kept) == len(deletion.ids) else replace(deletion, ids=kept)
+    unseen = work.membership.unseen.get(deletion.chunk_id, set())
+    return replace(deletion, ids=[i for i in deletion.ids if i in unseen])

@@ -34,7 +34,6 @@ from chromasync.model.ledger import (
     Suspicion,
 )
 from chromasync.model.measurement import ALL_PROCESSES, Measurement, Recommendation, Usage
-from chromasync.model.packed import PackedIds, pack_ids, unpack_ids
 from chromasync.model.servers import (
     DIGEST_BYTES,
     MARKS_DATABASE,
@@ -116,7 +115,6 @@ __all__ = [
     "NewTask",
     "OpCounts",
     "Orders",
-    "PackedIds",
     "Pair",
     "PrimaryCollection",
     "Quarantined",
@@ -140,6 +138,4 @@ __all__ = [
     "WorkerBeat",
     "WorkerStatus",
     "mark_place",
-    "pack_ids",
-    "unpack_ids",
 ]

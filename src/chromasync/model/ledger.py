@@ -7,7 +7,6 @@ replica, so each of several replicas would have a `Mirror` of the same `PrimaryC
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -268,16 +267,13 @@ class DeletionKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """Replica records waiting to be deleted at the end of a cycle, behind the delete guard.
-
-    The ids of a stored deletion are packed (`PackedIds`), because there may be millions.
-    """
+    """Replica records waiting to be deleted at the end of a cycle, behind the delete guard."""
 
     id: int
     collection_id: str
     kind: DeletionKind
     chunk_id: int | None
-    ids: Sequence[str]
+    ids: list[str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection as Sized
 from collections.abc import Container, Iterable, Sequence
 
-from chromasync.ledger.idset import IdSet
 from chromasync.ledger.plan import written_rows
 from chromasync.model import ChunkHead, Deletion, DeletionKind
 from chromasync.plan.doubt import Bounds, bounds_of, is_surely_unwritten
@@ -32,15 +30,14 @@ class KnownLedger:
         """The ids of the waiting deletions of one kind."""
         return {i for deletion in self.waiting(kind) for i in deletion.ids}
 
-    def gone_by_chunk(self) -> dict[int | None, Sized[str]]:
+    def gone_by_chunk(self) -> dict[int | None, set[str]]:
         """Records that the primary no longer has, by chunk."""
-        return {d.chunk_id: d.ids for d in self.waiting(DeletionKind.GONE)}
+        return {d.chunk_id: set(d.ids) for d in self.waiting(DeletionKind.GONE)}
 
-    def excused(self) -> IdSet:
+    def excused(self) -> set[str]:
         """Written records that need not be on the replica: quarantined, or to be deleted."""
-        aside = [q.record_id for q in self._store.quarantined(self._id) if q.absent]
-        waiting = self.waiting(DeletionKind.GONE)
-        return IdSet.of([aside, *(deletion.ids for deletion in waiting)])
+        aside = {q.record_id for q in self._store.quarantined(self._id) if q.absent}
+        return aside | self.waiting_ids(DeletionKind.GONE)
 
     def count_wanted(self, head: ChunkHead, rows: Sequence[int], excused: Container[str]) -> int:
         """How many of these rows must be on the replica; all if the chunk changed meanwhile."""
