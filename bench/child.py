@@ -72,7 +72,7 @@ def _prepare(what: str, arguments: dict[str, Any]) -> Callable[[], dict[str, Any
             from bench import naive
 
             measure = naive.copy
-        case "ours" | "verify" | "approved":
+        case "ours" | "verify":
             from bench import ours
 
             measure = getattr(ours, {"ours": "cycles"}.get(what, what))

@@ -12,9 +12,6 @@ from chromasync.config import Settings
 OPTIONS = {
     "budget": "sync_scrub_budget",
     "share": "sync_primary_share",
-    "memory_mb": "sync_max_memory_mb",
-    "mark": "sync_mark",
-    "workers": "sync_workers",
 }
 
 
@@ -58,15 +55,6 @@ def cycles(
         open_seconds = time.perf_counter() - started
         done = [_cycle(app) for _ in range(count)]
     return {"open_seconds": open_seconds, "cycles": done}
-
-
-def approved(**arguments: Any) -> dict[str, Any]:
-    """Approve everything that is held, and run a cycle, as another process."""
-    settings = _settings(*(arguments[name] for name in ("primary_url", "replica_url", "state")))
-    with Application.open(settings) as app:
-        holds = app.store.holds()
-        app.approve([], everything=True, expected=sum(hold.count for hold in holds))
-    return cycles(**arguments)
 
 
 def _cycle(app: Application) -> dict[str, Any]:

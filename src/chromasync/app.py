@@ -296,13 +296,8 @@ class Application:
         chosen = holds if everything else choose_holds(holds, names, expected)
         return approve_chosen(self.store.approve, chosen)
 
-    def pause(
-        self, seconds: float | None = None, reason: str = "", who: str | None = None
-    ) -> ControlReport:
+    def pause(self, seconds: float | None = None, reason: str = "") -> ControlReport:
         """Pause all processes of this store for so many seconds, or until someone resumes.
-
-        Args:
-            who: who pauses, as `user@host`; the user of this process if None.
 
         Raises:
             SettingsError: there is no state store.
@@ -311,7 +306,7 @@ class Application:
         if not self._has_store():
             raise no_store(self.settings, "Nothing was paused.")
         before = self.store.orders()
-        row = self.store.pause(who or operator_name(), reason, seconds)
+        row = self.store.pause(operator_name(), reason, seconds)
         return ControlReport(row, was_paused=before.paused, is_paused=True)
 
     def resume(self) -> ControlReport:
@@ -326,18 +321,6 @@ class Application:
         before = self.store.orders()
         self.store.resume()
         return ControlReport(before.row, was_paused=before.paused, is_paused=False)
-
-    def want_cycle(self, *, full: bool = False, who: str | None = None) -> int:
-        """Ask the process that leads for a cycle; returns the number of the request.
-
-        Args:
-            full: read everything on both sides.
-            who: who asks, as `user@host`; the user of this process if None.
-
-        Raises:
-            StoreError: the store cannot be reached.
-        """
-        return self.store.want_cycle(who or operator_name(), full=full)
 
     def note_shown(self, report: CycleReport | StatusSnapshot, *, watched: bool = True) -> None:
         """Remember the counts of holds that a person has seen; `approve` is valid for them.

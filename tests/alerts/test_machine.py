@@ -1,6 +1,6 @@
 """The state machine of alerts, under random conditions, times, outages and crashes.
 
-The real watcher, rules and couriers run over a store in memory. What the receiver was told is
+The real watcher, rules and deliveries run over a store in memory. What the receiver was told is
 compared with what was wrong.
 """
 
@@ -66,9 +66,9 @@ class Alerts(RuleBasedStateMachine):
     @rule()
     def crash(self) -> None:
         """A process dies; what the receiver took after its last note may be told again."""
-        (courier,) = self.watcher._couriers
-        if courier.taken is not None:
-            due = courier.taken
+        (delivery,) = self.watcher._deliveries
+        if delivery.taken is not None:
+            due = delivery.taken
             names = {a.subject: a for a in due.alerts}
             told = [(k, n) for k, n in EVERYTHING if k is due.kind and self._subject(n) in names]
             self.unsure.update((due.phase, subject) for subject in told)

@@ -293,7 +293,7 @@ def test_a_return_is_told_although_the_end_was_not_noted(world: World, ear: List
     world.changes.clear()
     look_for(world, watcher, 660)
     assert ear.phases() == ["begins", "ended"]
-    assert watcher._couriers[0].taken is not None
+    assert watcher._deliveries[0].taken is not None
     world.changes["holds"] = (hold(),)
     look_for(world, world.watcher(ear), 300)
     assert ear.phases() == ["begins", "ended", "ended", "begins"]
@@ -320,7 +320,7 @@ def test_what_is_taken_during_a_look_is_noted_at_the_next_one(
 ) -> None:
     """A slow answer may come at any moment; it is never forgotten."""
     go, send, save = threading.Event(), ear.send, world.save_alerts
-    (courier,) = watcher._couriers
+    (delivery,) = watcher._deliveries
 
     def slow(message: Message) -> None:
         go.wait()
@@ -328,7 +328,7 @@ def test_what_is_taken_during_a_look_is_noted_at_the_next_one(
 
     def while_it_comes(holder: str, changed: Sequence[Alert]) -> bool:
         go.set()
-        courier.wait(60)
+        delivery.wait(60)
         return save(holder, changed)
 
     monkeypatch.setattr(ear, "send", slow)
@@ -374,7 +374,7 @@ def test_a_hanging_receiver_does_not_keep_the_process(
     assert world.holder == ""
     assert [row.told_at for row in world.rows.values()] == [None]
     end.set()
-    watcher._couriers[0].wait(60)
+    watcher._deliveries[0].wait(60)
 
 
 def test_a_process_that_lost_the_lease_says_nothing(world: World, ear: Listener) -> None:

@@ -182,5 +182,5 @@ class World:
 def look(watcher: AlertWatcher) -> None:
     """One look, and the end of what it sent."""
     watcher.look()
-    for courier in watcher._couriers:
-        courier.wait(60)
+    for delivery in watcher._deliveries:
+        delivery.wait(60)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from chromasync.alerts import AlertKind, Rhythm
-from chromasync.alerts.courier import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
+from chromasync.alerts.delivery import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
 from chromasync.alerts.kinds import ABOUT
 from chromasync.alerts.rules import LOST_SECONDS, MEMORY_SHARE
 

@@ -198,3 +198,15 @@ def test_each_name_that_matches_nothing_is_told(stage: Stage) -> None:
     with stage.app(**include) as app:
         wrong = [check for check in app.doctor().checks if not check.ok]
     assert [check.name for check in wrong] == ["SYNC_INCLUDE"] * 2
+
+
+def test_unknown_names_approve_nothing(stage: Stage) -> None:
+    """A misspelt name is an error, and what is held stays held."""
+    stage.overrides["SYNC_MAX_DELETE"] = "1"
+    docs = stage.create(count=9)
+    stage.sync()
+    docs.delete(ids=["r0", "r1"])
+    stage.sync()
+    with pytest.raises(ChromasyncError, match="Nothing is held"):
+        stage.approve("docs", "dosc")
+    assert stage.status().holds[0].approved_count is None

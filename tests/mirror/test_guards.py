@@ -7,7 +7,7 @@ import json
 import pytest
 
 from chromasync import faultpoints
-from chromasync.errors import AccessRefused, ChromasyncError, StoreUnavailable
+from chromasync.errors import AccessRefused, StoreUnavailable
 from chromasync.lab.proxy import Answer, Fault, Request
 from chromasync.model import HoldKind, MirrorStatus
 from chromasync.reports import CycleReport, Outcome
@@ -466,18 +466,6 @@ def test_a_surplus_collection_is_held_and_an_approval_drops_it(stage: Stage) -> 
     assert stage.sync().counts.deleted == 5
     stage.assert_identical()
     stage.assert_quiet()
-
-
-def test_unknown_names_approve_nothing(stage: Stage) -> None:
-    """A misspelt name is an error, and what is held stays held."""
-    stage.overrides["SYNC_MAX_DELETE"] = "1"
-    docs = stage.create(count=9)
-    stage.sync()
-    docs.delete(ids=ids(0, 2))
-    stage.sync()
-    with pytest.raises(ChromasyncError, match="Nothing is held"):
-        stage.approve("docs", "dosc")
-    assert stage.status().holds[0].approved_count is None
 
 
 @pytest.mark.long

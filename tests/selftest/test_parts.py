@@ -59,6 +59,8 @@ def test_a_process_gets_the_settings_whole_wherever_it_stands(
         "SYNC_DATA_DIR": "data",
         "SYNC_LOG_FORMAT": "json",
         "SYNC_HTTP_PORT": "8080",
+        "SYNC_WEBHOOK_URL": "https://hooks/secret",
+        "SYNC_ALERT_URLS": "json://one,json://two",
     }
     settings = load_settings(flags=given)
     monkeypatch.setenv("SYNC_WORKERS", "9")
@@ -73,11 +75,14 @@ def test_a_process_gets_the_settings_whole_wherever_it_stands(
         "sync_distributed": True,
         "sync_exclude": (),
         "sync_http_port": None,
+        "sync_webhook_url": None,
+        "sync_alert_urls": received["sync_alert_urls"],
         "sync_data_dir": tmp_path / "data",
         "replica_ca_file": tmp_path / "ca.pem",
         "database_url": received["database_url"],
     }
     assert received == expected
+    assert not received["sync_alert_urls"], "its processes tell nobody anything"
     url = received["database_url"].get_secret_value()
     assert url == f"sqlite:///{tmp_path / 'data' / 'chromasync.db'}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from chromasync.errors import LeaseLost
 from chromasync.model import CycleStatus, Mirror, Removal, Suspicion, Term, WorkerStatus
 from chromasync.plan.clock import Clock, is_ahead
 from chromasync.store import SqlStore
-from chromasync.store.schema import Later, cycles, tasks, workers
+from chromasync.store.schema import Later, cycles, quarantine, tasks, workers
 from chromasync.store.schema_ledger import replica_chunks
 from chromasync.store.schema_servers import deployment, removals
 from tests.store.samples import (
@@ -262,3 +262,23 @@ def test_rescue_cuts_proofs_of_life_from_the_future(store: SqlStore) -> None:
     arrange(store, update(workers).values(last_heartbeat=Later(-61)))
     store.rescue_tasks()
     assert look(store, select(workers.c.worker_status)) == [(WorkerStatus.DEAD,)]
+
+
+def test_instants_of_the_database_can_be_saved_and_compared(store: SqlStore) -> None:
+    """The database's now is an aware UTC datetime that survives a round trip unchanged."""
+    now = store.now()
+    assert now.tzinfo is UTC
+    assert abs(now - datetime.now(UTC)) < timedelta(minutes=10)
+    store.save_mirror(mirror_of(COLLECTION, "t", "d", "n", walked_at=now))
+    assert store.mirrors()[0].primary.walked_at == now
+    assert store.now() >= now
+
+
+def test_later_counts_in_seconds(store: SqlStore) -> None:
+    """A minute from now is sixty seconds ahead."""
+    store.save_mirror(mirror_of(COLLECTION, "t", "d", "n"))
+    arrange(store, update(quarantine).values(since_at=Later(60)))
+    planned(store, 1)
+    before = store.now()
+    task = claim_one(store, lease_seconds=60)
+    assert before <= task.claimed_at <= store.now()

@@ -24,7 +24,7 @@ from chromasync.model import (
     TaskInput,
 )
 from chromasync.store import SqlStore
-from chromasync.store.schema import Later, deletions, quarantine
+from chromasync.store.schema import deletions, quarantine
 from chromasync.store.schema_ledger import applied_digests, chunk_ids
 from tests.store.samples import (
     COLLECTION,
@@ -452,26 +452,6 @@ def test_forgetting_a_collection_removes_all_of_it_and_nothing_else(
     assert [mirror.collection_id for mirror in store.mirrors()] == left
     assert [hold.collection_id for hold in store.holds()] == left
     assert store.cycle_counts(cycle.id) == {COLLECTION: OpCounts(read=3), OTHER: OpCounts()}
-
-
-def test_instants_of_the_database_can_be_saved_and_compared(store: SqlStore) -> None:
-    """The database's now is an aware UTC datetime that survives a round trip unchanged."""
-    now = store.now()
-    assert now.tzinfo is UTC
-    assert abs(now - datetime.now(UTC)) < timedelta(minutes=10)
-    store.save_mirror(a_mirror(walked_at=now))
-    assert store.mirrors()[0].primary.walked_at == now
-    assert store.now() >= now
-
-
-def test_later_counts_in_seconds(store: SqlStore) -> None:
-    """A minute from now is sixty seconds ahead."""
-    store.save_mirror(a_mirror())
-    arrange(store, update(quarantine).values(since_at=Later(60)))
-    planned(store, 1)
-    before = store.now()
-    task = claim_one(store, lease_seconds=60)
-    assert before <= task.claimed_at <= store.now()
 
 
 def test_several_mirrors_are_saved_at_once(store: SqlStore) -> None:

@@ -9,8 +9,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from chromasync import advice
-from chromasync.advice import counsel, keeper
-from chromasync.advice.counsel import Counsel
+from chromasync.advice import cached, keeper
+from chromasync.advice.cached import CachedAdvice
 from chromasync.advice.keeper import AdviceKeeper, recommendation_of
 from chromasync.advice_reports import AdviceReport, Bottleneck, Sign
 from chromasync.config import Settings, load_settings
@@ -88,7 +88,7 @@ def test_a_page_gets_the_advice_of_the_last_minute(
 ) -> None:
     """However often it asks, the history is read once in a while; errors are shown."""
     clock = [100.0]
-    monkeypatch.setattr(counsel, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(cached, "monotonic", lambda: clock[0])
     asked: list[float] = []
     trouble: list[Exception] = []
 
@@ -99,16 +99,16 @@ def test_a_page_gets_the_advice_of_the_last_minute(
         return store.measurements(seconds)
 
     seen: list[StatusSnapshot] = []
-    given = Counsel(lambda: seen[-1] if seen else None, measure, settings)
+    given = CachedAdvice(lambda: seen[-1] if seen else None, measure, settings)
     assert given.sentences() == []
     seen.append(take_snapshot(store, settings))
     first = given.sentences()
     assert first == ["Not enough history for advice: 0 of 3 cycles have closed."]
-    clock[0] += counsel.KEPT_SECONDS - 0.01
+    clock[0] += cached.KEPT_SECONDS - 0.01
     assert given.sentences() == first
     assert asked == [advice.HISTORY_SECONDS]
     clock[0] += 0.01
     trouble.append(StoreUnavailable("It is away."))
     assert given.sentences() == ["It is away."]
-    clock[0] += counsel.KEPT_SECONDS
+    clock[0] += cached.KEPT_SECONDS
     assert given.sentences() == first

@@ -13,9 +13,9 @@ from starlette.testclient import TestClient
 from chromasync.errors import ChromasyncError
 from chromasync.model import Duty, Hold, Side, Vitals
 from chromasync.reports import StatusSnapshot
-from chromasync.web.gate import Gate
-from chromasync.web.lookout import Lookout
+from chromasync.web.access import Access
 from chromasync.web.site import Site
+from chromasync.web.snapshots import SnapshotCache
 from tests.support.browser import running_chromium
 from tests.web import scenes
 
@@ -88,8 +88,8 @@ class World:
         """A site over this world, which looks again at every request."""
         seconds = more.pop("seconds", 0.0)
         return Site(
-            Lookout(self.take, seconds),
-            Gate(token, host),
+            SnapshotCache(self.take, seconds),
+            Access(token, host),
             self.operator,
             process=self.process,
             measure=scenes.measured,

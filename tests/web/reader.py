@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chromasync.web.lookout import LOOK_SECONDS
 from chromasync.web.server import serving
+from chromasync.web.snapshots import LOOK_SECONDS
 from tests.web.conftest import TOKEN, World
 
 if TYPE_CHECKING:

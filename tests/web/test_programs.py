@@ -12,9 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from chromasync.errors import StoreUnavailable
 from chromasync.model import Durations, Duty, Side, Vitals
-from chromasync.web.history import SPANS, Chronicle, draw
-from chromasync.web.lookout import Lookout
+from chromasync.web.history import SPANS, Charts, draw
 from chromasync.web.metrics import METRICS
+from chromasync.web.snapshots import SnapshotCache
 from tests.cli.fakes import NOON, empty_snapshot
 from tests.web import scenes
 from tests.web.conftest import Ask, FakeProcess, World
@@ -272,12 +272,12 @@ def test_all_tabs_share_the_lines(world: World) -> None:
         asked.append(seconds)
         return []
 
-    chronicle = Chronicle(measure, seconds=3600)
-    now = Lookout(world.take).look().now
+    charts = Charts(measure, seconds=3600)
+    now = SnapshotCache(world.take).look().now
     assert now is not None
     for _ in range(10):
-        assert chronicle.lines("hour", now).lag_at == ()
-        chronicle.lines("week", now)
+        assert charts.lines("hour", now).lag_at == ()
+        charts.lines("week", now)
     assert asked == [3600, 7 * 86400]
 
 

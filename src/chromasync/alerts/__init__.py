@@ -1,7 +1,7 @@
 """Alerts: what is wrong, told once, repeated daily, and told when it has ended.
 
 `rules` finds what is wrong in a status snapshot, `state` decides what each receiver must be told,
-`watcher` looks and remembers, `courier` sends to one `receiver`. `kinds` lists what can be told.
+`watcher` looks and remembers, `delivery` sends to one `receiver`. `kinds` lists what can be told.
 """
 
 from chromasync.alerts.kinds import AlertKind, Condition

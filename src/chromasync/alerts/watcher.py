@@ -17,7 +17,7 @@ from typing import Self
 
 import structlog
 
-from chromasync.alerts.courier import FIRST_PAUSE_SECONDS, Courier
+from chromasync.alerts.delivery import FIRST_PAUSE_SECONDS, Delivery
 from chromasync.alerts.kinds import AlertKind, Condition
 from chromasync.alerts.messages import compose
 from chromasync.alerts.receivers import Receiver
@@ -88,13 +88,13 @@ class AlertWatcher:
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._looks = Repeated(Event.NO_LOOK_FOR_ALERTS, "the look for alerts")
-        self._couriers = [
-            Courier(receiver, self._wake.set, self._rhythm.pause) for receiver in receivers
+        self._deliveries = [
+            Delivery(receiver, self._wake.set, self._rhythm.pause) for receiver in receivers
         ]
         self._thread = threading.Thread(target=self._run, name="alert-watcher", daemon=True)
 
     def __enter__(self) -> Self:
-        if self._couriers:
+        if self._deliveries:
             self._thread.start()
         return self
 
@@ -110,8 +110,8 @@ class AlertWatcher:
             self._wake.wait(self._rhythm.look)
             self._wake.clear()
         deadline = time.monotonic() + DRAIN_SECONDS
-        for courier in self._couriers:
-            courier.wait(max(0.0, deadline - time.monotonic()))
+        for delivery in self._deliveries:
+            delivery.wait(max(0.0, deadline - time.monotonic()))
         self._try(self._leave)
 
     def _try(self, step: Callable[[], None]) -> None:
@@ -137,53 +137,53 @@ class AlertWatcher:
         known = self._store.alerts()
         after = self._observed(known, taken, conditions, seen.taken_at)
         due = {
-            courier: message
-            for courier in self._couriers
-            if courier.is_free or courier in taken
-            if (message := self._next(courier, after, seen.taken_at)) is not None
+            delivery: message
+            for delivery in self._deliveries
+            if delivery.is_free or delivery in taken
+            if (message := self._next(delivery, after, seen.taken_at)) is not None
         }
         changed = _changed(known, after) + self._removed(known, seen.taken_at)
         if (changed or due) and not self._store.save_alerts(self._holder, changed):
             return
         self._put_down(taken)
         by_key = {(str(c.kind), c.subject): c for c in conditions}
-        for courier, message in due.items():
-            courier.carry(message, compose(message, by_key, self._place))
+        for delivery, message in due.items():
+            delivery.carry(message, compose(message, by_key, self._place))
         self._forget_old(known, seen.taken_at)
 
-    def _taken(self) -> dict[Courier, Due]:
+    def _taken(self) -> dict[Delivery, Due]:
         """What receivers took since the last look; more may come during this one."""
-        taken = {courier: courier.taken for courier in self._couriers}
-        return {courier: due for courier, due in taken.items() if due is not None}
+        taken = {delivery: delivery.taken for delivery in self._deliveries}
+        return {delivery: due for delivery, due in taken.items() if due is not None}
 
     def _observed(
         self,
         known: Sequence[Alert],
-        taken: Mapping[Courier, Due],
+        taken: Mapping[Delivery, Due],
         conditions: Sequence[Condition],
         now: datetime,
     ) -> dict[str, Alerts]:
         """The alerts of each receiver after this look, with what it took since the last one."""
         after = {}
-        for courier in self._couriers:
-            name = courier.receiver.name
-            mine = _noted(known, courier, taken.get(courier))
+        for delivery in self._deliveries:
+            name = delivery.receiver.name
+            mine = _noted(known, delivery, taken.get(delivery))
             after[name] = observe(name, mine, conditions, now, self._rhythm.times)
         return after
 
-    def _next(self, courier: Courier, after: Mapping[str, Alerts], now: datetime) -> Due | None:
-        return next_message(after[courier.receiver.name].values(), now, self._rhythm.times)
+    def _next(self, delivery: Delivery, after: Mapping[str, Alerts], now: datetime) -> Due | None:
+        return next_message(after[delivery.receiver.name].values(), now, self._rhythm.times)
 
     def _removed(self, known: Iterable[Alert], now: datetime) -> list[Alert]:
         """The alerts of receivers that are no longer in the settings; nobody is told their end."""
-        names = {courier.receiver.name for courier in self._couriers}
+        names = {delivery.receiver.name for delivery in self._deliveries}
         return [
             replace(a, over_at=now) for a in known if a.receiver not in names and a.over_at is None
         ]
 
-    def _put_down(self, taken: Iterable[Courier]) -> None:
-        for courier in taken:
-            courier.put_down()
+    def _put_down(self, taken: Iterable[Delivery]) -> None:
+        for delivery in taken:
+            delivery.put_down()
 
     def _forget_old(self, known: Sequence[Alert], now: datetime) -> None:
         keep = self._rhythm.times.memory
@@ -200,9 +200,9 @@ class AlertWatcher:
         self._store.give_up_alerts(self._holder)
 
 
-def _noted(known: Iterable[Alert], courier: Courier, taken: Due | None) -> Alerts:
+def _noted(known: Iterable[Alert], delivery: Delivery, taken: Due | None) -> Alerts:
     """The alerts of one receiver, and that it took this message; later versions' kinds are left."""
-    name = courier.receiver.name
+    name = delivery.receiver.name
     mine = {key_of(a): a for a in known if a.receiver == name and a.kind in _KINDS}
     return mine if taken is None else note_told(mine, taken)
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import assert_never
 
 from chromasync.advice_reports import AdviceReport
-from chromasync.cli.counsel import show_advice
+from chromasync.cli.advice_text import show_advice
 from chromasync.cli.jsonout import Report
 from chromasync.cli.page import Page
 from chromasync.model import (

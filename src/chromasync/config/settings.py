@@ -41,7 +41,8 @@ from chromasync.config.fields import (
     field_extra,
     setting,
 )
-from chromasync.config.refusals import missing_urls, two_authorizations
+from chromasync.config.headers import headers_for
+from chromasync.config.refusals import missing_urls
 from chromasync.config.scope import Scope
 from chromasync.config.shown import as_text
 from chromasync.config.store_place import StorePlace
@@ -446,25 +447,17 @@ class Settings(BaseSettings):
         return ServerSettings(
             side=side,
             url=url,
-            headers=self._headers(side),
+            headers=headers_for(
+                side,
+                getattr(self, f"{side}_headers"),
+                getattr(self, f"{side}_token"),
+                getattr(self, f"{side}_bearer"),
+            ),
             timeout_seconds=self.sync_http_timeout,
             ca_file=getattr(self, f"{side}_ca_file"),
             tls_verify=getattr(self, f"{side}_tls_verify"),
             client_cert=getattr(self, f"{side}_client_cert"),
         )
-
-    def _headers(self, side: Side) -> dict[str, str]:
-        """All headers for one server, with those of its token and its bearer token."""
-        headers = {k: v.get_secret_value() for k, v in getattr(self, f"{side}_headers").items()}
-        token: SecretStr | None = getattr(self, f"{side}_token")
-        if token is not None:
-            headers["x-chroma-token"] = token.get_secret_value()
-        bearer: SecretStr | None = getattr(self, f"{side}_bearer")
-        if bearer is not None:
-            if any(name.lower() == "authorization" for name in headers):
-                raise two_authorizations(side)
-            headers["Authorization"] = f"Bearer {bearer.get_secret_value()}"
-        return headers
 
     @property
     def scope(self) -> Scope:

@@ -24,6 +24,7 @@ import numpy as np
 from chromasync.chroma.pacer import Pacer
 from chromasync.definition import described
 from chromasync.errors import Conflict, NotFound, ReadOnlyViolation, RequestRefused, ServerFault
+from chromasync.lab.distances import distances
 from chromasync.model import (
     Capabilities,
     Change,
@@ -279,10 +280,10 @@ class FakeServer:
         rows = np.array([record.embedding for record in stored.values()], dtype=np.float32)
         if len(rows) and rows.shape[1] != len(vector):
             raise self._refusal("The query has another dimension than the collection.")
-        distances = _distances(self._shared.spaces[collection.id], rows, vector)
-        chosen = np.argsort(distances, kind="stable")[:count]
+        apart = distances(self._shared.spaces[collection.id], rows, vector)
+        chosen = np.argsort(apart, kind="stable")[:count]
         ids = list(stored)
-        return Neighbours([ids[i] for i in chosen], distances[chosen].tolist(), rows[chosen])
+        return Neighbours([ids[i] for i in chosen], apart[chosen].tolist(), rows[chosen])
 
     # ---- ports.Writer -----------------------------------------------------------------------
 
@@ -485,19 +486,3 @@ class FakeServer:
 
 def _in(collection: Collection, tenant: str, database: str) -> bool:
     return collection.tenant == tenant and collection.database == database
-
-
-def _distances(space: Space, rows: Floats, vector: Floats) -> Floats:
-    """The distance of each row from a vector, as Chroma computes it."""
-    if not len(rows):
-        return np.empty(0, dtype=np.float32)
-    dots = rows @ vector
-    if space is Space.IP:
-        turned: Floats = 1 - dots
-        return turned
-    if space is Space.L2:
-        far: Floats = ((rows - vector) ** 2).sum(axis=1)
-        return far
-    lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(vector)
-    angled: Floats = 1 - dots / np.maximum(lengths, np.float32(1e-30))
-    return angled

@@ -9,8 +9,8 @@ from enum import StrEnum
 from chromasync.errors import ChromasyncError
 from chromasync.model import Hold
 from chromasync.reports import StatusSnapshot
-from chromasync.web.lookout import Lookout
 from chromasync.web.process import Operator
+from chromasync.web.snapshots import SnapshotCache
 from chromasync.wording.concerns import held_words, hold_name
 from chromasync.wording.words import duration, plain, plural
 
@@ -63,12 +63,12 @@ class Actions:
 
     Args:
         operator: the program.
-        lookout: what a person sees; it looks again after a change.
+        snapshots: what a person sees; it looks again after a change.
     """
 
-    def __init__(self, operator: Operator, lookout: Lookout) -> None:
+    def __init__(self, operator: Operator, snapshots: SnapshotCache) -> None:
         self._operator = operator
-        self._lookout = lookout
+        self._snapshots = snapshots
 
     def confirmation(self, asked: Asked) -> str:
         """What a person confirms, with the counts as of now.
@@ -76,7 +76,7 @@ class Actions:
         Raises:
             ChromasyncError: there is nothing to confirm.
         """
-        snapshot = self._lookout.look().snapshot
+        snapshot = self._snapshots.look().snapshot
         if snapshot is None:
             raise ChromasyncError("The state store cannot be read.")
         match asked.action:
@@ -110,7 +110,7 @@ class Actions:
         try:
             return self._do(asked, who)
         finally:
-            self._lookout.forget()
+            self._snapshots.forget()
 
     def _do(self, asked: Asked, who: str) -> str:
         match asked.action:

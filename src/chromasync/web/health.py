@@ -6,8 +6,8 @@ Lag, differences and holds are no matter of health: a restart mends none of them
 from __future__ import annotations
 
 from chromasync.model import Duty
-from chromasync.web.lookout import Sight
 from chromasync.web.process import Process
+from chromasync.web.snapshots import Latest
 
 READY = {Duty.LEADING, Duty.WORKING, Duty.WAITING}
 
@@ -18,12 +18,12 @@ def why_not_alive(process: Process | None) -> str:
     return f"ended threads: {', '.join(ended)}" if ended else ""
 
 
-def why_not_ready(process: Process | None, sight: Sight) -> str:
+def why_not_ready(process: Process | None, latest: Latest) -> str:
     """Why this process does not do its duty now; empty if it does.
 
     A process that waits for the lead is ready: it takes over when the leader ends.
     """
-    if sight.error is not None or sight.snapshot is None:
+    if latest.error is not None or latest.snapshot is None:
         return "the state store cannot be read"
     if process is None:
         return ""

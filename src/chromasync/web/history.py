@@ -58,7 +58,7 @@ class Lines:
     cycle_seconds: tuple[float, ...] = ()
 
 
-class Chronicle:
+class Charts:
     """Makes the lines for everybody, at most once in a while for each span.
 
     Args:

@@ -22,8 +22,8 @@ from prometheus_client.exposition import choose_encoder
 from chromasync import __version__
 from chromasync.model import BUCKETS, CycleStatus, MirrorStatus, WorkerBeat, WorkerStatus
 from chromasync.reports import CollectionReport, StatusSnapshot
-from chromasync.web.lookout import Lookout, Sight
 from chromasync.web.process import Process
+from chromasync.web.snapshots import Latest, SnapshotCache
 
 GAUGE, COUNTER, HISTOGRAM = "gauge", "counter", "histogram"
 MEGABYTE = 1_000_000
@@ -187,15 +187,15 @@ class Exposition:
     """Writes the metrics of one process.
 
     Args:
-        lookout: where snapshots come from.
+        snapshots: where snapshots come from.
         process: the process of the service; None in one that only shows.
         collections: whether each collection has time series of its own.
     """
 
     def __init__(
-        self, lookout: Lookout, process: Process | None, *, collections: bool = False
+        self, snapshots: SnapshotCache, process: Process | None, *, collections: bool = False
     ) -> None:
-        self._lookout = lookout
+        self._snapshots = snapshots
         self._process = process
         self._collections = collections
         self._registry = CollectorRegistry(auto_describe=False)
@@ -214,17 +214,17 @@ class Exposition:
                 yield _family(published, values.get(published.name, ()))
 
     def _values(self) -> Mapping[str, Any]:
-        sight = self._lookout.look()
+        latest = self._snapshots.look()
         values: dict[str, Any] = {
-            "chromasync_store_up": one(sight.error is None),
+            "chromasync_store_up": one(latest.error is None),
             "chromasync_build_info": [((__version__,), 1)],
-            "chromasync_snapshots_total": one(self._lookout.looks),
-            **_applied(self._lookout),
+            "chromasync_snapshots_total": one(self._snapshots.looks),
+            **_applied(self._snapshots),
         }
-        if sight.snapshot is not None:
-            values |= _deployment(sight, sight.snapshot) | _work(sight.snapshot)
+        if latest.snapshot is not None:
+            values |= _deployment(latest, latest.snapshot) | _work(latest.snapshot)
             if self._collections:
-                values |= _per_collection(sight, sight.snapshot)
+                values |= _per_collection(latest, latest.snapshot)
         return values if self._process is None else values | _here(self._process)
 
 
@@ -253,8 +253,8 @@ def _family(published: Published, samples: Any) -> Metric:
     return family
 
 
-def _applied(lookout: Lookout) -> dict[str, Samples]:
-    counts = lookout.tally.counts
+def _applied(snapshots: SnapshotCache) -> dict[str, Samples]:
+    counts = snapshots.sums.counts
     ops = ("inserted", "updated", "replaced", "deleted")
     return {
         "chromasync_ops_applied_total": [((op,), float(getattr(counts, op))) for op in ops],
@@ -262,11 +262,11 @@ def _applied(lookout: Lookout) -> dict[str, Samples]:
     }
 
 
-def _deployment(sight: Sight, seen: StatusSnapshot) -> dict[str, Samples]:
+def _deployment(latest: Latest, seen: StatusSnapshot) -> dict[str, Samples]:
     """What is true of the whole replica."""
     as_of, clean_at = seen.identical_as_of, seen.clean_at
     return {
-        "chromasync_lag_seconds": one(sight.lag_seconds),
+        "chromasync_lag_seconds": one(latest.lag_seconds),
         "chromasync_identical_as_of_timestamp_seconds": _instant(as_of),
         "chromasync_identical": one(seen.exit_code == 0),
         "chromasync_status_exit_code": one(seen.exit_code),
@@ -330,11 +330,11 @@ def _by_state(states: Iterable[str], found: Iterable[str]) -> Samples:
     return [((state,), count) for state, count in counts.items()]
 
 
-def _per_collection(sight: Sight, seen: StatusSnapshot) -> dict[str, Samples]:
+def _per_collection(latest: Latest, seen: StatusSnapshot) -> dict[str, Samples]:
     def each(value: Callable[[CollectionReport], float]) -> Samples:
         return [(_place(c), float(value(c))) for c in seen.collections]
 
-    now = sight.now
+    now = latest.now
     known = [c for c in seen.collections if c.identical_as_of is not None and now is not None]
     return {
         "chromasync_collection_lag_seconds": [

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 
-from chromasync.advice.counsel import Counsel
+from chromasync.advice.cached import CachedAdvice
 from chromasync.config import Settings
 from chromasync.guard import approve_chosen, choose_holds
 from chromasync.model import Hold
 from chromasync.ports import Store
 from chromasync.status import take_snapshot
 from chromasync.store import open_store
-from chromasync.web.gate import Gate
-from chromasync.web.lookout import Lookout
+from chromasync.web.access import Access
 from chromasync.web.process import Process
 from chromasync.web.server import serving
 from chromasync.web.site import Site
+from chromasync.web.snapshots import SnapshotCache
 
 
 class StoreOperator:
@@ -55,19 +55,19 @@ def open_page(settings: Settings, process: Process | None = None) -> Iterator[st
         StoreError: the state store cannot be opened.
     """
     token = settings.sync_http_token
-    gate = Gate(None if token is None else token.get_secret_value(), settings.sync_http_host)
+    access = Access(None if token is None else token.get_secret_value(), settings.sync_http_host)
     with closing(open_store(settings.store)) as store:
-        lookout = Lookout(lambda: take_snapshot(store, settings))
-        counsel = Counsel(lambda: lookout.look().snapshot, store.measurements, settings)
+        snapshots = SnapshotCache(lambda: take_snapshot(store, settings))
+        advice = CachedAdvice(lambda: snapshots.look().snapshot, store.measurements, settings)
         site = Site(
-            lookout,
-            gate,
+            snapshots,
+            access,
             StoreOperator(store),
             process=process,
             measure=store.measurements,
-            advice=counsel.sentences,
+            advice=advice.sentences,
             collections=settings.sync_metrics_collections,
         )
         port = settings.sync_http_port or 0
-        with serving(site, settings.sync_http_host, port, protected=not gate.is_open) as url:
+        with serving(site, settings.sync_http_host, port, protected=not access.is_open) as url:
             yield url

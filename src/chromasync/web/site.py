@@ -31,16 +31,16 @@ from chromasync import __version__
 from chromasync.documents import encode, status_document
 from chromasync.errors import ChromasyncError
 from chromasync.events import Event
+from chromasync.web.access import COOKIE, SESSION_SECONDS, Access
 from chromasync.web.actions import Actions, Asked
 from chromasync.web.choice import Choice
 from chromasync.web.files import KEPT, STATIC, templates
-from chromasync.web.gate import COOKIE, SESSION_SECONDS, Gate
 from chromasync.web.headers import SecurityHeaders
 from chromasync.web.health import why_not_alive, why_not_ready
-from chromasync.web.history import SPANS, Chronicle, Measure
-from chromasync.web.lookout import Lookout
+from chromasync.web.history import SPANS, Charts, Measure
 from chromasync.web.metrics import Exposition
 from chromasync.web.process import Operator, Process
+from chromasync.web.snapshots import SnapshotCache
 from chromasync.web.view import aged, view_of
 
 LARGEST_FORM = 10_000
@@ -55,8 +55,8 @@ class Site:
     """The page and its neighbours, as an ASGI application (`asgi`).
 
     Args:
-        lookout: where snapshots come from.
-        gate: who may read and press.
+        snapshots: where snapshots come from.
+        access: who may read and press.
         operator: carries out what is asked for.
         process: the process of the service; None in one that only shows.
         measure: reads measurements for the charts; None where there are none.
@@ -66,8 +66,8 @@ class Site:
 
     def __init__(
         self,
-        lookout: Lookout,
-        gate: Gate,
+        snapshots: SnapshotCache,
+        access: Access,
         operator: Operator,
         *,
         process: Process | None = None,
@@ -75,13 +75,13 @@ class Site:
         advice: Callable[[], list[str]] = list,
         collections: bool = False,
     ) -> None:
-        self._lookout = lookout
-        self._gate = gate
-        self._actions = Actions(operator, lookout)
+        self._snapshots = snapshots
+        self._access = access
+        self._actions = Actions(operator, snapshots)
         self._process = process
-        self._chronicle = Chronicle(measure)
+        self._charts = Charts(measure)
         self._advice = advice
-        self._exposition = Exposition(lookout, process, collections=collections)
+        self._exposition = Exposition(snapshots, process, collections=collections)
         self._templates = templates()
 
     @cached_property
@@ -114,9 +114,9 @@ class Site:
         """Answer only those who may read; with `login`, lead the others to the form."""
 
         def guarded(request: Request) -> Response:
-            if not self._gate.knows_host(request):
+            if not self._access.knows_host(request):
                 return PlainTextResponse(WRONG_HOST, 421)
-            if self._gate.admits(request):
+            if self._access.admits(request):
                 return answer(request)
             if login:
                 return RedirectResponse("login", 303)
@@ -134,11 +134,11 @@ class Site:
 
     def _shown(self, request: Request) -> dict[str, Any]:
         """What the live part shows: what was seen last, and why it cannot be read now."""
-        sight = self._lookout.look()
-        snapshot = aged(sight)
+        latest = self._snapshots.look()
+        snapshot = aged(latest)
         choice = Choice.read(request.query_params)
         view = {} if snapshot is None else view_of(snapshot, choice)
-        error = None if sight.error is None else str(sight.error)
+        error = None if latest.error is None else str(latest.error)
         return {"store_error": error, "choice": choice, "advice": self._advice(), **view}
 
     def _confirm(self, request: Request) -> Response:
@@ -151,7 +151,7 @@ class Site:
 
     async def _act(self, request: Request) -> Response:
         form = await _form(request)
-        if not self._gate.trusts_form(request, form.get("signature", "")):
+        if not self._access.trusts_form(request, form.get("signature", "")):
             return PlainTextResponse("Refused: this form is not from the page, or too old.", 403)
         asked = Asked.read(form)
         who = f"page@{request.client.host if request.client else 'unknown'}"
@@ -166,13 +166,13 @@ class Site:
         return self._render("told.html", request, asked=asked, text=text, done=done)
 
     def _render(self, name: str, request: Request, **values: Any) -> Response:
-        steers = self._gate.lets_steer(request)
+        steers = self._access.lets_steer(request)
         html = self._templates.get_template(name).render(
             version=__version__,
             steers=steers,
-            is_open=self._gate.is_open,
-            has_token=self._gate.has_token,
-            signature=self._gate.form_signature(request) if steers else "",
+            is_open=self._access.is_open,
+            has_token=self._access.has_token,
+            signature=self._access.form_signature(request) if steers else "",
             spans=tuple(SPANS),
             is_part="hx-request" in request.headers,
             **values,
@@ -182,20 +182,20 @@ class Site:
     # ---- the token --------------------------------------------------------------------------
 
     def _login_page(self, request: Request) -> Response:
-        if self._gate.admits(request):
+        if self._access.admits(request):
             return RedirectResponse("./", 303)
         return self._render("login.html", request, wrong=False)
 
     async def _log_in(self, request: Request) -> Response:
         form = await _form(request)
-        if not self._gate.is_token(form.get("token", "")):
+        if not self._access.is_token(form.get("token", "")):
             response = self._render("login.html", request, wrong=True)
             response.status_code = 401
             return response
         response = RedirectResponse("./", 303)
         response.set_cookie(
             COOKIE,
-            self._gate.new_session(),
+            self._access.new_session(),
             max_age=SESSION_SECONDS,
             httponly=True,
             samesite="strict",
@@ -205,7 +205,7 @@ class Site:
 
     async def _log_out(self, request: Request) -> Response:
         form = await _form(request)
-        if not self._gate.trusts_form(request, form.get("signature", "")):
+        if not self._access.trusts_form(request, form.get("signature", "")):
             return PlainTextResponse("Refused: this form is not from the page, or too old.", 403)
         response = RedirectResponse("login", 303)
         response.delete_cookie(COOKIE, httponly=True, samesite="strict")
@@ -215,17 +215,17 @@ class Site:
 
     def _status(self, request: Request) -> Response:
         del request
-        sight = self._lookout.look()
-        if sight.snapshot is None or sight.error is not None:
-            raise sight.error or ChromasyncError("The state store was not read yet.")
-        return Response(encode(status_document(sight.snapshot)), media_type="application/json")
+        latest = self._snapshots.look()
+        if latest.snapshot is None or latest.error is not None:
+            raise latest.error or ChromasyncError("The state store was not read yet.")
+        return Response(encode(status_document(latest.snapshot)), media_type="application/json")
 
     def _history(self, request: Request) -> Response:
         span = request.query_params.get("span", "hour")
-        sight = self._lookout.look()
-        if span not in SPANS or sight.now is None:
+        latest = self._snapshots.look()
+        if span not in SPANS or latest.now is None:
             return JSONResponse({"allowed": list(SPANS)}, 422 if span not in SPANS else 503)
-        return JSONResponse(asdict(self._chronicle.lines(span, sight.now)))
+        return JSONResponse(asdict(self._charts.lines(span, latest.now)))
 
     def _metrics(self, request: Request) -> Response:
         text, content_type = self._exposition.write(request.headers.get("accept", ""))
@@ -238,7 +238,7 @@ class Site:
 
     def _readyz(self, request: Request) -> Response:
         del request
-        return _health(why_not_ready(self._process, self._lookout.look()))
+        return _health(why_not_ready(self._process, self._snapshots.look()))
 
 
 class _Files(StaticFiles):

@@ -9,7 +9,7 @@ from typing import Any
 from chromasync.model import CycleStatus, Hold, MirrorStatus, OpCounts, WorkerBeat, WorkerStatus
 from chromasync.reports import CollectionReport, StatusSnapshot
 from chromasync.web.choice import ATTENTION, Choice, choose
-from chromasync.web.lookout import Sight
+from chromasync.web.snapshots import Latest
 from chromasync.wording.assessment import assess, clock
 from chromasync.wording.concerns import STATES, held_words, hold_name, hold_sentences
 from chromasync.wording.freshness import reread_sentence
@@ -67,12 +67,12 @@ class WorkerView:
     task_share: float | None
 
 
-def aged(sight: Sight) -> StatusSnapshot | None:
+def aged(latest: Latest) -> StatusSnapshot | None:
     """The snapshot as of now: what was seen before the store was lost grows old, too."""
-    now = sight.now
-    if sight.snapshot is None or now is None:
+    now = latest.now
+    if latest.snapshot is None or now is None:
         return None
-    return replace(sight.snapshot, taken_at=now, lag_seconds=sight.lag_seconds)
+    return replace(latest.snapshot, taken_at=now, lag_seconds=latest.lag_seconds)
 
 
 def view_of(snapshot: StatusSnapshot, choice: Choice) -> dict[str, Any]:

@@ -13,9 +13,14 @@ from chromasync.config import Settings
 
 OWN_PREFIXES = ("SYNC_", "PRIMARY_", "REPLICA_", "CHROMASYNC_")
 OWN_NAMES = ("DATABASE_URL", "PORT")
-NOT_THEIRS = ("sync_http_host", "sync_http_port", "sync_http_token", "sync_webhook_url")
+NOT_THEIRS = (
+    "sync_http_host",
+    "sync_http_port",
+    "sync_http_token",
+    "sync_webhook_url",
+    "sync_alert_urls",
+)
 """Settings of the service that another process must not use."""
-SQLITE = "sqlite:///"
 
 
 def environment_of(settings: Settings, **overrides: str) -> dict[str, str]:

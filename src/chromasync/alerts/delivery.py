@@ -1,4 +1,4 @@
-"""A courier: the thread that sends to one receiver, so that a slow one delays nothing else."""
+"""Delivery: the thread that sends to one receiver, so that a slow one delays nothing else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LONGEST_RETRY_AFTER_SECONDS = 3600.0
 log = structlog.get_logger()
 
 
-class Courier:
+class Delivery:
     """Carries one message at a time; after a failure it rests for a while.
 
     It keeps no queue: after a failure the message is made anew, so it says what is true then.

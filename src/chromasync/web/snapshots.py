@@ -10,14 +10,14 @@ from datetime import datetime, timedelta
 
 from chromasync.errors import ChromasyncError
 from chromasync.reports import StatusSnapshot
-from chromasync.web.tally import Tally
+from chromasync.web.sums import CycleSums
 
 LOOK_SECONDS = 1.0
 """Shortest time between two snapshots, however many tabs and scrapes there are."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class Latest:
     """What was seen last.
 
     Attributes:
@@ -49,7 +49,7 @@ class Sight:
         return self.snapshot.taken_at + timedelta(seconds=self.age_seconds)
 
 
-class Lookout:
+class SnapshotCache:
     """Looks at the store for everybody; safe to use from many threads.
 
     Args:
@@ -58,7 +58,7 @@ class Lookout:
 
     Attributes:
         looks: the number of snapshots that were taken, or could not be taken.
-        tally: what all processes did since this one began to look.
+        sums: what all processes did since this one began to look.
     """
 
     def __init__(self, take: Callable[[], StatusSnapshot], seconds: float = LOOK_SECONDS) -> None:
@@ -66,21 +66,21 @@ class Lookout:
         self._seconds = seconds
         self._lock = threading.Lock()
         self._next_at = 0.0
-        self._sight = Sight(None, 0.0)
+        self._latest = Latest(None, 0.0)
         self.looks = 0
-        self.tally = Tally()
+        self.sums = CycleSums()
 
-    def look(self) -> Sight:
+    def look(self) -> Latest:
         """What is to be seen now; everyone who asks within a second gets the same.
 
         While one look takes long, the others get what was seen before, and its age.
         """
         if not self._lock.acquire(blocking=self._is_first):
-            return self._sight
+            return self._latest
         try:
             if time.monotonic() >= self._next_at:
                 self._look_again()
-            return self._sight
+            return self._latest
         finally:
             self._lock.release()
 
@@ -90,16 +90,16 @@ class Lookout:
 
     @property
     def _is_first(self) -> bool:
-        return self._sight.snapshot is None and self._sight.error is None
+        return self._latest.snapshot is None and self._latest.error is None
 
     def _look_again(self) -> None:
         self.looks += 1
         try:
             snapshot = self._take()
         except ChromasyncError as error:
-            self._sight = Sight(self._sight.snapshot, self._sight.seen_at, error)
+            self._latest = Latest(self._latest.snapshot, self._latest.seen_at, error)
         else:
-            self._sight = Sight(snapshot, time.monotonic())
-            self.tally.note(snapshot)
+            self._latest = Latest(snapshot, time.monotonic())
+            self.sums.note(snapshot)
         # from the end of the look: a slow store is asked less often
         self._next_at = time.monotonic() + self._seconds

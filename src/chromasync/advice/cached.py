@@ -15,7 +15,7 @@ from chromasync.reports import StatusSnapshot
 KEPT_SECONDS = 60.0
 
 
-class Counsel:
+class CachedAdvice:
     """Gives the latest advice; safe to use from many threads.
 
     Args:

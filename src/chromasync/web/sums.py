@@ -1,6 +1,6 @@
 """Counters over the cycles of all processes, as one process has seen them in the store.
 
-The store deletes old cycles, so a sum over its rows would fall. A tally only adds: it remembers
+The store deletes old cycles, so a sum over its rows would fall. This sum only grows: it remembers
 what was counted of each cycle, and adds what is new.
 """
 
@@ -10,7 +10,7 @@ from chromasync.model import CycleStatus, OpCounts
 from chromasync.reports import StatusSnapshot
 
 
-class Tally:
+class CycleSums:
     """Adds up what cycles did since the first snapshot."""
 
     def __init__(self) -> None:

@@ -11,9 +11,9 @@ import pytest
 from chromasync.errors import StoreUnavailable
 from chromasync.model import Cycle, CycleStatus, OpCounts
 from chromasync.reports import StatusSnapshot
-from chromasync.web import lookout as looking
-from chromasync.web.lookout import Lookout
-from chromasync.web.tally import Tally
+from chromasync.web import snapshots as looking
+from chromasync.web.snapshots import SnapshotCache
+from chromasync.web.sums import CycleSums
 from tests.cli.fakes import NOON, collection
 from tests.web import scenes
 from tests.web.conftest import World
@@ -30,7 +30,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock of every lookout in this test."""
+    """The clock of each cache in this test."""
     clock = Clock()
     monkeypatch.setattr(looking, "time", clock)
     return clock
@@ -38,17 +38,17 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_ten_tabs_cost_one_snapshot_a_second(clock: Clock, world: World) -> None:
     """Whoever asks within a second gets the same; the next second brings a new one."""
-    lookout = Lookout(world.take)
+    snapshots = SnapshotCache(world.take)
     for second in range(60):
         clock.now = 1000.0 + second * 1.001
-        sights = [lookout.look() for _ in range(10)]
-        assert all(sight is sights[0] for sight in sights)
-    assert world.looks == lookout.looks == 60
+        seen = [snapshots.look() for _ in range(10)]
+        assert all(latest is seen[0] for latest in seen)
+    assert world.looks == snapshots.looks == 60
 
 
 def test_nobody_watching_costs_nothing(clock: Clock, world: World) -> None:
     """Without a look there is no snapshot."""
-    Lookout(world.take)
+    SnapshotCache(world.take)
     clock.now += 3600
     assert world.looks == 0
 
@@ -57,18 +57,18 @@ def test_the_lag_grows_between_looks_and_while_the_store_is_away(
     clock: Clock, world: World
 ) -> None:
     """It follows from stored instants, so a dead store does not stop it."""
-    lookout = Lookout(world.take)
+    snapshots = SnapshotCache(world.take)
     lag = world.snapshot.lag_seconds
     assert lag is not None
-    assert lookout.look().lag_seconds == pytest.approx(lag)
+    assert snapshots.look().lag_seconds == pytest.approx(lag)
     clock.now += 0.5
-    assert lookout.look().lag_seconds == pytest.approx(lag + 0.5)
+    assert snapshots.look().lag_seconds == pytest.approx(lag + 0.5)
     world.error = StoreUnavailable("It is away.")
     clock.now += 99.5
-    sight = lookout.look()
-    assert sight.lag_seconds == pytest.approx(lag + 100)
-    assert sight.error is world.error
-    assert sight.now == NOON + timedelta(seconds=100)
+    latest = snapshots.look()
+    assert latest.lag_seconds == pytest.approx(lag + 100)
+    assert latest.error is world.error
+    assert latest.now == NOON + timedelta(seconds=100)
 
 
 def test_a_store_that_hangs_holds_up_only_one_reader(world: World) -> None:
@@ -82,23 +82,23 @@ def test_a_store_that_hangs_holds_up_only_one_reader(world: World) -> None:
             assert go_on.wait(60)
         return snapshot
 
-    lookout = Lookout(slow, seconds=0.0)
-    first = lookout.look()
-    thread = threading.Thread(target=lookout.look)
+    snapshots = SnapshotCache(slow, seconds=0.0)
+    first = snapshots.look()
+    thread = threading.Thread(target=snapshots.look)
     thread.start()
     assert begun.wait(60)
-    assert lookout.look() is first
+    assert snapshots.look() is first
     go_on.set()
     thread.join()
-    assert lookout.look() is not first
+    assert snapshots.look() is not first
 
 
 def test_a_change_on_the_page_is_seen_at_once(clock: Clock, world: World) -> None:
     """After a button was pressed, the next look is a new one."""
-    lookout = Lookout(world.take)
-    lookout.look()
-    lookout.forget()
-    lookout.look()
+    snapshots = SnapshotCache(world.take)
+    snapshots.look()
+    snapshots.forget()
+    snapshots.look()
     assert world.looks == 2
 
 
@@ -112,9 +112,9 @@ def done(number: int, read: int) -> Cycle:
     return Cycle(number, NOON, CycleStatus.COMPLETED, NOON, OpCounts(read=read, inserted=read))
 
 
-def test_a_tally_never_falls() -> None:
+def test_a_sum_over_cycles_never_falls() -> None:
     """Each record counts once from the first look on, whatever becomes of its cycle."""
-    tally = Tally()
+    sums = CycleSums()
     steps = [
         (at(Cycle(8, NOON), done(7, 900), read=50), 0),
         (at(Cycle(8, NOON), done(7, 900), read=80), 30),
@@ -126,5 +126,5 @@ def test_a_tally_never_falls() -> None:
         (at(done(12, 2), done(11, 10)), 100),
     ]
     for snapshot, expected in steps:
-        tally.note(snapshot)
-        assert (tally.counts.read, tally.counts.inserted) == (expected, expected)
+        sums.note(snapshot)
+        assert (sums.counts.read, sums.counts.inserted) == (expected, expected)

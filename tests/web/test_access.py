@@ -6,7 +6,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from chromasync.errors import ChromasyncError
-from chromasync.web.gate import COOKIE
+from chromasync.web.access import COOKIE
 from tests.web import scenes
 from tests.web.conftest import BEARER, HERE, TOKEN, Ask, World
 
@@ -85,7 +85,7 @@ def test_forged_old_and_foreign_sessions_do_not_admit(
         assert status(client, forged) == 401
     assert status(ask(token="another-token-of-ours"), value) == 401
     assert status(client, value) == 200
-    monkeypatch.setattr("chromasync.web.gate.time.time", lambda: int(until) + 1.0)
+    monkeypatch.setattr("chromasync.web.access.time.time", lambda: int(until) + 1.0)
     assert status(client, value) == 401
 
 

@@ -28,7 +28,7 @@ SESSION_SECONDS = 12 * 3600
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-class Gate:
+class Access:
     """Decides about requests.
 
     Args:
