@@ -50,6 +50,7 @@ demo: $(READY) ## make two real Chroma servers with real text identical, and kee
 
 # More workers than processors, because many tests wait for leases and servers; the long ones most.
 PROCESSORS := $$(getconf _NPROCESSORS_ONLN)
+ALL_BUSY := -n $(PROCESSORS) --dist worksteal
 IN_PARALLEL := -n $$(( $(PROCESSORS) + 1 )) --dist worksteal
 MOSTLY_WAITING := -n $$(( $(PROCESSORS) + 2 )) --dist worksteal
 PYTEST := $(BIN)/python -m pytest $(IN_PARALLEL)
@@ -57,7 +58,7 @@ MEASURED_PYTEST := $(BIN)/python -m coverage run -m pytest $(IN_PARALLEL)
 QUICK := tests/unit tests/property tests/cli tests/docs/test_project.py tests/docs/test_reference.py
 
 test-quick: $(READY) ## run the tests without a server, in less than a minute
-	$(PYTEST) $(QUICK) -m "not long" $(ARGS)
+	CHROMASYNC_PROPERTIES=quick $(BIN)/python -m pytest $(ALL_BUSY) $(QUICK) -m "not long and not slower" $(ARGS)
 
 # With COVERAGE=yes in the environment, the tests of `make coverage` are measured on the way.
 test: $(READY) $(SERVERS_READY) ## run all tests except the long ones, in a few minutes

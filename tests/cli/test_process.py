@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slower
+
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {
     **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},

@@ -25,7 +25,7 @@ from tests.store.samples import arrange
 from tests.support.house import CHUNK, House, house_of
 from tests.support.ledgers import joined, names, record
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = [pytest.mark.usefixtures("impatient"), pytest.mark.slower]
 
 DAY = 86_400.0
 COUNT = 4 * CHUNK

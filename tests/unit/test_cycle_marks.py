@@ -20,7 +20,7 @@ from chromasync.store import SqlStore
 from tests.support.house import CHUNK, House, house_of
 from tests.support.ledgers import names
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = [pytest.mark.usefixtures("impatient"), pytest.mark.slower]
 
 TENANT = "default_tenant"
 SPOT = (TENANT, "default_database")

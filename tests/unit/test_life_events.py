@@ -29,7 +29,7 @@ from tests.unit.life import (
     replica_ids,
 )
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = [pytest.mark.usefixtures("impatient"), pytest.mark.slower]
 
 
 # ---- a returning primary -------------------------------------------------------------------------

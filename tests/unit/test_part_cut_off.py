@@ -14,7 +14,7 @@ from chromasync.store import SqlStore
 from tests.support.house import House, house_of
 from tests.support.ledgers import joined, names, record
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = [pytest.mark.usefixtures("impatient"), pytest.mark.slower]
 
 POINTS = [
     faultpoints.AFTER_CLAIM,

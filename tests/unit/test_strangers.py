@@ -14,7 +14,7 @@ from tests.support.house import House
 from tests.support.ledgers import joined, names, record
 from tests.unit.life import approve, kinds, named, replica_ids
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = [pytest.mark.usefixtures("impatient"), pytest.mark.slower]
 
 
 def test_an_approval_of_a_strangers_collection_is_for_its_records(house: House) -> None:

@@ -19,7 +19,7 @@ from chromasync.verify import Verifier
 from tests.support.house import House, house_of
 from tests.support.ledgers import joined, names, record
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = [pytest.mark.usefixtures("impatient"), pytest.mark.slower]
 
 TRIAL = new_trial()
 WARNING = (

@@ -24,7 +24,7 @@ from tests.support.house import CHUNK, House, house_of
 from tests.support.ledgers import joined, names, record
 from tests.support.properties import examples
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = [pytest.mark.usefixtures("impatient"), pytest.mark.slower]
 
 WRITES = ("upsert", "update", "delete")
 
