@@ -26,7 +26,7 @@ from chromasync.guard import refuse_same_server
 from chromasync.ledger.digest import embedding_digests, id_digests, payload_digests
 from chromasync.ledger.idset import IdSet
 from chromasync.ledger.paging import pages
-from chromasync.model import DIGEST_BYTES, Capabilities, Collection, Records
+from chromasync.model import Capabilities, Collection, Records
 from chromasync.plan.distance import Distances
 from chromasync.plan.listing import list_primary, list_replica, place_of, warn_of_leftovers
 from chromasync.plan.pairing import warn_of_filters, why_incompatible
@@ -374,6 +374,5 @@ def _digests(batch: ReadBatch) -> dict[str, bytes]:
     for piece in batch.pieces:
         embedding, payload = embedding_digests(piece), payload_digests(piece)
         for row, record_id in enumerate(piece.ids):
-            place = slice(row * DIGEST_BYTES, (row + 1) * DIGEST_BYTES)
-            found[record_id] = embedding[place] + payload[place]
+            found[record_id] = embedding.row(row) + payload.row(row)
     return found

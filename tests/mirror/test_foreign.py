@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from chromasync.lab.chroma_server import ChromaServer
-from chromasync.ledger.digest import at
 from chromasync.ledger.plan import extended
 from chromasync.model import UNKNOWN_DIGEST, Chunk, ChunkResult, HoldKind, Task
 from chromasync.reconcile.chunk import ChunkReconciler, pair_of
@@ -33,7 +32,7 @@ def chunks_of(stage: Stage) -> list[Chunk]:
 def remembered(stage: Stage) -> dict[str, bytes]:
     """What the ledger remembers of the replica's answers, by id."""
     return {
-        record_id: at(chunk.applied.replica, row)
+        record_id: chunk.applied.replica.row(row)
         for chunk in chunks_of(stage)
         for row, record_id in enumerate(chunk.ids)
     }

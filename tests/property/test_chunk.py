@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chromasync.lab.fake import FakeServer
-from chromasync.ledger.digest import at, embedding_digests, payload_digests, replica_digests
+from chromasync.ledger.digest import embedding_digests, payload_digests, replica_digests
 from chromasync.ledger.plan import extended
 from chromasync.model import (
     DIGEST_BYTES,
@@ -17,6 +17,7 @@ from chromasync.model import (
     AppliedDigests,
     Chunk,
     ChunkResult,
+    Digests,
     OpCounts,
     Pair,
     Records,
@@ -56,7 +57,7 @@ class World:
             embedding[IDS.index(record_id)] = embedding_digests(one)
             payload[IDS.index(record_id)] = payload_digests(one)
         head = chunk_of(IDS, chunk_id=7, suspect=suspect).head
-        applied = AppliedDigests(b"".join(embedding), b"".join(payload))
+        applied = AppliedDigests(Digests.of(embedding), Digests.of(payload))
         self.chunk = Chunk(head, list(IDS), applied)
 
     def reconcile(self, *, check: bool = False, hold: bool = False) -> ChunkResult:
@@ -69,7 +70,7 @@ class World:
         """What the replica holds, by id: a digest of everything in the record."""
         now = self.replica.contents(self.pair.replica)
         digests = replica_digests(now)
-        return {i: at(digests, row) for row, i in enumerate(now.ids)}
+        return {i: digests.row(row) for row, i in enumerate(now.ids)}
 
     def write_on_replica(self, records: Records, lost: set[str]) -> set[str]:
         """Let others put these records there and take those away; which ones that changed."""

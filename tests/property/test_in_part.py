@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from chromasync.errors import ServerUnreachable
 from chromasync.lab.fake import Call, FakeServer
 from chromasync.ledger import plan
-from chromasync.ledger.digest import at, embedding_digests, payload_digests
+from chromasync.ledger.digest import embedding_digests, payload_digests
 from chromasync.model import Chunk, Side
 from chromasync.reports import CycleReport, Outcome
 from chromasync.store import open_store
@@ -104,7 +104,7 @@ class World:
 
     def ledger(self) -> dict[str, tuple[bytes, bytes]]:
         return {
-            record_id: (at(chunk.applied.embedding, row), at(chunk.applied.payload, row))
+            record_id: (chunk.applied.embedding.row(row), chunk.applied.payload.row(row))
             for chunk in self.chunks()
             for row, record_id in enumerate(chunk.ids)
         }
@@ -170,7 +170,7 @@ def assert_settled(world: World) -> None:
         world.house.primary, world.house.home
     )
     embedding, payload = embedding_digests(primary), payload_digests(primary)
-    truth = {i: (at(embedding, n), at(payload, n)) for n, i in enumerate(primary.ids)}
+    truth = {i: (embedding.row(n), payload.row(n)) for n, i in enumerate(primary.ids)}
     assert world.house.sync().counts.read == 0
     world.known = world.ledger()
     assert world.known == truth

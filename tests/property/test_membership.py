@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chromasync.cycle.work import CollectionWork
-from chromasync.ledger.digest import at, ids_digest
+from chromasync.ledger.digest import ids_digest
 from chromasync.ledger.plan import due_ids, must_read, without_rows
 from chromasync.ledger.walk import MergeWalk, SetWalk
 from chromasync.model import UNKNOWN_DIGEST, Chunk, ChunkHead, Collection
@@ -63,7 +63,7 @@ def assert_sound(store: SqlStore, size: int, known: set[str]) -> None:
             expected = (mark_of(record_id, "embedding"), mark_of(record_id, "payload"))
             if record_id not in known:
                 expected = (UNKNOWN_DIGEST, UNKNOWN_DIGEST)
-            found = (at(chunk.applied.embedding, row), at(chunk.applied.payload, row))
+            found = (chunk.applied.embedding.row(row), chunk.applied.payload.row(row))
             assert found == expected, record_id
 
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chromasync.ledger.digest import at, ids_digest
+from chromasync.ledger.digest import ids_digest
 from chromasync.ledger.plan import (
     carry_from,
     extended,
@@ -103,7 +103,7 @@ def assert_aligned(chunk: Chunk, unknown: set[str]) -> None:
         expected = (mark_of(record_id, "embedding"), mark_of(record_id, "payload"))
         if record_id in unknown:
             expected = (UNKNOWN_DIGEST, UNKNOWN_DIGEST)
-        assert (at(chunk.applied.embedding, row), at(chunk.applied.payload, row)) == expected
+        assert (chunk.applied.embedding.row(row), chunk.applied.payload.row(row)) == expected
 
 
 @examples(200)

@@ -18,6 +18,7 @@ from chromasync.model import (
     ChunkHead,
     ChunkResult,
     Cycle,
+    Digests,
     NewTask,
     OpCounts,
     Quarantined,
@@ -33,9 +34,9 @@ COLLECTION = "11111111-aaaa-4bbb-8ccc-222222222222"
 OTHER = "33333333-dddd-4eee-8fff-444444444444"
 
 
-def digests(count: int, mark: int = 0) -> bytes:
+def digests(count: int, mark: int = 0) -> Digests:
     """`count` digests, all alike and told apart by `mark`."""
-    return bytes([mark]) * (DIGEST_BYTES * count)
+    return Digests(bytes([mark]) * (DIGEST_BYTES * count))
 
 
 def chunk_of(

@@ -14,6 +14,7 @@ from chromasync.ledger.digest import ids_digest
 from chromasync.model import (
     ChunkResult,
     DeletionKind,
+    Digests,
     Hold,
     HoldKind,
     Mirror,
@@ -356,7 +357,7 @@ def test_a_finished_deletion_takes_its_records_out_of_the_chunk(store: SqlStore)
 
 def test_the_right_digests_stay_when_records_leave(store: SqlStore) -> None:
     """Each surviving record keeps its own digests."""
-    both = b"".join(bytes([n]) * 16 for n in range(4))
+    both = Digests.of(bytes([n]) * 16 for n in range(4))
     chunk = with_digests(chunk_of(["a", "b", "c", "d"]), embedding=both, payload=both)
     (chunk_id,) = store.save_chunks([chunk])
     cycle = store.open_cycle()

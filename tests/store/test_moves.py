@@ -9,6 +9,7 @@ import pytest
 from chromasync.model import (
     Chunk,
     DeletionKind,
+    Digests,
     Hold,
     HoldKind,
     OpCounts,
@@ -182,7 +183,7 @@ def test_what_the_replica_returned_leaves_with_its_record(full: SqlStore) -> Non
     (gone,) = [d for d in full.deletions(COLLECTION) if d.kind is DeletionKind.GONE]
     assert gone.chunk_id is not None
     chunk: Chunk = loaded(full, gone.chunk_id)
-    each = b"".join(bytes([n]) * 16 for n in range(3))
+    each = Digests.of(bytes([n]) * 16 for n in range(3))
     full.save_chunks([with_digests(chunk, replica=each)])
     full.finish_deletion(gone, [])
     assert loaded(full, gone.chunk_id).applied.replica == each[:16] + each[32:]

@@ -17,6 +17,7 @@ from chromasync.model import (
     AppliedDigests,
     Chunk,
     ChunkHead,
+    Digests,
     Floats,
     Metadata,
     Mirror,
@@ -33,9 +34,9 @@ def mark_of(record_id: str, kind: str) -> bytes:
     return blake2b(f"{kind}:{record_id}".encode(), digest_size=DIGEST_BYTES).digest()
 
 
-def marks(ids: Iterable[str], kind: str) -> bytes:
-    """Made-up digests of these ids, laid end to end."""
-    return b"".join(mark_of(i, kind) for i in ids)
+def marks(ids: Iterable[str], kind: str) -> Digests:
+    """Made-up digests of these ids, in order."""
+    return Digests.of(mark_of(i, kind) for i in ids)
 
 
 def mirror_of(collection_id: str, tenant: str, database: str, name: str, /, **facts: Any) -> Mirror:
@@ -50,7 +51,7 @@ def head_with(head: ChunkHead, **facts: Any) -> ChunkHead:
     return replace(head, **ours, replica=replace(head.replica, **theirs))
 
 
-def with_digests(chunk: Chunk, **digests: bytes) -> Chunk:
+def with_digests(chunk: Chunk, **digests: Digests) -> Chunk:
     """The chunk with other digests of one kind or several."""
     return replace(chunk, applied=replace(chunk.applied, **digests))
 

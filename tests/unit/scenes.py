@@ -12,7 +12,6 @@ import numpy as np
 from chromasync.errors import LeaseLost
 from chromasync.lab.fake import MODERN, FakeServer
 from chromasync.ledger.digest import (
-    at,
     embedding_digests,
     ids_digest,
     payload_digests,
@@ -24,6 +23,7 @@ from chromasync.model import (
     Chunk,
     ChunkResult,
     Collection,
+    Digests,
     Pair,
     Quarantined,
     Records,
@@ -81,9 +81,10 @@ class Scene:
         }
         values = read | {"recheck": True, "gone_count": 9} | head_values
         head = chunk_of(ids, chunk_id=7, **values).head
-        embedding, payload = embedding_digests(records) + blank, payload_digests(records) + blank
+        embedding = Digests(embedding_digests(records) + blank)
+        payload = Digests(payload_digests(records) + blank)
         returned = {part.ids[0]: replica_digests(part) for part in seen}
-        replica = b"".join(returned.get(i, UNKNOWN_DIGEST) for i in ids)
+        replica = Digests.of(returned.get(i, UNKNOWN_DIGEST) for i in ids)
         self.chunk = Chunk(head, ids, AppliedDigests(embedding, payload, replica))
 
     def reconcile(
@@ -117,14 +118,14 @@ class Scene:
         for row, record_id in enumerate(chunk.ids):
             if record_id not in result.gone:
                 place = found.ids.index(record_id)
-                assert at(chunk.applied.embedding, row) == at(embedding, place), record_id
-                assert at(chunk.applied.payload, row) == at(payload, place), record_id
+                assert chunk.applied.embedding.row(row) == embedding.row(place), record_id
+                assert chunk.applied.payload.row(row) == payload.row(place), record_id
 
     def assert_remembered(self, result: ChunkResult, ids: Iterable[str]) -> None:
         """The ledger remembers these records, and no others, as the replica returns them now."""
         now = self.replica.contents(self.home)
         digests = replica_digests(now)
-        expected = {i: at(digests, row) for row, i in enumerate(now.ids) if i in set(ids)}
+        expected = {i: digests.row(row) for row, i in enumerate(now.ids) if i in set(ids)}
         assert remembered(result.chunk) == expected
 
     def assert_equal(self) -> None:
@@ -144,5 +145,5 @@ class Scene:
 
 def remembered(chunk: Chunk) -> dict[str, bytes]:
     """What the ledger remembers of the replica's answers, by id; unknown ones left out."""
-    rows = {i: at(chunk.applied.replica, row) for row, i in enumerate(chunk.ids)}
+    rows = {i: chunk.applied.replica.row(row) for row, i in enumerate(chunk.ids)}
     return {i: digest for i, digest in rows.items() if digest != UNKNOWN_DIGEST}

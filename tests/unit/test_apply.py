@@ -10,7 +10,7 @@ import pytest
 from chromasync import faultpoints
 from chromasync.errors import LeaseLost, RequestRefused, ServerFault, ServerUnreachable
 from chromasync.lab.fake import MODERN, Call, FakeServer
-from chromasync.ledger.digest import at, replica_digests
+from chromasync.ledger.digest import replica_digests
 from chromasync.model import Collection, Records, Space
 from chromasync.reconcile.apply import ROUNDS, Applied, Applier, describe_left
 from chromasync.reconcile.diff import Differ, Whole
@@ -43,7 +43,7 @@ class Replica:
         """The digests of these records as they are now."""
         now = self.server.contents(self.home)
         digests = replica_digests(now)
-        return {i: at(digests, now.ids.index(i)) for i in ids}
+        return {i: digests.row(now.ids.index(i)) for i in ids}
 
     def assert_equals(self, wanted: Records) -> None:
         found = self.server.contents(self.home)

@@ -7,7 +7,7 @@ import pytest
 from chromasync import faultpoints
 from chromasync.errors import LeaseLost, ServerFault, ServerUnreachable
 from chromasync.lab.fake import Call
-from chromasync.ledger.digest import at, ids_digest, payload_digests
+from chromasync.ledger.digest import ids_digest, payload_digests
 from chromasync.model import OpCounts, Quarantined
 from chromasync.reconcile import read as reading
 from tests.support.ledgers import COLLECTION, names, record
@@ -151,7 +151,7 @@ def test_gone_records_are_handed_over_not_deleted(scene: Scene) -> None:
     assert result.chunk.ids == ["a", "b", "c"]
     assert (result.chunk.head.replica.gone_count, result.chunk.head.count) == (1, 3)
     assert scene.replica.writes == []
-    assert at(result.chunk.applied.payload, 1) == payload_digests(B)
+    assert result.chunk.applied.payload.row(1) == payload_digests(B)
 
 
 def test_what_never_was_on_the_replica_just_leaves(scene: Scene) -> None:

@@ -8,7 +8,6 @@ import pytest
 
 from chromasync.errors import ServerFault, ServerUnreachable
 from chromasync.lab.fake import Call
-from chromasync.ledger.digest import at
 from chromasync.ledger.plan import due_ids
 from chromasync.model import Chunk, ChunkResult, OpCounts, Quarantined
 from tests.support.ledgers import COLLECTION, names, record
@@ -30,7 +29,7 @@ def read_by(scene: Scene) -> list[tuple[str, ...]]:
 
 def rows_of(chunk: Chunk) -> dict[str, tuple[bytes, bytes, bytes]]:
     columns = (chunk.applied.embedding, chunk.applied.payload, chunk.applied.replica)
-    return {i: tuple(at(c, row) for c in columns) for row, i in enumerate(chunk.ids)}  # type: ignore[misc]
+    return {i: tuple(c.row(row) for c in columns) for row, i in enumerate(chunk.ids)}  # type: ignore[misc]
 
 
 def settled(scene: Scene, *, unknown: tuple[str, ...] = (), **head: Any) -> None:

@@ -13,8 +13,8 @@ import pytest
 from chromasync.cycle import probe
 from chromasync.lab.fake import FakeServer
 from chromasync.lease import Lead
-from chromasync.ledger.digest import at, embedding_digests, payload_digests
-from chromasync.model import AppliedDigests, Chunk, Collection, Records
+from chromasync.ledger.digest import embedding_digests, payload_digests
+from chromasync.model import AppliedDigests, Chunk, Collection, Digests, Records
 from chromasync.reconcile.read import answer_bytes
 from chromasync.reports import CycleReport, Outcome
 from chromasync.store import SqlStore
@@ -102,7 +102,9 @@ def chunks_of(house: House, records: Records) -> Iterator[Chunk]:
             ids, start=start + 1, read_at=now, checked_at=now, read_cycle=2, checked_cycle=2,
             added_cycle=1, looked_cycle=2, read_seconds=0.1, collection_id=house.home.id,
         ).head  # fmt: skip
-        applied = AppliedDigests(at(embedding, 0) * len(ids), at(payload, 0) * len(ids))
+        applied = AppliedDigests(
+            Digests(embedding.row(0) * len(ids)), Digests(payload.row(0) * len(ids))
+        )
         yield Chunk(head, ids, applied)
 
 

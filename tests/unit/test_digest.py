@@ -9,7 +9,6 @@ import pytest
 
 from chromasync.ledger.digest import (
     FORMAT,
-    at,
     embedding_digests,
     id_digests,
     ids_digest,
@@ -89,7 +88,7 @@ def test_an_embedding_s_digest_is_of_its_values_alone() -> None:
     nudged = rows.copy()
     nudged[1, 2] = np.nextafter(nudged[1, 2], np.float32(9))
     other = embedding_digests(with_embeddings(nudged))
-    assert [at(plain, n) == at(other, n) for n in range(3)] == [True, False, True]
+    assert [plain.row(n) == other.row(n) for n in range(3)] == [True, False, True]
 
 
 def with_embeddings(rows: np.ndarray) -> Records:
@@ -107,8 +106,8 @@ def test_digests_lie_end_to_end_in_the_order_of_records() -> None:
     for digests in (embedding_digests, payload_digests):
         together = digests(both)
         assert len(together) == 2 * DIGEST_BYTES
-        assert at(together, 0) == digests(two)
-        assert at(together, 1) == digests(one)
+        assert together.row(0) == digests(two)
+        assert together.row(1) == digests(one)
 
 
 def test_embeddings_that_were_not_read_have_no_digest() -> None:

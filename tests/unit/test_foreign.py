@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from chromasync.ledger.digest import at, payload_digests
+from chromasync.ledger.digest import payload_digests
 from chromasync.model import Chunk, OpCounts, Quarantined, Records
 from tests.support.ledgers import COLLECTION, record
 from tests.unit.scenes import EARLIER, Scene, remembered
@@ -24,7 +24,7 @@ def scene() -> Scene:
 def row_of(chunk: Chunk, record_id: str) -> tuple[bytes, bytes, bytes]:
     row = chunk.ids.index(record_id)
     columns = chunk.applied.embedding, chunk.applied.payload, chunk.applied.replica
-    one, two, three = (at(column, row) for column in columns)
+    one, two, three = (column.row(row) for column in columns)
     return one, two, three
 
 
@@ -203,4 +203,4 @@ def test_a_record_that_the_replica_cannot_give_is_held(scene: Scene) -> None:
     scene.replica.broken.unreadable = {"a"}
     result = scene.reconcile(check=True, hold=True)
     assert (result.foreign, scene.replica.writes) == (["a"], [])
-    assert at(result.chunk.applied.payload, 0) == payload_digests(A)
+    assert result.chunk.applied.payload.row(0) == payload_digests(A)

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from chromasync.ledger.digest import at, ids_digest
+from chromasync.ledger.digest import ids_digest
 from chromasync.ledger.plan import (
     Carried,
     carry_from,
@@ -179,7 +179,7 @@ def test_the_time_to_read_everything_again(
 
 def rows_of(chunk: Chunk) -> dict[str, tuple[bytes, bytes]]:
     return {
-        record_id: (at(chunk.applied.embedding, n), at(chunk.applied.payload, n))
+        record_id: (chunk.applied.embedding.row(n), chunk.applied.payload.row(n))
         for n, record_id in enumerate(chunk.ids)
     }
 

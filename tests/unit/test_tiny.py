@@ -8,7 +8,7 @@ import pytest
 
 from chromasync.cycle.ahead import TINY
 from chromasync.lab.fake import FakeServer
-from chromasync.ledger.digest import at, replica_digests
+from chromasync.ledger.digest import replica_digests
 from chromasync.model import ChunkHead, Collection
 from chromasync.reports import CycleReport, Outcome
 from chromasync.store import SqlStore
@@ -38,7 +38,7 @@ def content(server: FakeServer, collection: Collection) -> dict[str, bytes]:
     """Digests of all records by their ids."""
     records = server.contents(collection)
     digests = replica_digests(records)
-    return {record_id: at(digests, i) for i, record_id in enumerate(records.ids)}
+    return {record_id: digests.row(i) for i, record_id in enumerate(records.ids)}
 
 
 def head_of(house: House) -> ChunkHead:

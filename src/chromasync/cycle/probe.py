@@ -16,7 +16,6 @@ from chromasync.answers import why_silent
 from chromasync.cycle.work import CollectionWork, CycleWork
 from chromasync.errors import DamagedChunk, ServerFault
 from chromasync.lease import monotonic
-from chromasync.ledger.plan import written_rows
 from chromasync.ports import Reader
 
 SHARE = 0.01
@@ -145,4 +144,4 @@ def _written_ids(cycle: CycleWork, chunk_id: int) -> list[str]:
         return []
     if chunk is None:
         return []
-    return [chunk.ids[row] for row in np.flatnonzero(written_rows(chunk)).tolist()]
+    return [chunk.ids[row] for row in np.flatnonzero(chunk.applied.written).tolist()]

@@ -12,7 +12,7 @@ from typing import Self
 
 import orjson
 
-from chromasync.model import AppliedDigests, Chunk, ChunkHead, Deletion, Quarantined
+from chromasync.model import AppliedDigests, Chunk, ChunkHead, Deletion, Digests, Quarantined
 from chromasync.ports import Store
 
 
@@ -30,7 +30,7 @@ class _Packed:
         return cls(zlib.compress(orjson.dumps(chunk.ids), 1), (one, two, three))
 
     def unpacked(self, head: ChunkHead) -> Chunk:
-        applied = AppliedDigests(*(zlib.decompress(part) for part in self.digests))
+        applied = AppliedDigests(*(Digests(zlib.decompress(part)) for part in self.digests))
         return Chunk(head, orjson.loads(zlib.decompress(self.ids)), applied)
 
 

@@ -17,7 +17,7 @@ from hashlib import blake2b
 import numpy as np
 import orjson
 
-from chromasync.model import DIGEST_BYTES, Records
+from chromasync.model import DIGEST_BYTES, Digests, Records
 
 FORMAT = 1
 
@@ -31,23 +31,23 @@ def ids_digest(ids: Sequence[str]) -> bytes:
     return _digest(orjson.dumps(ids))
 
 
-def id_digests(ids: Sequence[str]) -> bytes:
-    """One digest per id, laid end to end (16 bytes each)."""
-    return b"".join([_digest(i.encode()) for i in ids])
+def id_digests(ids: Sequence[str]) -> Digests:
+    """One digest per id, in order."""
+    return Digests.of([_digest(i.encode()) for i in ids])
 
 
-def embedding_digests(records: Records) -> bytes:
-    """One digest per record's embedding, laid end to end (16 bytes each)."""
+def embedding_digests(records: Records) -> Digests:
+    """One digest per record's embedding, in order."""
     if records.embeddings is None:
         raise ValueError("digests of embeddings need records read with embeddings")
     rows = np.ascontiguousarray(records.embeddings, dtype="<f4")
-    return b"".join([_digest(row.tobytes()) for row in rows])
+    return Digests.of([_digest(row.tobytes()) for row in rows])
 
 
-def payload_digests(records: Records) -> bytes:
-    """One digest per record's document, uri and metadata, laid end to end (16 bytes each)."""
+def payload_digests(records: Records) -> Digests:
+    """One digest per record's document, uri and metadata, in order."""
     columns = zip(records.documents, records.uris, records.metadatas, strict=True)
-    return b"".join(
+    return Digests.of(
         [
             _digest(orjson.dumps([document, uri, metadata], option=orjson.OPT_SORT_KEYS))
             for document, uri, metadata in columns
@@ -55,13 +55,8 @@ def payload_digests(records: Records) -> bytes:
     )
 
 
-def replica_digests(records: Records) -> bytes:
-    """One digest per whole record as the replica returned it, laid end to end (16 bytes each)."""
+def replica_digests(records: Records) -> Digests:
+    """One digest per whole record as the replica returned it, in order."""
     embedding, payload = embedding_digests(records), payload_digests(records)
     rows = range(len(records))
-    return b"".join([_digest(at(embedding, row) + at(payload, row)) for row in rows])
-
-
-def at(digests: bytes, row: int) -> bytes:
-    """The digest of one row; `digests` are laid end to end."""
-    return digests[row * DIGEST_BYTES : (row + 1) * DIGEST_BYTES]
+    return Digests.of([_digest(embedding.row(row) + payload.row(row)) for row in rows])

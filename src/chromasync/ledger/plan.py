@@ -30,16 +30,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-import numpy as np
-from numpy.typing import NDArray
-
-from chromasync.ledger.digest import at, ids_digest
+from chromasync.ledger.digest import ids_digest
 from chromasync.model import (
-    DIGEST_BYTES,
     UNKNOWN_DIGEST,
     AppliedDigests,
     Chunk,
     ChunkHead,
+    Digests,
     ReplicaChunk,
     Task,
 )
@@ -155,7 +152,7 @@ def new_chunk(
     """A chunk of new records; those in `carry` keep their digests and flags."""
     copy = ReplicaChunk(suspect=suspect)
     head = ChunkHead(0, collection_id, start_offset, 0, ids_digest([]), replica=copy)
-    empty = Chunk(head, [], AppliedDigests(b"", b""))
+    empty = Chunk(head, [], AppliedDigests(Digests(), Digests()))
     return extended(empty, ids, carry, cycle_id=cycle_id)
 
 
@@ -180,9 +177,9 @@ def extended(
     if head.read_at is not None:
         head = rechecked(head, None if again is None else again.union(ids))
     applied = AppliedDigests(
-        chunk.applied.embedding + b"".join([k.embedding for k in known]),
-        chunk.applied.payload + b"".join([k.payload for k in known]),
-        chunk.applied.replica + b"".join([k.replica for k in known]),
+        Digests.of([chunk.applied.embedding, *(k.embedding for k in known)]),
+        Digests.of([chunk.applied.payload, *(k.payload for k in known)]),
+        Digests.of([chunk.applied.replica, *(k.replica for k in known)]),
     )
     return Chunk(head, both, applied)
 
@@ -191,9 +188,9 @@ def carry_from(chunk: Chunk, ids: Container[str]) -> dict[str, Carried]:
     """The digests and flags of the chunk's records that are in `ids`."""
     return {
         record_id: Carried(
-            at(chunk.applied.embedding, row),
-            at(chunk.applied.payload, row),
-            at(chunk.applied.replica, row),
+            chunk.applied.embedding.row(row),
+            chunk.applied.payload.row(row),
+            chunk.applied.replica.row(row),
             chunk.head.replica.suspect,
             chunk.head.replica.in_hand,
         )
@@ -215,16 +212,4 @@ def without_rows(chunk: Chunk, rows: Container[int]) -> Chunk:
     again = ids_again(head)
     if again:
         head = rechecked(head, again.intersection(ids))
-    applied = AppliedDigests(
-        b"".join([at(chunk.applied.embedding, i) for i in kept]),
-        b"".join([at(chunk.applied.payload, i) for i in kept]),
-        b"".join([at(chunk.applied.replica, i) for i in kept]),
-    )
-    return Chunk(head, ids, applied)
-
-
-def written_rows(chunk: Chunk) -> NDArray[np.bool_]:
-    """Which records are known to be on the replica; bool of shape (records,)."""
-    digests = np.frombuffer(chunk.applied.payload, dtype=np.uint8).reshape(-1, DIGEST_BYTES)
-    written: NDArray[np.bool_] = np.count_nonzero(digests, axis=1) > 0  # UNKNOWN_DIGEST is zero
-    return written
+    return Chunk(head, ids, chunk.applied.take(kept))

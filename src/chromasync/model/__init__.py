@@ -15,6 +15,7 @@ from chromasync.model.deployment import (
     MarkRow,
     Removal,
 )
+from chromasync.model.digests import DIGEST_BYTES, UNKNOWN_DIGEST, Digests
 from chromasync.model.holds import (
     DECISIONS,
     Hold,
@@ -35,9 +36,7 @@ from chromasync.model.ledger import (
 )
 from chromasync.model.measurement import ALL_PROCESSES, Measurement, Recommendation, Usage
 from chromasync.model.servers import (
-    DIGEST_BYTES,
     MARKS_DATABASE,
-    UNKNOWN_DIGEST,
     Capabilities,
     Change,
     Collection,
@@ -98,6 +97,7 @@ __all__ = [
     "Deletion",
     "DeletionKind",
     "Deployment",
+    "Digests",
     "Durations",
     "Duty",
     "Floats",

@@ -7,12 +7,17 @@ replica, so each of several replicas would have a `Mirror` of the same `PrimaryC
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
 
-from chromasync.model.servers import DIGEST_BYTES, Space
+import numpy as np
+from numpy.typing import NDArray
+
+from chromasync.model.digests import NO_DIGESTS, Digests
+from chromasync.model.servers import Space
 
 
 class MirrorStatus(StrEnum):
@@ -215,13 +220,23 @@ class AppliedDigests:
             is given, that is so for all records.
     """
 
-    embedding: bytes
-    payload: bytes
-    replica: bytes = b""
+    embedding: Digests
+    payload: Digests
+    replica: Digests = NO_DIGESTS
 
     def __post_init__(self) -> None:
         if not self.replica:
-            object.__setattr__(self, "replica", bytes(len(self.payload)))
+            object.__setattr__(self, "replica", Digests.unknown(self.payload.rows))
+
+    @property
+    def written(self) -> NDArray[np.bool_]:
+        """Which records are known to be on the replica; bool of shape (records,)."""
+        return self.payload.known()
+
+    def take(self, rows: Sequence[int]) -> AppliedDigests:
+        """The digests of some rows, in the order of `rows`."""
+        columns = (self.embedding, self.payload, self.replica)
+        return AppliedDigests(*(column.take(rows) for column in columns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,9 +248,8 @@ class Chunk:
     applied: AppliedDigests
 
     def __post_init__(self) -> None:
-        expected = DIGEST_BYTES * len(self.ids)
-        digests = (self.applied.embedding, self.applied.payload, self.applied.replica)
-        if any(len(column) != expected for column in digests):
+        columns = (self.applied.embedding, self.applied.payload, self.applied.replica)
+        if any(len(column) != len(Digests.unknown(len(self.ids))) for column in columns):
             raise ValueError("a chunk needs three digests per id")
         if self.head.count != len(self.ids):
             raise ValueError("a chunk's count must be the number of its ids")

@@ -10,11 +10,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-DIGEST_BYTES = 16
 MARKS_DATABASE = "chromasync-marks"
 """The database of each tenant in which the replica carries its marks; it is never mirrored."""
-UNKNOWN_DIGEST = bytes(DIGEST_BYTES)
-"""The digest in the ledger of a record that may be missing on the replica."""
 
 Scalar = str | int | float | bool
 MetadataValue = Scalar | list[Scalar]

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chromasync.ledger.plan import written_rows
 from chromasync.model import Chunk, ChunkHead, Deletion, DeletionKind, Mirror
 
 
@@ -42,7 +41,7 @@ def bounds_of(chunks: Iterable[Chunk], waiting: Iterable[Deletion], absent: int)
     """
     least = most = 0
     for chunk in chunks:
-        written = int(np.count_nonzero(written_rows(chunk)))
+        written = int(np.count_nonzero(chunk.applied.written))
         least += 0 if chunk.head.replica.in_hand else written
         most += len(chunk.ids) if chunk.head.replica.in_hand else written
     gone = 0

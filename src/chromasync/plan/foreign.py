@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chromasync.config import Drift, Settings
-from chromasync.ledger.digest import at, replica_digests
+from chromasync.ledger.digest import replica_digests
 from chromasync.ledger.idset import IdSet
 from chromasync.ledger.paging import pages
-from chromasync.ledger.plan import written_rows
 from chromasync.model import (
     UNKNOWN_DIGEST,
     Chunk,
@@ -292,7 +291,7 @@ class _Look:
         excused |= {i for d in deletions if d.kind is DeletionKind.GONE for i in d.ids}
         lists, ours, written = [], [np.zeros(0, bool)], [np.zeros(0, bool)]
         for head, chunk in self._chunks():
-            rows = written_rows(chunk)
+            rows = chunk.applied.written
             lists.append(chunk.ids)
             ours.append(rows | head.replica.in_hand)
             sure = np.fromiter((i not in excused for i in chunk.ids), bool, len(chunk.ids))
@@ -322,7 +321,7 @@ class _Look:
             rows = [
                 row
                 for row in np.flatnonzero(found).tolist()
-                if at(chunk.applied.replica, row) != UNKNOWN_DIGEST
+                if chunk.applied.replica.row(row) != UNKNOWN_DIGEST
             ]
             if head.replica.in_hand or not rows or left < len(rows):
                 continue
@@ -335,13 +334,13 @@ class _Look:
         return left
 
     def _changed(self, chunk: Chunk, rows: list[int]) -> list[str]:
-        known = {chunk.ids[row]: at(chunk.applied.replica, row) for row in rows}
+        known = {chunk.ids[row]: chunk.applied.replica.row(row) for row in rows}
         reader = RecordReader(self._replica_server)
         changed = []
         for batch in reader.batches(self._replica, list(known)):
             for piece in batch.pieces:
                 digests = replica_digests(piece)
-                changed += [i for row, i in enumerate(piece.ids) if at(digests, row) != known[i]]
+                changed += [i for row, i in enumerate(piece.ids) if digests.row(row) != known[i]]
         return changed
 
     def _unlike_primary(self, ids: list[str]) -> list[str]:

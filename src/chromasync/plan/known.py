@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
 
-from chromasync.ledger.plan import written_rows
 from chromasync.model import ChunkHead, Deletion, DeletionKind
 from chromasync.plan.doubt import Bounds, bounds_of, is_surely_unwritten
 from chromasync.ports import Chunks
@@ -53,7 +52,7 @@ class KnownLedger:
         if not is_surely_unwritten(head):
             return True
         chunk = self._store.load_chunk(head.id)
-        return chunk is not None and bool(written_rows(chunk).any())
+        return chunk is not None and bool(chunk.applied.written.any())
 
     def bounds(self, heads: Iterable[ChunkHead]) -> Bounds:
         """How many records the replica may have, if only this program wrote."""

@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chromasync.ledger.idset import IdSet, has_more
-from chromasync.ledger.plan import written_rows
 from chromasync.model import ChunkHead, DeletionKind, Mirror
 from chromasync.plan.doubt import why_doubtful
 from chromasync.plan.known import KnownLedger
@@ -135,7 +134,7 @@ class ReplicaWalk:
         chunk = self._store.load_chunk(head.id)
         if chunk is None:
             return []
-        self._noted.append(_Noted(chunk.head, written_rows(chunk)))
+        self._noted.append(_Noted(chunk.head, chunk.applied.written))
         return chunk.ids
 
     def take(self, pages: Iterable[list[str]]) -> list[str]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from chromasync.definition import effective
 from chromasync.errors import DamagedChunk
 from chromasync.ledger.paging import pages
-from chromasync.ledger.plan import written_rows
 from chromasync.model import Collection, Hold, Records
 from chromasync.plan.likeness import Likeness, hold_adoption, is_decided, spread_runs
 from chromasync.plan.pairing import Match, Pairing
@@ -80,7 +79,7 @@ class Sampler:
             return []
         if chunk is None:
             return []
-        written = written_rows(chunk)
+        written = chunk.applied.written
         return [chunk.ids[row] for row in range(first, last) if written[row]]
 
     def _compare(self, primary: Collection, replica: Collection, ids: Sequence[str]) -> Likeness:

@@ -20,7 +20,7 @@ from functools import partial
 
 from chromasync import faultpoints
 from chromasync.errors import ServerError, ServerFault
-from chromasync.ledger.digest import at, replica_digests
+from chromasync.ledger.digest import replica_digests
 from chromasync.model import Change, Collection, Records
 from chromasync.ports import Writer
 from chromasync.reconcile.diff import Differ, Difference, Whole, describe
@@ -100,7 +100,7 @@ class Look:
         digests = replica_digests(records)
         for row, record_id in enumerate(records.ids):
             self.present[record_id] = (records, row)
-            self.digests[record_id] = at(digests, row)
+            self.digests[record_id] = digests.row(row)
 
     def held(self, record_id: str) -> Held:
         """The replica's state of one record that was asked for."""

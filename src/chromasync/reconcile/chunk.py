@@ -34,10 +34,9 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from chromasync import faultpoints
-from chromasync.ledger.digest import at, embedding_digests, ids_digest, payload_digests
+from chromasync.ledger.digest import embedding_digests, ids_digest, payload_digests
 from chromasync.ledger.plan import asked_of, rechecked
 from chromasync.model import (
-    DIGEST_BYTES,
     UNKNOWN_DIGEST,
     AppliedDigests,
     Capabilities,
@@ -175,9 +174,9 @@ class _ChunkWork:
         self._put_off: set[str] = set()
         self._again: set[str] = set()
         self._rows = {record_id: row for row, record_id in enumerate(chunk.ids)}
-        self._embedding = bytearray(chunk.applied.embedding)
-        self._payload = bytearray(chunk.applied.payload)
-        self._replica = bytearray(chunk.applied.replica)
+        self._embedding: dict[int, bytes] = {}
+        self._payload: dict[int, bytes] = {}
+        self._replica: dict[int, bytes] = {}
         self._dropped: set[int] = set()
         self._gone: list[str] = []
         self._foreign: list[str] = []
@@ -223,7 +222,7 @@ class _ChunkWork:
     def _take_in_records(self, records: Records) -> None:
         embedding, payload = embedding_digests(records), payload_digests(records)
         same = [
-            self._is_same(records.ids[i], at(embedding, i), at(payload, i))
+            self._is_same(records.ids[i], embedding.row(i), payload.row(i))
             for i in range(len(records))
         ]
         rows = [i for i in range(len(records)) if self._compare_all or not same[i]]
@@ -232,8 +231,8 @@ class _ChunkWork:
         for i, record_id in enumerate(records.ids):
             if record_id in done.foreign:
                 continue
-            _put(self._embedding, self._rows[record_id], at(embedding, i))
-            _put(self._payload, self._rows[record_id], at(payload, i))
+            self._embedding[self._rows[record_id]] = embedding.row(i)
+            self._payload[self._rows[record_id]] = payload.row(i)
             if same[i] and not self._compare_all and record_id in self._set_aside:
                 self._quarantined.append(self._set_aside[record_id])
         looked_at = [records.ids[i] for i in rows]
@@ -247,7 +246,7 @@ class _ChunkWork:
         for record_id in looked_at:
             if record_id not in done.foreign:
                 seen = done.seen.get(record_id, UNKNOWN_DIGEST)
-                _put(self._replica, self._rows[record_id], seen)
+                self._replica[self._rows[record_id]] = seen
 
     def _write_differing(self, records: Records, rows: list[int]) -> Applied:
         if not rows:
@@ -273,9 +272,9 @@ class _ChunkWork:
         chunk, row = self._chunk, self._rows[record_id]
         aside = self._set_aside.get(record_id)
         return Known(
-            at(chunk.applied.embedding, row),
-            at(chunk.applied.payload, row),
-            at(chunk.applied.replica, row),
+            chunk.applied.embedding.row(row),
+            chunk.applied.payload.row(row),
+            chunk.applied.replica.row(row),
             absent=record_id in self.deleting or (aside is not None and aside.absent),
             in_hand=chunk.head.replica.in_hand,
         )
@@ -296,12 +295,12 @@ class _ChunkWork:
     def _is_same(self, record_id: str, embedding: bytes, payload: bytes) -> bool:
         row = self._rows[record_id]
         return (
-            at(self._chunk.applied.embedding, row) == embedding
-            and at(self._chunk.applied.payload, row) == payload
+            self._chunk.applied.embedding.row(row) == embedding
+            and self._chunk.applied.payload.row(row) == payload
         )
 
     def _is_unknown(self, row: int) -> bool:
-        return at(self._chunk.applied.payload, row) == UNKNOWN_DIGEST
+        return self._chunk.applied.payload.row(row) == UNKNOWN_DIGEST
 
     def _note_gone(self, record_ids: Sequence[str]) -> None:
         foreign = self._foreign_among(record_ids) if self._task.hold_foreign else set()
@@ -326,7 +325,7 @@ class _ChunkWork:
     def _note_unreadable(self, record_id: str, reason: str) -> None:
         row = self._rows[record_id]
         # an unknown digest makes the next read compare the record with the replica
-        _put(self._embedding, row, UNKNOWN_DIGEST)
+        self._embedding[row] = UNKNOWN_DIGEST
         words = f"the primary has it but cannot return it: {reason}"
         self._quarantine(record_id, words, absent=self._is_unknown(row))
 
@@ -351,9 +350,17 @@ class _ChunkWork:
             in_hand=False,
         )
         head = rechecked(head, frozenset(self._again.union(self._foreign)))
-        digests = [_rows_of(d, keep) for d in (self._embedding, self._payload, self._replica)]
-        entry = Chunk(head, ids, AppliedDigests(*digests))
+        entry = Chunk(head, ids, self._applied().take(keep))
         return ChunkResult(entry, self._gone, self._quarantined, counts, self._foreign, self._asked)
+
+    def _applied(self) -> AppliedDigests:
+        """The digests of all rows after this reconcile."""
+        before = self._chunk.applied
+        return AppliedDigests(
+            before.embedding.changed(self._embedding),
+            before.payload.changed(self._payload),
+            before.replica.changed(self._replica),
+        )
 
     def _head_of_read(self, *, all_seen: bool) -> ChunkHead:
         """The head with the instant of this read, and of the check if it saw every record.
@@ -372,14 +379,3 @@ class _ChunkWork:
             read_cycle=task.cycle_id,
             read_seconds=self._reading.seconds,
         )
-
-
-def _put(digests: bytearray, row: int, digest: bytes) -> None:
-    digests[row * DIGEST_BYTES : (row + 1) * DIGEST_BYTES] = digest
-
-
-def _rows_of(digests: bytearray, rows: list[int]) -> bytes:
-    whole = bytes(digests)
-    if len(rows) * DIGEST_BYTES == len(whole):
-        return whole
-    return b"".join([at(whole, row) for row in rows])

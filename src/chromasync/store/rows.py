@@ -10,13 +10,13 @@ from sqlalchemy import Column, Table
 
 from chromasync.errors import DamagedChunk
 from chromasync.model import (
-    DIGEST_BYTES,
     Alert,
     AppliedDigests,
     Chunk,
     ChunkHead,
     ControlRow,
     Deployment,
+    Digests,
     Hold,
     Kept,
     KnownDistance,
@@ -125,8 +125,11 @@ def build_chunk(head: ChunkHead, content: Sequence[bytes] | None) -> Chunk:
     try:
         blob, embeddings, payloads, replicas = content or (b"", b"", b"", b"")
         ids = unpack_ids(blob)
-        fits = len(replicas or b"") == DIGEST_BYTES * len(ids)
-        applied = AppliedDigests(embeddings, payloads, replicas if fits else b"")
+        replica = Digests(replicas or b"")
+        fits = replica.rows == len(ids)
+        applied = AppliedDigests(
+            Digests(embeddings), Digests(payloads), replica if fits else Digests()
+        )
         return Chunk(head, ids, applied)
     except ValueError as error:
         raise damaged(head.collection_id, head.id, error) from error
