@@ -17,7 +17,7 @@ from tests.web.conftest import World
 from tests.web.reader import LOOK_SECONDS, PHONE, Reader, overflow, reading, violations
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 pytestmark = pytest.mark.needs("chromium")
 PLACE = "document.getElementById('collections').getBoundingClientRect().top"
@@ -99,6 +99,22 @@ def test_1500_collections_are_sorted_filtered_and_turned(read: Read, world: Worl
         page.get_by_label("State").select_option("")
         wait_for(page, "document.querySelectorAll('#collections tbody tr').length === 50")
         assert names(reader.open(page.url.removeprefix(reader.url))) == names(page)
+
+
+def test_an_answer_to_an_earlier_question_does_not_undo_a_choice(read: Read, world: World) -> None:
+    """A page that renews itself while someone chooses keeps the choice, however slow the answer."""
+    world.snapshot = scenes.crowded()
+    with read() as reader:
+        page = reader.open()
+        held: list[Route] = []
+        page.route("**/live?*", lambda route: held.append(route), times=1)  # noqa: PLW0108
+        page.get_by_role("link", name="Next").click()
+        while not held:
+            page.wait_for_timeout(20)
+        page.get_by_label("State").select_option("attention")
+        held[0].continue_()
+        wait_for(page, "document.querySelectorAll('#collections tbody tr').length === 4")
+        assert page.get_by_label("State").input_value() == "attention"
 
 
 def test_an_approval_confirms_the_counts_and_reaches_the_operator(read: Read, world: World) -> None:

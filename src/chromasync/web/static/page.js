@@ -49,10 +49,17 @@
   document.addEventListener("visibilitychange", look);
   setInterval(look, EVERY_MS);
 
+  // An answer to a request from before the last choice would undo that choice, so it is not shown.
+  let choices = 0;
+  const choicesAtRequest = new WeakMap();
   document.addEventListener("input", function (event) {
     if (event.target.form && event.target.form.id === "choice") {
       document.getElementById("page").value = "1";
+      choices += 1;
     }
+  });
+  document.body.addEventListener("htmx:beforeSend", function (event) {
+    choicesAtRequest.set(event.detail.xhr, choices);
   });
 
   document.body.addEventListener("htmx:afterRequest", function (event) {
@@ -79,6 +86,9 @@
 
   // Refusals are shown where they were asked for.
   document.body.addEventListener("htmx:beforeSwap", function (event) {
+    if (event.detail.target.id === "live" && choicesAtRequest.get(event.detail.xhr) !== choices) {
+      event.detail.shouldSwap = false;
+    }
     if (event.detail.target.id === "dialog-body" && event.detail.xhr.status === 403) {
       event.detail.shouldSwap = true;
     }
