@@ -25,6 +25,7 @@
     ├── GuardRefusal             a guard refuses to run at all                     exit 4
     ├── LeaseLost                this process may no longer write      lease-lost  exit 3
     ├── AnotherInstance          another process leads on this store               exit 5
+    ├── ReplicaPromoted          the replica is the primary now        transient   exit 6
     ├── AnotherStore             another store uses this replica       transient   exit 5
     ├── Paused                   someone paused the service            transient   exit 4
     ├── AlertNotTaken            a receiver of alerts did not take one transient   exit 3
@@ -266,6 +267,20 @@ class AnotherStore(ChromasyncError):
 
     retry = Retry.TRANSIENT
     exit_code = 5
+
+
+class ReplicaPromoted(ChromasyncError):
+    """The replica was promoted, so this program never writes to it again."""
+
+    retry = Retry.TRANSIENT
+    exit_code = 6
+    default_hint = (
+        "Applications use it as their primary now. To mirror it back, set PRIMARY_URL to it and "
+        "REPLICA_URL to the former primary or to a new server."
+    )
+
+    def __init__(self, what: str, *, hint: str = "") -> None:
+        super().__init__(what, untouched="Nothing was written to it.", hint=hint)
 
 
 class Paused(ChromasyncError):

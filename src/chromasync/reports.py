@@ -18,6 +18,7 @@ from chromasync.model import (
     ControlRow,
     Cycle,
     CycleStatus,
+    Direction,
     Hold,
     MirrorStatus,
     OpCounts,
@@ -142,7 +143,8 @@ class StatusSnapshot:
     `store` is the URL of the store without secrets. `clean_at` is the start of the newest completed
     cycle, None when none is known; it is out of date after `alert_lag_seconds`. `latest_as_of` is
     the newest `identical_as_of` of a collection; it lies in the future if a clock was ahead.
-    `control` has the pause in force and the requested cycles.
+    `control` has the pause in force and the requested cycles. `direction` says whether the replica
+    was promoted; then nothing is mirrored to it.
     """
 
     taken_at: datetime
@@ -161,6 +163,7 @@ class StatusSnapshot:
     warnings: tuple[str, ...] = ()
     latest_as_of: datetime | None = None
     control: ControlRow = ControlRow()
+    direction: Direction = Direction()
 
     @property
     def is_paused(self) -> bool:
@@ -171,11 +174,13 @@ class StatusSnapshot:
     def exit_code(self) -> int:
         """0 all collections identical; 6 a decision is needed; 4 held or failed; 1 otherwise.
 
+        Also 6 when the replica was promoted.
+
         Nothing counts as identical before the first cycle, when the last cycle failed, or when the
         newest completed cycle is too old or in the future.
         """
         states = {c.status for c in self.collections}
-        if must_decide(self.holds):
+        if must_decide(self.holds) or not self.direction.is_following:
             return DECIDE
         if self.holds or states & FAULTY:
             return 4

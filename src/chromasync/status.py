@@ -46,6 +46,7 @@ def take_snapshot(store: Store, settings: Settings) -> StatusSnapshot:
             (m.identical_as_of for m in found.mirrors if m.identical_as_of), default=None
         ),
         control=seen.control,
+        direction=seen.direction,
     )
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from chromasync import faultpoints
 from chromasync.errors import StoreUnavailable
+from chromasync.ledger.digest import whole_digests
 from chromasync.model import (
     Alert,
     ControlRow,
@@ -21,6 +22,7 @@ from chromasync.model import (
     CycleStatus,
     Deletion,
     Deployment,
+    Direction,
     Hold,
     HoldKind,
     Kept,
@@ -156,6 +158,11 @@ REPEATED: dict[str, Callable[[Scene], object]] = {
     "forget_distances": lambda s: s.store.forget_distances({OTHER}),
     "save_mark": lambda s: s.store.save_mark(MarkRow("t/d", 2, "newer")),
     "note_mark_written": lambda s: s.store.note_mark_written("t/d", "nonce"),
+    "begin_promotion": lambda s: s.store.begin_promotion("me@here", "http://r", planned=True),
+    "cancel_promotion": lambda s: s.store.cancel_promotion(),
+    "finish_promotion": lambda s: s.store.finish_promotion(None),
+    "turn": lambda s: s.store.turn(0, {COLLECTION}, whole_digests),
+    "note_restored": lambda s: s.store.note_restored({"new": "replica"}),
     "pause": lambda s: s.store.pause("me@here", "why", 60),
     "resume": lambda s: s.store.resume(),
     "want_cycle": lambda s: s.store.want_cycle("me@here", full=True),
@@ -192,6 +199,7 @@ READING = {
     "distances",
     *("newest_instant", "suspicions", "control", "orders", "leader", "alerts", "measurements"),
     "recommendations",
+    *("direction", "restored"),
 }
 IN_STEPS = {"lead_alerts", "open_cycle", "save_chunks", "note_removal", "want_cycle"}
 """These look first at what is there; each of their steps is repeated."""
@@ -257,6 +265,8 @@ def comparable(result: object) -> object:
         return (result.current_phase, result.recommended_phase, result.rules, result.measured)
     if isinstance(result, ControlRow):
         return (result.paused_by, result.pause_reason)
+    if isinstance(result, Direction):
+        return (result.state, result.turns, result.by, result.url, result.planned)
     return result
 
 

@@ -15,6 +15,7 @@ ROWS = st.lists(st.binary(min_size=DIGEST_BYTES, max_size=DIGEST_BYTES), max_siz
 @examples(100)
 @given(rows=ROWS, data=st.data())
 def test_digests_behave_as_a_list_of_rows(rows: list[bytes], data: st.DataObject) -> None:
+    """Rows, selections and changes are those of a list of digests."""
     digests = Digests.of(rows)
     assert digests.rows == len(rows)
     assert [digests.row(n) for n in range(len(rows))] == rows
@@ -29,6 +30,7 @@ def test_digests_behave_as_a_list_of_rows(rows: list[bytes], data: st.DataObject
 
 @pytest.mark.parametrize("rows", [0, 1, 3])
 def test_no_digest_of_the_replica_means_that_none_is_known(rows: int) -> None:
+    """The replica's digests are unknown for all records if none is given."""
     written = Digests.of([b"w" * DIGEST_BYTES] * rows)
     applied = AppliedDigests(written, written)
     assert applied.replica == Digests.unknown(rows)

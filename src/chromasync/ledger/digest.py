@@ -17,7 +17,7 @@ from hashlib import blake2b
 import numpy as np
 import orjson
 
-from chromasync.model import DIGEST_BYTES, Digests, Records
+from chromasync.model import DIGEST_BYTES, UNKNOWN_DIGEST, Digests, Records
 
 FORMAT = 1
 
@@ -57,6 +57,11 @@ def payload_digests(records: Records) -> Digests:
 
 def replica_digests(records: Records) -> Digests:
     """One digest per whole record as the replica returned it, in order."""
-    embedding, payload = embedding_digests(records), payload_digests(records)
-    rows = range(len(records))
-    return Digests.of([_digest(embedding.row(row) + payload.row(row)) for row in rows])
+    return whole_digests(embedding_digests(records), payload_digests(records))
+
+
+def whole_digests(embedding: Digests, payload: Digests) -> Digests:
+    """The digests of whole records from those of their two parts; unknown stays unknown."""
+    unknown = UNKNOWN_DIGEST + UNKNOWN_DIGEST
+    both = [embedding.row(row) + payload.row(row) for row in range(embedding.rows)]
+    return Digests.of([UNKNOWN_DIGEST if one == unknown else _digest(one) for one in both])

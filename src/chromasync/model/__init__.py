@@ -16,6 +16,7 @@ from chromasync.model.deployment import (
     Removal,
 )
 from chromasync.model.digests import DIGEST_BYTES, UNKNOWN_DIGEST, Digests
+from chromasync.model.direction import Direction, DirectionState
 from chromasync.model.holds import (
     DECISIONS,
     Hold,
@@ -98,6 +99,8 @@ __all__ = [
     "DeletionKind",
     "Deployment",
     "Digests",
+    "Direction",
+    "DirectionState",
     "Durations",
     "Duty",
     "Floats",

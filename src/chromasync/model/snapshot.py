@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from chromasync.model.control import ControlRow
+from chromasync.model.direction import Direction
 from chromasync.model.holds import Hold
 from chromasync.model.ledger import Mirror, Quarantined, Suspicion
 from chromasync.model.tasks import Cycle, OpCounts, TaskCounts, WorkerBeat, WorkerStatus
@@ -55,6 +56,7 @@ class StoreSnapshot:
         read_seconds: how long reading all its chunks once takes, by collection id.
         chunks: the chunks by state, by collection id.
         control: the pause in force and the requested cycles.
+        direction: whether the replica follows, or was promoted.
     """
 
     taken_at: datetime
@@ -71,6 +73,7 @@ class StoreSnapshot:
     read_seconds: Mapping[str, float]
     chunks: Mapping[str, ChunkCounts] = field(default_factory=dict)
     control: ControlRow = field(default_factory=ControlRow)
+    direction: Direction = field(default_factory=Direction)
 
     @property
     def active_workers(self) -> int:

@@ -16,6 +16,7 @@ from chromasync.store.alerts import AlertPart
 from chromasync.store.control import ControlPart
 from chromasync.store.core import Backend
 from chromasync.store.deployment import DeploymentPart
+from chromasync.store.direction import DirectionPart
 from chromasync.store.history import HistoryPart
 from chromasync.store.holds import HoldPart
 from chromasync.store.instants import InstantPart
@@ -49,6 +50,7 @@ class SqlStore(
     RecommendationPart,
     HoldPart,
     DeploymentPart,
+    DirectionPart,
     ControlPart,
     SharePart,
     AlertPart,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from chromasync.model import Term, WorkerStatus
 from chromasync.store.core import COORDINATOR, LEASE_EXPIRED, Core
+from chromasync.store.direction import NOBODY, direction_in, promoted_error
 from chromasync.store.retry import retried
 from chromasync.store.schema import Later, Now, leases, workers
 
@@ -67,16 +68,21 @@ class LeadPart(Core):
 
         If the former leader did not give up the lead, it is marked as dead until its next
         heartbeat. When its tasks are called back, each is charged with a retry.
+
+        Raises:
+            ReplicaPromoted: nobody may lead, because the replica is promoted.
         """
         with self._writing() as tx:
             tx.execute(self._backend.insert(leases).values(_NO_LEADER).on_conflict_do_nothing())
             before = tx.execute(_LEASE).one()
             if before.holder != holder:
                 if not self._is_free(before):
+                    _refuse_promoted(tx, before.holder)
                     return None
                 # wait until the writes of the term before have committed or rolled back
                 before = tx.execute(_LEASE.with_for_update()).one()
                 if not self._is_free(before):
+                    _refuse_promoted(tx, before.holder)
                     return None
             number = before.token + (0 if before.holder == holder else 1)
             lease = {"new_holder": holder, "new_token": number, "seconds": ttl_seconds}
@@ -91,7 +97,7 @@ class LeadPart(Core):
         """Who leads, and in which term; None while nobody does."""
         with self._reading() as tx:
             lease = tx.execute(_LEASE).first()
-        if lease is None or not lease.holder or self._is_free(lease):
+        if lease is None or lease.holder in ("", NOBODY) or self._is_free(lease):
             return None
         return Term(lease.holder, lease.token)
 
@@ -108,3 +114,8 @@ class LeadPart(Core):
         )
         with self._writing() as tx:
             tx.execute(update(leases).where(*mine).values(holder="", expires_at=Now()))
+
+
+def _refuse_promoted(tx: Connection, holder: str) -> None:
+    if holder == NOBODY:
+        raise promoted_error(direction_in(tx))

@@ -98,7 +98,7 @@ class LedgerPart(Core):
     def save_mirror(self, mirror: Mirror) -> None:
         """Insert the mirror, or replace the one of the same collection id."""
         with self._leading() as tx:
-            _put_mirrors(tx, self._backend, [mirror])
+            put_mirrors(tx, self._backend, [mirror])
 
     @retried
     def save_mirrors(self, mirrors: Sequence[Mirror]) -> None:
@@ -106,7 +106,7 @@ class LedgerPart(Core):
         if not mirrors:
             return
         with self._leading() as tx:
-            _put_mirrors(tx, self._backend, mirrors)
+            put_mirrors(tx, self._backend, mirrors)
 
     @retried
     def forget_mirror(self, collection_id: str) -> None:
@@ -320,7 +320,8 @@ def quarantined_in(tx: Connection, collection_id: str | None = None) -> list[Qua
     return [QUARANTINED.build(row) for row in found]
 
 
-def _put_mirrors(tx: Connection, backend: Backend, saved: Sequence[Mirror]) -> None:
+def put_mirrors(tx: Connection, backend: Backend, saved: Sequence[Mirror]) -> None:
+    """Store mirrors, both sides of each, in the caller's transaction."""
     keys = [{"collection_id": mirror.collection_id} for mirror in saved]
     sides = {
         primary_collections: [PRIMARY.values(mirror.primary) for mirror in saved],

@@ -17,6 +17,7 @@ from chromasync.model import (
     ControlRow,
     Deployment,
     Digests,
+    Direction,
     Hold,
     Kept,
     KnownDistance,
@@ -96,6 +97,11 @@ HEAD = RowShape(
 QUARANTINED = RowShape(Quarantined, schema.quarantine)
 HOLD = RowShape(Hold, schema.holds, {"count": "record_count", "database": "database_name"})
 DEPLOYMENT = RowShape(Deployment, schema_servers.deployment)
+DIRECTION = RowShape(
+    Direction,
+    schema_servers.direction,
+    {"state": "direction_state", "by": "promoted_by", "url": "replica_url"},
+)
 MARK = RowShape(MarkRow, schema_servers.marks)
 REMOVAL = RowShape(Removal, schema_servers.removals, {"count": "record_count"})
 KEPT = RowShape(Kept, schema_servers.kept, {"database": "database_name", "name": "collection_name"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, Table, Text
 
-from chromasync.model import Side, Space
+from chromasync.model import DirectionState, Side, Space
 from chromasync.store.schema import Instant, Printed, Verbatim, Word, key, metadata
 
 # One row: the facts about this store and the two servers.
@@ -20,6 +20,31 @@ deployment = Table(
     Column("away_since", Instant),
     Column("clean_cycle", BigInteger),
     Column("clean_at", Instant),
+)
+
+# One row: whether the replica follows, or was promoted.
+direction = Table(
+    "sync_direction",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("direction_state", Word(DirectionState), nullable=False),
+    Column("turns", BigInteger, nullable=False),
+    Column("since_at", Instant),
+    Column("promoted_by", Printed),
+    Column("replica_url", Text),
+    Column("planned", Boolean, nullable=False),
+    # no process that worked before can write to the replica after this instant
+    Column("writers_until", Instant),
+    Column("identical_as_of", Instant),
+)
+
+# Collections of other servers that were restored from a collection of the replica.
+restored = Table(
+    "sync_restored",
+    metadata,
+    Column("collection_id", Text, primary_key=True),
+    Column("replica_id", Text, nullable=False),
+    Column("restored_at", Instant, nullable=False),
 )
 
 # The last mark of this store for each mirrored database, and the mark of another store there.

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, case, func, select
 from chromasync.model import ChunkCounts, CycleStatus, StoreSnapshot, TaskCounts
 from chromasync.store.control import control_in
 from chromasync.store.core import Core
+from chromasync.store.direction import direction_in
 from chromasync.store.history import cycle_counts_in, cycles_in
 from chromasync.store.holds import holds_in
 from chromasync.store.instants import suspicions_in
@@ -88,6 +89,7 @@ class SnapshotPart(Core):
                 tasks=TaskCounts() if counted is None else task_counts_in(tx, counted),
                 clean_at=tx.execute(_CLEAN_AT).scalar(),
                 control=control_in(tx),
+                direction=direction_in(tx),
                 read_seconds={row[0]: float(row[1]) for row in summed},
                 chunks={row[0]: _chunk_counts(row[2:]) for row in summed},
             )

@@ -7,6 +7,7 @@ A released step is never edited. Each step supports both databases with the plac
 from __future__ import annotations
 
 from chromasync.store.step import Only, Step
+from chromasync.store.step_direction import DIRECTION
 from chromasync.store.step_sides import SIDES
 
 _COUNTS = """
@@ -368,5 +369,6 @@ STEPS: tuple[Step, ...] = (
     Step(4, _SIXTH),
     Step(4, _SEVENTH),
     Step(8, SIDES),
+    Step(9, DIRECTION),
 )
 """Step n (counted from 1) migrates a store from version n - 1 to n."""

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from chromasync.model import CycleStatus, MirrorStatus, WorkerStatus
+from chromasync.model import CycleStatus, DirectionState, MirrorStatus, WorkerStatus
 from chromasync.reports import StatusSnapshot, must_decide
 from chromasync.wording.freshness import ahead_sentence, stale_sentence
 from chromasync.wording.words import ago, moment, number, plain, plural
 
 ALIVE = {WorkerStatus.ACTIVE, WorkerStatus.DRAINING}
+TURN = "To mirror it, set PRIMARY_URL to it, and REPLICA_URL to the former primary or a new server."
 SEE_HELD = "See “Waiting for a decision” below: each entry says what is held, and why."
 
 
@@ -75,6 +76,22 @@ def _no_cycle(snapshot: StatusSnapshot) -> Assessment | None:
         (f"The state store {plain(snapshot.store)} is empty.",),
         "Start the service with chromasync run, or one cycle with chromasync sync.",
     )
+
+
+def _promoted(snapshot: StatusSnapshot) -> Assessment | None:
+    direction = snapshot.direction
+    if direction.is_following:
+        return None
+    who, url = plain(direction.by or "Somebody"), plain(direction.url or "")
+    if direction.state is DirectionState.PROMOTING:
+        why = f"{who} is promoting the replica {url}. Until that ends, nothing is written to it."
+        todo = "If it was interrupted, run chromasync promote again, or with --cancel."
+        return Assessment(Tone.WARN, "The replica is being promoted", (why,), todo)
+    when = "" if direction.since_at is None else f" {ago(direction.since_at, snapshot.taken_at)}"
+    known = direction.identical_as_of
+    since = () if known is None else (f"Both sides were last identical at {moment(known)}.",)
+    why = f"{who} promoted {url}{when}. Nothing is mirrored to it any more."
+    return Assessment(Tone.WARN, "The replica is the primary now", (why, *since), TURN)
 
 
 def _ahead(snapshot: StatusSnapshot) -> Assessment | None:
@@ -205,6 +222,7 @@ def _identical(snapshot: StatusSnapshot) -> Assessment:
 
 
 _CASES: tuple[Callable[[StatusSnapshot], Assessment | None], ...] = (
+    _promoted,
     _no_cycle,
     _ahead,
     _undecided,
