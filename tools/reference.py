@@ -25,6 +25,7 @@ from chromasync.cli.exits import MEANINGS
 from chromasync.cli.invoking import CLOSED_PIPE
 from chromasync.config.reference import settings_table
 from chromasync.documents import COMPUTED, STATUS_SCHEMA
+from chromasync.failover_reports import PromoteReport
 from chromasync.model import Hold
 from chromasync.reports import (
     ControlReport,
@@ -47,6 +48,7 @@ REPORTS: dict[str, type] = {
     "doctor": DoctorReport,
     "pause": ControlReport,
     "fence": FenceReport,
+    "promote": PromoteReport,
     "resume": ControlReport,
     "advise": AdviceReport,
 }

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,9 +22,12 @@ from chromasync.doctor import examine
 from chromasync.dryrun import DryRun
 from chromasync.errors import AnotherInstance, SettingsError, Stopped
 from chromasync.events import Event
+from chromasync.failover.promote import Checks, Promotion
+from chromasync.failover_reports import PromoteReport
 from chromasync.fence import Fence, set_after
 from chromasync.guard import approve_chosen, choose_holds, refuse_equal_urls, refuse_unseen
 from chromasync.model import Hold, Side, Vitals
+from chromasync.plan.direction import promoted_error
 from chromasync.ports import Progress, Store
 from chromasync.processes import operator_name
 from chromasync.quiet import Quiet
@@ -143,6 +147,54 @@ class Application:
         with set_after(timeout_seconds, stop):
             return Fence(asked_at, cycle, self.status, stop).wait(progress)
 
+    def promote(
+        self,
+        progress: Progress,
+        *,
+        wait_for_fence: bool = False,
+        timeout_seconds: float | None = None,
+        anyway: bool = False,
+    ) -> PromoteReport:
+        """Make the replica the primary: with a fence a switchover, otherwise a failover.
+
+        Args:
+            timeout_seconds: the longest wait for the fence.
+            anyway: promote without a fence although the primary answers.
+
+        Raises:
+            GuardRefusal: see `Promotion.run`.
+            SettingsError: there is no state store.
+        """
+        if not self._has_store():
+            raise no_store(self.settings, "Nothing was promoted.")
+        primary, replica = self.servers
+        checks = Checks(
+            partial(self.fence, progress, timeout_seconds=timeout_seconds),
+            partial(self.verify, progress),
+        )
+        promotion = Promotion(
+            primary,
+            replica,
+            self.store,
+            self.settings,
+            look=self.status,
+            checks=checks if wait_for_fence else None,
+            anyway=anyway,
+            progress=progress,
+            stop=threading.Event(),
+        )
+        return promotion.run(operator_name())
+
+    def cancel_promotion(self) -> bool:
+        """Let the replica follow again; whether an unfinished promotion was cancelled.
+
+        Raises:
+            SettingsError: there is no state store.
+        """
+        if not self._has_store():
+            raise no_store(self.settings, "Nothing was cancelled.")
+        return self.store.cancel_promotion()
+
     def _cycle(
         self,
         progress: Progress,
@@ -220,7 +272,10 @@ class Application:
     def plan(self, progress: Progress, *, rebuild: Sequence[str] = ()) -> PlanReport:
         """What a cycle would do; writes nothing, neither to a server nor to the store."""
         primary, replica = self.servers
-        dry = DryRun(primary, replica, self._store_to_look_at(), self.settings, rebuild)
+        store = self._store_to_look_at()
+        if not (direction := store.direction()).is_following:
+            raise promoted_error(direction)
+        dry = DryRun(primary, replica, store, self.settings, rebuild)
         return dry.plan(progress)
 
     def verify(

@@ -12,6 +12,7 @@ import orjson
 
 from chromasync import __version__
 from chromasync.advice_reports import AdviceReport
+from chromasync.failover_reports import PromoteReport
 from chromasync.reports import (
     ControlReport,
     CycleReport,
@@ -26,7 +27,7 @@ STATUS_SCHEMA = 1
 """Version of the document of `/api/v1/status`; it rises when a field goes, or changes meaning."""
 
 Report = CycleReport | PlanReport | VerifyReport | StatusSnapshot | DoctorReport | AdviceReport
-Document = Report | ControlReport | FenceReport
+Document = Report | ControlReport | FenceReport | PromoteReport
 """Everything that a command prints as a document of its fields."""
 
 COMPUTED = {
@@ -38,6 +39,7 @@ COMPUTED = {
     ControlReport: (),
     AdviceReport: ("sentences",),
     FenceReport: (),
+    PromoteReport: ("identical_as_of",),
 }
 """Properties that are printed beside the fields of a report."""
 

@@ -27,6 +27,12 @@ class Event(StrEnum):
     ENDED = "ended", "The service was asked to stop while it waited for the lead."
     WAITS_FOR_LEAD = "waits for the lead", "Another process leads; logged once in each wait."
     LEADS = "leads", "This process leads in a new term, and called back tasks of earlier terms."
+    PROMOTING = "the replica is being promoted", "No process may write to it from now on."
+    PROMOTED = "the replica was promoted", "It is the primary now; nothing is mirrored to it."
+    TURNED = (
+        "the direction was turned",
+        "The settings name the promoted replica as the primary; now everything is compared.",
+    )
     LEAD_NOT_GIVEN_UP = (
         "the lead could not be given up; it runs out",
         "The store was not reachable when this process ceased to lead.",

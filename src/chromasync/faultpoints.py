@@ -30,6 +30,9 @@ AFTER_COMMIT = "after-commit"
 MID_PRUNE = "mid-prune"
 BEFORE_DROP = "before-drop"
 BEFORE_CLOSE = "before-close"
+AFTER_PROMOTION_BEGAN = "after-promotion-began"
+BEFORE_COMPARISON = "before-comparison"
+AFTER_PROMOTION = "after-promotion"
 
 ALL = (
     AFTER_OPEN,
@@ -50,6 +53,10 @@ ALL = (
     BEFORE_DROP,
     BEFORE_CLOSE,
 )
+"""The points in a cycle."""
+
+OF_PROMOTION = (AFTER_PROMOTION_BEGAN, BEFORE_COMPARISON, AFTER_PROMOTION)
+"""The points in a promotion, in order."""
 
 Hook = Callable[[str], None]
 

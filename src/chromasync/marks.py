@@ -171,11 +171,12 @@ class Knowledge:
     deployment: Deployment
     rows: Mapping[str, MarkRow]
     now: datetime
+    turns: int = 0
 
     @classmethod
     def of(cls, store: Control) -> Knowledge:
         """The data of this store now."""
-        return cls(store.deployment(), store.marks(), store.now())
+        return cls(store.deployment(), store.marks(), store.now(), store.direction().turns)
 
 
 def look_at_replica(
@@ -196,7 +197,9 @@ def look_at_replica(
     verdicts = {}
     for spot in wanted:
         row = known.rows.get(mark_place(*spot)) or MarkRow(mark_place(*spot))
-        verdicts[spot] = judge_mark(found.get(spot), row, known.deployment, known.now, _has_ended)
+        verdicts[spot] = judge_mark(
+            found.get(spot), row, known.deployment, known.now, _has_ended, turns=known.turns
+        )
     return Look(verdicts)
 
 

@@ -22,6 +22,7 @@ import random
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Self
 
 import structlog
@@ -30,11 +31,13 @@ from chromasync.config import Role, Settings
 from chromasync.cycle.clock import CycleClock
 from chromasync.cycle.coordinator import Coordinator
 from chromasync.cycle.tell import CycleTeller, Figures
+from chromasync.cycle.turn import turn_if_asked
 from chromasync.errors import (
     AnotherInstance,
     ChromasyncError,
     LeaseLost,
     Paused,
+    ReplicaPromoted,
     Retry,
     ServerError,
     SettingsError,
@@ -135,7 +138,9 @@ class Participant:
 
     def __enter__(self) -> Self:
         if self._leads_at_once:
-            self._wait_for_lead()
+            # a service shows that the replica was promoted; every cycle says so
+            with suppress(ReplicaPromoted):
+                self._wait_for_lead()
         self._watch.start()
         self._pool.start()
         self._recorder.start()
@@ -291,6 +296,7 @@ class Participant:
         if self._lead is not None and self._lead.holds:
             return self._lead
         self._give_up_lead()
+        turn_if_asked(self._primary, self._replica, self._store, self._settings)
         seconds = self._settings.sync_lead_seconds
         self._lead = lead = Lead(self._store.urgent(), self._name, seconds).start()
         try:

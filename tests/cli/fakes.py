@@ -12,11 +12,14 @@ from typing import Self
 from chromasync.advice import advise
 from chromasync.advice_reports import AdviceReport
 from chromasync.config import Origin, SettingLine, Settings, load_settings
+from chromasync.failover_reports import PromotedCollection, PromoteOutcome, PromoteReport
 from chromasync.model import (
     Capabilities,
     ControlRow,
     Cycle,
     CycleStatus,
+    Direction,
+    DirectionState,
     Hold,
     HoldKind,
     MirrorStatus,
@@ -159,6 +162,19 @@ def empty_snapshot() -> StatusSnapshot:
     return StatusSnapshot(NOON, None, None, (), (), TaskCounts(), (), (), (), STORE)
 
 
+def promote_report(**changes: object) -> PromoteReport:
+    """A failover of a replica with two collections, one of them never copied whole."""
+    old = PromotedCollection("t", "d", "docs", MirrorStatus.IDENTICAL, 1234, NOON)
+    new = PromotedCollection("t", "d", "new\x07", MirrorStatus.SYNCING, 7, None)
+    values: dict[str, object] = {
+        "outcome": PromoteOutcome.PROMOTED,
+        "direction": Direction(DirectionState.PROMOTED, by="ann@here", url="http://two:8000"),
+        "collections": (old, new),
+        "taken_at": NOON + timedelta(seconds=90),
+    }
+    return PromoteReport(**(values | changes))  # type: ignore[arg-type]
+
+
 def fence_report(**changes: object) -> FenceReport:
     """A fence that was verified by the second cycle, unless said otherwise."""
     values: dict[str, object] = {
@@ -206,6 +222,8 @@ class FakeProgram:
     run_code: int = 0
     was_paused: bool = True
     fenced: FenceReport = field(default_factory=fence_report)
+    promoted: PromoteReport = field(default_factory=promote_report)
+    cancelled: bool = True
     trouble: BaseException | None = None
     asked: list[tuple[object, ...]] = field(default_factory=list)
     settings: Settings | None = None
@@ -295,6 +313,23 @@ class FakeProgram:
         """Answer `fenced`."""
         self._work(progress, "fence", timeout_seconds)
         return self.fenced
+
+    def promote(
+        self,
+        progress: Progress,
+        *,
+        wait_for_fence: bool = False,
+        timeout_seconds: float | None = None,
+        anyway: bool = False,
+    ) -> PromoteReport:
+        """Answer `promoted`."""
+        self._work(progress, "promote", wait_for_fence, timeout_seconds, anyway)
+        return self.promoted
+
+    def cancel_promotion(self) -> bool:
+        """Answer `cancelled`."""
+        self._note("cancel")
+        return self.cancelled
 
     def pause(self, seconds: float | None, reason: str) -> ControlReport:
         """Answer a pause from noon on."""

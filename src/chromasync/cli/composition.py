@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from chromasync.advice_reports import AdviceReport
     from chromasync.config import Settings
+    from chromasync.failover_reports import PromoteReport
     from chromasync.lab.selftest import SelftestReport
     from chromasync.model import Hold
     from chromasync.ports import Progress
@@ -49,6 +50,15 @@ class Program(Protocol):
         repair: bool = False,
         queries: int = 0,
     ) -> VerifyReport: ...
+    def promote(
+        self,
+        progress: Progress,
+        *,
+        wait_for_fence: bool = False,
+        timeout_seconds: float | None = None,
+        anyway: bool = False,
+    ) -> PromoteReport: ...
+    def cancel_promotion(self) -> bool: ...
     def status(self) -> StatusSnapshot: ...
     def advise(
         self,

@@ -14,6 +14,8 @@ from chromasync.cli.invoking import long_work, prepare, print_out
 from chromasync.cli.options import FiniteRange, GroupedHelp, Invocation, common_options, examples
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from chromasync.documents import Document
     from chromasync.reports import FenceReport
 
@@ -53,6 +55,14 @@ def show_result(invocation: Invocation, report: Document, *sentences: str) -> in
         from chromasync.cli.page import Page
 
         print_out(lambda: Page().say(*sentences))
+    return report.exit_code
+
+
+def show_lines(invocation: Invocation, report: Document, lines: Iterable[str]) -> int:
+    """The same with each sentence on a line of its own."""
+    if invocation.as_json or invocation.quiet:
+        return show_result(invocation, report)
+    print_out(lambda: click.echo("\n".join(lines)))
     return report.exit_code
 
 

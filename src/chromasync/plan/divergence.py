@@ -33,8 +33,20 @@ SHOWN_IDS = 3
 """Ids that are named as examples."""
 
 
-def why_away(deployment: Deployment, now: datetime, assume_away_seconds: float) -> str:
-    """Why the primary may have been away since the last clean cycle; empty if it was not."""
+def why_away(
+    deployment: Deployment,
+    now: datetime,
+    assume_away_seconds: float,
+    promoted_at: datetime | None = None,
+) -> str:
+    """Why the primary may have been away since the last clean cycle; empty if it was not.
+
+    Args:
+        promoted_at: when the present primary was promoted; None if it never was.
+    """
+    if promoted_at is not None and deployment.away_since == promoted_at:
+        at = f"{promoted_at:%Y-%m-%d %H:%M:%S} UTC"
+        return f"the direction was turned after the promotion at {at}"
     if deployment.away_since is not None:
         return f"the primary could not be reached at {deployment.away_since:%Y-%m-%d %H:%M:%S} UTC"
     seen_at = deployment.primary_seen_at

@@ -11,6 +11,7 @@ last mark, and a cycle compares both before it writes anything:
     a newer one of its own             an older one, or none  compare everything
     another store's, active            any                    refuse
     another store's, not active        any                    compare everything, take over
+    one that says *promoted*           any                    refuse, unless the store was turned
 
 The mark is the first write of a cycle, and it is written again when the cycle ends. So a copy of
 the replica from the middle of a cycle has another random number than the store.
@@ -25,7 +26,7 @@ from enum import StrEnum
 
 import orjson
 
-from chromasync.errors import AnotherStore, GuardRefusal
+from chromasync.errors import AnotherStore, GuardRefusal, ReplicaPromoted
 from chromasync.model import MARKS_DATABASE, Deployment, MarkRow
 from chromasync.processes import host_and_pid
 
@@ -54,6 +55,8 @@ class Mark:
         interval_seconds: the SYNC_INTERVAL of that store.
         final: it was written at the end of its cycle.
         released: the process ended in order.
+        promoted: the replica was promoted, after so many turns of that store's direction; None if
+            it was not.
     """
 
     store_id: str
@@ -65,6 +68,7 @@ class Mark:
     interval_seconds: float
     final: bool = False
     released: bool = False
+    promoted: int | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -83,6 +87,7 @@ class Mark:
             "interval": self.interval_seconds,
             "final": self.final,
             "released": self.released,
+            "promoted": self.promoted,
         }
         return orjson.dumps(content).decode()
 
@@ -104,9 +109,15 @@ def parse_mark(document: str | None) -> Mark:
             interval_seconds=float(content["interval"]),
             final=bool(content["final"]),
             released=bool(content["released"]),
+            promoted=_promoted(content.get("promoted")),
         )
     except (ValueError, TypeError, KeyError, OverflowError):
         return UNREADABLE
+
+
+def _promoted(value: object) -> int | None:
+    """The number of turns; a mark of an older program has none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 class MarkState(StrEnum):
@@ -117,7 +128,7 @@ class MarkState(StrEnum):
     DOUBT = "doubt"
     """The ledger is not trusted until everything was compared."""
     REFUSED = "refused"
-    """Another store is active there."""
+    """Another store is active there, or the replica was promoted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +147,7 @@ class MarkVerdict:
     found: Mark | None
     row: MarkRow
     why: str = ""
-    error: AnotherStore | None = None
+    error: AnotherStore | ReplicaPromoted | None = None
 
     @property
     def vouches(self) -> bool:
@@ -152,15 +163,50 @@ Ended = Callable[[Mark], bool | None]
 
 
 def judge_mark(
-    found: Mark | None, row: MarkRow, deployment: Deployment, now: datetime, ended: Ended
+    found: Mark | None,
+    row: MarkRow,
+    deployment: Deployment,
+    now: datetime,
+    ended: Ended,
+    *,
+    turns: int = 0,
 ) -> MarkVerdict:
-    """Judge the mark that was found in the place of `row`."""
+    """Judge the mark that was found in the place of `row`.
+
+    Args:
+        turns: how often this store's direction was turned.
+    """
+    if found is not None and _is_promoted(found, deployment, turns):
+        error = _promoted_there(found, row.place, deployment)
+        return MarkVerdict(row.place, MarkState.REFUSED, found, row, error.what, error)
     if found is not None and found.store_id != deployment.store_id:
         return _judge_foreign(found, row, now, ended)
     met_none = replace(row, met_nonce=None, met_at=None)
     if is_still(found, row):
         return MarkVerdict(row.place, MarkState.KNOWN, found, met_none)
     return MarkVerdict(row.place, MarkState.DOUBT, found, met_none, _why_doubtful(found, row))
+
+
+def _is_promoted(found: Mark, deployment: Deployment, turns: int) -> bool:
+    """Whether the server was promoted; not if this store's direction was turned since then."""
+    if found.promoted is None:
+        return False
+    return found.store_id != deployment.store_id or turns <= found.promoted
+
+
+def _promoted_there(found: Mark, place: str, deployment: Deployment) -> ReplicaPromoted:
+    when = _shown(found.written_at)
+    if found.store_id == deployment.store_id:
+        return ReplicaPromoted(
+            f"The mark on the replica in {place} says that it was promoted at {when}: it is a "
+            "primary now. This state store does not know that, so it is older than the promotion."
+        )
+    return ReplicaPromoted(
+        f"Another chromasync store promoted the server at REPLICA_URL at {when} ({place}): it is a "
+        "primary now, and applications write to it.",
+        hint="Give another server as REPLICA_URL. To overwrite this one on purpose, remove its "
+        f"database {MARKS_DATABASE}.",
+    )
 
 
 def is_still(found: Mark | None, row: MarkRow) -> bool:
@@ -176,6 +222,8 @@ def _why_doubtful(found: Mark | None, row: MarkRow) -> str:
             "emptied or restored from an older copy, or it is another server."
         )
     known = row.cycle_id or 0
+    if found.promoted is not None:
+        return f"The server at REPLICA_URL was the primary of {row.place} before."
     if found.cycle_id > known:
         return (
             f"The replica carries a newer mark of this store in {row.place} (of cycle "
@@ -266,9 +314,12 @@ def refuse_marked_primary(
 ) -> None:
     """Raise if the primary carries marks in mirrored places, because then it is a replica.
 
+    A promoted replica is a primary, so its mark is not refused.
+
     Raises:
         GuardRefusal: this store's replica, or another one's, was given as primary.
     """
+    found = {place: mark for place, mark in found.items() if mark.promoted is None}
     for place, mark in found.items():
         if mark.store_id == deployment.store_id:
             raise GuardRefusal(

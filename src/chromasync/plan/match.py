@@ -120,7 +120,7 @@ def pair_sides(sides: Sides, replica: Reader, store: Store, settings: Settings) 
             partial(why_incompatible, server=replica.capabilities()),
         ),
         sides.met,
-        _why_away(deployment, mirrors, store.now(), settings),
+        _why_away(deployment, mirrors, store, settings),
         other,
         other is not None and is_approved(known, other.set_digest),
         warn_of_filters(ours, scope) + warn_of_leftovers(ours, sides.replica),
@@ -157,13 +157,14 @@ def _met(store: Store, mirrors: Iterable[Mirror], listed: Sequence[str]) -> dict
 
 
 def _why_away(
-    deployment: Deployment, mirrors: Iterable[Mirror], now: datetime, settings: Settings
+    deployment: Deployment, mirrors: Iterable[Mirror], store: Store, settings: Settings
 ) -> str:
     if deployment.primary_seen_at is None:
         attempts = [m.last_attempt_at for m in mirrors if m.last_attempt_at is not None]
         if attempts:
             deployment = _seen(deployment, max(attempts))
-    return why_away(deployment, now, settings.assume_away_seconds)
+    promoted_at = store.direction().since_at
+    return why_away(deployment, store.now(), settings.assume_away_seconds, promoted_at)
 
 
 def _seen(deployment: Deployment, at: datetime) -> Deployment:

@@ -22,7 +22,6 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, bindparam, case, delete, func, insert, select, update
 
-from chromasync.errors import ReplicaPromoted
 from chromasync.model import (
     CycleStatus,
     Digests,
@@ -33,6 +32,7 @@ from chromasync.model import (
     PrimaryCollection,
     Side,
 )
+from chromasync.plan.direction import promoted_error
 from chromasync.store.core import COORDINATOR, Backend, Core
 from chromasync.store.ledger import mirrors_in, put_mirrors
 from chromasync.store.queue import cancel_live
@@ -286,18 +286,6 @@ _UNSEEN: dict[str, Any] = {
 def direction_in(tx: Connection) -> Direction:
     """Like `direction`, in the caller's transaction."""
     return DIRECTION.build(tx.execute(_ROW).one())
-
-
-def promoted_error(row: Direction) -> ReplicaPromoted:
-    """The error of everything that would write to a promoted replica."""
-    if row.state is DirectionState.PROMOTING:
-        return ReplicaPromoted(
-            f"{row.by} is promoting the replica ({row.url}), so nothing is written to it.",
-            hint="Wait for `chromasync promote`, or run it again if it was interrupted; "
-            "`chromasync promote --cancel` goes back to following.",
-        )
-    when = "" if row.since_at is None else f" at {row.since_at:%Y-%m-%d %H:%M:%S} UTC"
-    return ReplicaPromoted(f"The replica ({row.url}) was promoted by {row.by}{when}.")
 
 
 def _take_for_good(tx: Connection) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select, update
 
 from chromasync.model import Term, WorkerStatus
+from chromasync.plan.direction import promoted_error
 from chromasync.store.core import COORDINATOR, LEASE_EXPIRED, Core
-from chromasync.store.direction import NOBODY, direction_in, promoted_error
+from chromasync.store.direction import NOBODY, direction_in
 from chromasync.store.retry import retried
 from chromasync.store.schema import Later, Now, leases, workers
 

@@ -1,0 +1,1 @@
+"""The day the primary dies: promotes the replica, and restores its content to a new server."""

@@ -1,0 +1,283 @@
+"""Switchover and failover on real servers: nothing overwrites what applications wrote since."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from chromasync import faultpoints
+from chromasync.errors import GuardRefusal, ReplicaPromoted, ServerUnreachable
+from chromasync.failover_reports import PromoteOutcome, PromoteReport
+from chromasync.lab.chroma_server import ChromaServer
+from chromasync.lab.proxy import RecordingProxy
+from chromasync.model import DirectionState, HoldKind
+from chromasync.quiet import Quiet
+from chromasync.reports import FenceOutcome, Outcome
+from tests.support.drills import (
+    ADDED,
+    application_goes_on,
+    arrange,
+    contents,
+    every,
+    primary_dies,
+    primary_returns,
+)
+from tests.support.stage import Servers, Stage, fill, vectors
+
+pytestmark = pytest.mark.usefixtures("short_waits")
+DECIDE = 6
+LATE = [f"late{n}" for n in range(12)]
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Stage]:
+    """Two servers of the test's own; either may become the primary, so both take writes."""
+    with ExitStack() as stack:
+        one, two = stack.enter_context(ChromaServer()), stack.enter_context(ChromaServer())
+        first = stack.enter_context(RecordingProxy(one.url))
+        second = stack.enter_context(RecordingProxy(two.url))
+        (tmp_path / "state").mkdir()
+        stage = Stage(Servers(one, two, first, second), tmp_path / "state", "wares")
+        stage.overrides = {"SYNC_CHUNK_SIZE": "50", "SYNC_LEAD_SECONDS": "2"}
+        stack.callback(stage.close)
+        yield stage
+
+
+def turned(stage: Stage) -> dict[str, str]:
+    """The settings after a promotion."""
+    return {
+        "PRIMARY_URL": stage.servers.replica_proxy.url,
+        "REPLICA_URL": stage.servers.primary_proxy.url,
+    }
+
+
+def promote(stage: Stage, *, fence: bool = False, anyway: bool = False) -> PromoteReport:
+    with stage.app() as app:
+        return app.promote(Quiet(), wait_for_fence=fence, anyway=anyway)
+
+
+def assert_left_alone(stage: Stage) -> None:
+    """No command with the former settings writes to the promoted replica, and each says why."""
+    before, held = len(stage.replica_writes()), every(stage)
+    with pytest.raises(ReplicaPromoted):
+        stage.sync()
+    for command in ("sync", "plan", "status"):
+        done = stage.command(command)
+        assert done.returncode == DECIDE, (command, done.stdout, done.stderr)
+    assert stage.replica_writes()[before:] == []
+    assert every(stage) == held
+
+
+def test_a_switchover_loses_nothing_and_turns_round(pair: Stage) -> None:
+    """Fence, comparison, promotion; then only what the application changed travels back."""
+    arrange(pair)
+    pair.sync()
+    fill(pair.primary.get_collection("docs", embedding_function=None), 30, start=500)
+    report = promote(pair, fence=True)
+    assert report.outcome is PromoteOutcome.PROMOTED
+    assert report.fence is not None
+    assert report.fence.outcome is FenceOutcome.VERIFIED
+    assert report.verify is not None
+    assert report.verify.different == 0
+    pair.assert_identical()
+    assert_left_alone(pair)
+
+    application_goes_on(pair)
+    mine = every(pair)
+    before = len(pair.servers.primary_proxy.writes())
+    done = pair.sync(**turned(pair))
+    assert done.outcome is Outcome.IDENTICAL, done
+    pair.assert_identical()
+    assert every(pair) == mine
+    sent = done.counts
+    assert (sent.inserted, sent.deleted) == (len(ADDED) + 5, 1)
+    assert sent.updated + sent.replaced == 1
+    assert len(pair.servers.primary_proxy.writes()) > before
+    quiet = pair.sync(**turned(pair))
+    assert (quiet.outcome, quiet.counts.applied) == (Outcome.IDENTICAL, 0)
+
+
+def test_it_can_be_turned_back(pair: Stage) -> None:
+    """A second switchover leads to the first direction, through the mark of the first promotion."""
+    arrange(pair)
+    pair.sync()
+    promote(pair, fence=True)
+    fill(pair.on_replica("mail"), 10, start=900)
+    assert pair.sync(**turned(pair)).outcome is Outcome.IDENTICAL
+    with pair.app(**turned(pair)) as app:
+        assert app.promote(Quiet(), wait_for_fence=True).outcome is PromoteOutcome.PROMOTED
+    with pytest.raises(ReplicaPromoted):
+        pair.sync(**turned(pair))
+    fill(pair.primary.get_collection("wiki", embedding_function=None), 10, start=950)
+    assert pair.sync().outcome is Outcome.IDENTICAL
+    pair.assert_identical()
+    pair.assert_quiet()
+
+
+def test_a_failover_names_what_may_be_missing(pair: Stage) -> None:
+    """The returning primary overwrites nothing, and what it alone has waits for a decision."""
+    arrange(pair)
+    synced = pair.sync()
+    docs = pair.primary.get_collection("docs", embedding_function=None)
+    docs.add(ids=LATE, embeddings=vectors(len(LATE), seed=9), documents=["too late"] * len(LATE))
+    docs.update(ids=["r5"], metadatas=[{"n": -5}])
+    primary_dies(pair)
+    with pytest.raises(ServerUnreachable):
+        pair.sync()
+    report = promote(pair)
+    assert report.outcome is PromoteOutcome.PROMOTED
+    assert not report.direction.planned
+    assert report.identical_as_of == synced.identical_as_of
+    application_goes_on(pair)
+    primary_returns(pair)
+    assert_left_alone(pair)
+
+    mine, theirs = every(pair), contents(docs)
+    held = pair.sync(**turned(pair))
+    assert held.exit_code == DECIDE
+    assert {h.kind for h in held.holds} == {HoldKind.DIVERGED}
+    (hold,) = (h for h in held.holds if h.collection_name == "docs")
+    assert hold.count == len(LATE) + 1
+    assert "the direction was turned" in hold.reason
+    assert contents(docs) == theirs
+    pair.overrides |= turned(pair)
+    pair.approve()
+    for _ in range(3):
+        if pair.sync().outcome is Outcome.IDENTICAL:
+            break
+        pair.approve()
+    pair.assert_identical()
+    assert every(pair) == mine
+
+
+def test_a_living_primary_needs_a_fence(pair: Stage) -> None:
+    """Or someone who gives up what was not copied yet."""
+    arrange(pair)
+    pair.sync()
+    with pytest.raises(GuardRefusal, match="The primary answers"):
+        promote(pair)
+    assert pair.status().direction.is_following
+    assert promote(pair, anyway=True).outcome is PromoteOutcome.PROMOTED
+    assert promote(pair, anyway=True).outcome is PromoteOutcome.ALREADY
+    assert_left_alone(pair)
+
+
+def test_nothing_can_be_promoted_that_was_never_copied(pair: Stage) -> None:
+    """An empty state store is one of another place."""
+    pair.create("docs", count=3)
+    with pair.app() as app:
+        assert app.store.mirrors() == []
+    with pytest.raises(GuardRefusal, match="Nothing was copied"):
+        promote(pair, anyway=True)
+
+
+def test_an_application_that_still_writes_is_noticed(
+    pair: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The comparison after the fence finds it, and the replica follows on."""
+    arrange(pair)
+    pair.sync()
+    docs = pair.primary.get_collection("docs", embedding_function=None)
+
+    def write(point: str) -> None:
+        if point == faultpoints.BEFORE_COMPARISON:
+            docs.add(ids=LATE, embeddings=vectors(len(LATE), seed=9))
+
+    with faultpoints.injected(write):
+        report = promote(pair, fence=True)
+    assert report.outcome is PromoteOutcome.DIFFERENT
+    assert report.exit_code == 1
+    assert "still writes to the primary" in report.reason
+    assert pair.status().direction.is_following
+    pair.sync_and_judge()
+
+
+@pytest.mark.parametrize("point", faultpoints.OF_PROMOTION)
+def test_a_promotion_that_was_killed_goes_on(pair: Stage, point: str) -> None:
+    """Whenever it dies, nobody writes to the replica, and the same command finishes it."""
+    arrange(pair)
+    pair.sync()
+    killed = pair.command("promote", "--wait-for-fence", CHROMASYNC_FAULTPOINT=point)
+    assert killed.returncode == -9, killed.stderr
+    assert not pair.status().direction.is_following
+    assert_left_alone(pair)
+    done = pair.command("promote", "--wait-for-fence")
+    assert done.returncode == 0, done.stderr
+    assert pair.status().direction.state is DirectionState.PROMOTED
+    application_goes_on(pair)
+    assert_left_alone(pair)
+    assert pair.sync(**turned(pair)).outcome is Outcome.IDENTICAL
+    pair.assert_identical()
+
+
+def test_a_promotion_that_was_killed_can_be_cancelled(pair: Stage) -> None:
+    """Then the replica follows as before."""
+    arrange(pair)
+    pair.sync()
+    pair.command("promote", "--anyway", CHROMASYNC_FAULTPOINT=faultpoints.AFTER_PROMOTION_BEGAN)
+    assert pair.command("promote", "--cancel").returncode == 0
+    fill(pair.primary.get_collection("docs", embedding_function=None), 5, start=700)
+    pair.sync_and_judge()
+
+
+def test_the_mark_keeps_out_whoever_does_not_know(pair: Stage, tmp_path: Path) -> None:
+    """A state store from an older backup, and a new one, write nothing to a promoted replica."""
+    arrange(pair)
+    pair.sync()
+    restore = pair.keep_state()
+    promote(pair, anyway=True)
+    application_goes_on(pair)
+    held = every(pair)
+    restore()
+    before = len(pair.replica_writes())
+    with pytest.raises(ReplicaPromoted, match="older than the promotion"):
+        pair.sync()
+    (tmp_path / "new").mkdir()
+    with pytest.raises(ReplicaPromoted, match="Another chromasync store promoted"):
+        pair.sync(SYNC_DATA_DIR=str(tmp_path / "new"))
+    assert pair.command("doctor").returncode == DECIDE
+    assert pair.replica_writes()[before:] == []
+    assert every(pair) == held
+
+
+def test_a_new_server_becomes_the_replica(pair: Stage) -> None:
+    """The former primary is lost for good; the promoted one is copied to an empty server."""
+    arrange(pair)
+    pair.sync()
+    primary_dies(pair)
+    promote(pair)
+    application_goes_on(pair)
+    with ChromaServer() as new, RecordingProxy(new.url) as proxy:
+        servers = Servers(pair.servers.replica, new, pair.servers.replica_proxy, proxy)
+        after = Stage(servers, pair.folder, pair.database)
+        after.overrides = dict(pair.overrides)
+        try:
+            after.sync_and_judge()
+        finally:
+            after.close()
+
+
+def test_settings_that_lead_elsewhere_turn_nothing(pair: Stage) -> None:
+    """Only the promoted replica can be the primary of what follows."""
+    arrange(pair)
+    pair.sync()
+    promote(pair, anyway=True)
+    with ChromaServer() as other:
+        fill_like(other, pair)
+        with pytest.raises(ReplicaPromoted):
+            pair.sync(PRIMARY_URL=other.url, REPLICA_URL=pair.servers.primary_proxy.url)
+    assert pair.status().direction.state is DirectionState.PROMOTED
+
+
+def fill_like(other: ChromaServer, stage: Stage) -> None:
+    """A server with the same database, and a collection of its own."""
+    staging = Stage(
+        Servers(other, other, stage.servers.primary_proxy, stage.servers.replica_proxy),
+        stage.folder,
+        stage.database,
+    )
+    staging.create("docs", count=3)
+    staging.close()
