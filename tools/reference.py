@@ -25,7 +25,7 @@ from chromasync.cli.exits import MEANINGS
 from chromasync.cli.invoking import CLOSED_PIPE
 from chromasync.config.reference import settings_table
 from chromasync.documents import COMPUTED, STATUS_SCHEMA
-from chromasync.failover_reports import PromoteReport
+from chromasync.failover_reports import PromoteReport, RestoreReport
 from chromasync.model import Hold
 from chromasync.reports import (
     ControlReport,
@@ -49,6 +49,7 @@ REPORTS: dict[str, type] = {
     "pause": ControlReport,
     "fence": FenceReport,
     "promote": PromoteReport,
+    "restore": RestoreReport,
     "resume": ControlReport,
     "advise": AdviceReport,
 }

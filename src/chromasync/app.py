@@ -23,7 +23,8 @@ from chromasync.dryrun import DryRun
 from chromasync.errors import AnotherInstance, SettingsError, Stopped
 from chromasync.events import Event
 from chromasync.failover.promote import Checks, Promotion
-from chromasync.failover_reports import PromoteReport
+from chromasync.failover.restore import Restore, refuse_urls, restore_settings
+from chromasync.failover_reports import PromoteReport, RestoreReport
 from chromasync.fence import Fence, set_after
 from chromasync.guard import approve_chosen, choose_holds, refuse_equal_urls, refuse_unseen
 from chromasync.model import Hold, Side, Vitals
@@ -299,6 +300,22 @@ class Application:
             mended = self.sync(progress, full=True)
             after = verifier.verify(progress, sample_percent, repaired=True)
         return replace(after, repair=mended)
+
+    def restore(self, progress: Progress, to: str, names: Sequence[str] = ()) -> RestoreReport:
+        """Copy the replica's content to the new, empty server at `to`; the service is paused.
+
+        Args:
+            names: the only collections to copy; none of them means all.
+        """
+        settings = restore_settings(self.settings, to, names)
+        refuse_urls(self.settings, settings.replica_url)
+        main = self.store if self._has_store() else None
+        with Application.open(settings) as inside, ExitStack() as stack:
+            ours = replace(inside.connection(Side.PRIMARY), called="replica", prefix="REPLICA")
+            theirs = replace(inside.connection(Side.REPLICA), called="new server", prefix="PRIMARY")
+            source = stack.enter_context(ChromaReader(ours, primary_pacer(settings)))
+            target = stack.enter_context(ChromaWriter(theirs))
+            return Restore(source, target, settings, main, names).run(progress)
 
     def status(self) -> StatusSnapshot:
         """The state in the store; no server is asked."""

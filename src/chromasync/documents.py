@@ -12,7 +12,7 @@ import orjson
 
 from chromasync import __version__
 from chromasync.advice_reports import AdviceReport
-from chromasync.failover_reports import PromoteReport
+from chromasync.failover_reports import PromoteReport, RestoreReport
 from chromasync.reports import (
     ControlReport,
     CycleReport,
@@ -27,7 +27,7 @@ STATUS_SCHEMA = 1
 """Version of the document of `/api/v1/status`; it rises when a field goes, or changes meaning."""
 
 Report = CycleReport | PlanReport | VerifyReport | StatusSnapshot | DoctorReport | AdviceReport
-Document = Report | ControlReport | FenceReport | PromoteReport
+Document = Report | ControlReport | FenceReport | PromoteReport | RestoreReport
 """Everything that a command prints as a document of its fields."""
 
 COMPUTED = {
@@ -40,6 +40,7 @@ COMPUTED = {
     AdviceReport: ("sentences",),
     FenceReport: (),
     PromoteReport: ("identical_as_of",),
+    RestoreReport: ("is_identical",),
 }
 """Properties that are printed beside the fields of a report."""
 

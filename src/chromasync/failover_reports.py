@@ -1,4 +1,4 @@
-"""Reports of the day the primary dies: the result of a promotion."""
+"""Reports of the day the primary dies: the results of a promotion and of a restore."""
 
 from __future__ import annotations
 
@@ -74,3 +74,55 @@ class PromoteReport:
             case PromoteOutcome.DIFFERENT:
                 return 1
         return 4 if self.fence is None else self.fence.exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredCollection:
+    """One collection of the replica and its copy on the new server.
+
+    `records` are the same on both sides. `different` counts missing, extra and changed records, and
+    the definition and the answers to `queries` if they differ. `inconclusive` records changed on
+    the replica during the comparison.
+    """
+
+    tenant: str
+    database: str
+    name: str
+    records: int
+    different: int
+    inconclusive: int
+    queries: int
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreReport:
+    """The result of `restore`.
+
+    `url` is the address of the new server, and `replica_url` that of the replica. From `state_file`
+    an interrupted restore goes on. `left_out` names the replica's collections that were not to be
+    copied. `written` counts the records that this run wrote, in `cycles` cycles. `recorded` tells
+    whether the state store knows the copies, so that the new server can be the primary; it does not
+    if the replica was promoted. `cycle_code` is the exit code of the last cycle.
+    """
+
+    url: str
+    replica_url: str
+    state_file: str
+    collections: tuple[RestoredCollection, ...]
+    left_out: tuple[str, ...]
+    written: int
+    cycles: int
+    cycle_code: int
+    recorded: bool
+    warnings: tuple[str, ...]
+    duration_seconds: float
+
+    @property
+    def is_identical(self) -> bool:
+        """Whether each record was verified, and nothing differs."""
+        return not any(c.different or c.inconclusive for c in self.collections)
+
+    @property
+    def exit_code(self) -> int:
+        """0 identical; otherwise that of the last cycle, or 1."""
+        return 0 if self.is_identical else self.cycle_code or 1

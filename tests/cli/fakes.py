@@ -12,7 +12,13 @@ from typing import Self
 from chromasync.advice import advise
 from chromasync.advice_reports import AdviceReport
 from chromasync.config import Origin, SettingLine, Settings, load_settings
-from chromasync.failover_reports import PromotedCollection, PromoteOutcome, PromoteReport
+from chromasync.failover_reports import (
+    PromotedCollection,
+    PromoteOutcome,
+    PromoteReport,
+    RestoredCollection,
+    RestoreReport,
+)
 from chromasync.model import (
     Capabilities,
     ControlRow,
@@ -175,6 +181,27 @@ def promote_report(**changes: object) -> PromoteReport:
     return PromoteReport(**(values | changes))  # type: ignore[arg-type]
 
 
+def restore_report(*, different: int = 0, **changes: object) -> RestoreReport:
+    """A restore of one collection that is identical, unless said otherwise."""
+    copy = RestoredCollection(
+        "default_tenant", "default_database", "docs", 1234, different, 0, queries=20
+    )
+    values: dict[str, object] = {
+        "url": "http://new:8000",
+        "replica_url": "http://two:8000",
+        "state_file": "data/restore.db",
+        "collections": (copy,),
+        "left_out": (),
+        "written": 1234,
+        "cycles": 1,
+        "cycle_code": 0,
+        "recorded": not different,
+        "warnings": (),
+        "duration_seconds": 12.0,
+    }
+    return RestoreReport(**(values | changes))  # type: ignore[arg-type]
+
+
 def fence_report(**changes: object) -> FenceReport:
     """A fence that was verified by the second cycle, unless said otherwise."""
     values: dict[str, object] = {
@@ -224,6 +251,7 @@ class FakeProgram:
     fenced: FenceReport = field(default_factory=fence_report)
     promoted: PromoteReport = field(default_factory=promote_report)
     cancelled: bool = True
+    restored: RestoreReport = field(default_factory=restore_report)
     trouble: BaseException | None = None
     asked: list[tuple[object, ...]] = field(default_factory=list)
     settings: Settings | None = None
@@ -330,6 +358,11 @@ class FakeProgram:
         """Answer `cancelled`."""
         self._note("cancel")
         return self.cancelled
+
+    def restore(self, progress: Progress, to: str, names: Sequence[str] = ()) -> RestoreReport:
+        """Answer `restored`."""
+        self._work(progress, "restore", to, *names)
+        return self.restored
 
     def pause(self, seconds: float | None, reason: str) -> ControlReport:
         """Answer a pause from noon on."""

@@ -18,7 +18,7 @@ COMMANDS = (DOCS / "commands.md").read_text(encoding="utf-8")
 SETTINGS = (DOCS / "settings.md").read_text(encoding="utf-8")
 PUBLISHED_COMMANDS = {
     "run", "sync", "plan", "verify", "status", "approve", "doctor", "demo", "selftest",
-    "pause", "resume", "fence", "promote", "advise",
+    "pause", "resume", "fence", "promote", "restore", "advise",
 }  # fmt: skip
 PUBLISHED_SETTINGS = {
     "PRIMARY_URL", "REPLICA_URL", "PRIMARY_HEADERS", "REPLICA_HEADERS", "PRIMARY_TOKEN",

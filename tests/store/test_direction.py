@@ -202,6 +202,8 @@ def test_restored_collections_are_remembered_until_a_turn(store: SqlStore) -> No
     store.note_restored({"new": COPY, "other": "x"})
     store.note_restored({"new": "y"})
     assert store.restored() == {"new": "y", "other": "x"}
+    store.forget_restored(["other", "unknown"])
+    assert store.restored() == {"new": "y"}
     promoted(store)
     assert store.turn(0, set(), whole_digests)
     assert store.restored() == {}

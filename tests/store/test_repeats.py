@@ -163,6 +163,7 @@ REPEATED: dict[str, Callable[[Scene], object]] = {
     "finish_promotion": lambda s: s.store.finish_promotion(None),
     "turn": lambda s: s.store.turn(0, {COLLECTION}, whole_digests),
     "note_restored": lambda s: s.store.note_restored({"new": "replica"}),
+    "forget_restored": lambda s: s.store.forget_restored(["new"]),
     "pause": lambda s: s.store.pause("me@here", "why", 60),
     "resume": lambda s: s.store.resume(),
     "want_cycle": lambda s: s.store.want_cycle("me@here", full=True),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 import pytest
 
@@ -37,10 +38,13 @@ def choose(
     like: Callable[[Pairing, Mirror, Collection], bool] = lambda *_: True,
     why: Callable[[Collection, Collection], str] = lambda *_: "",
     wants: Callable[[str], bool] = lambda _: True,
+    restored: Mapping[str, str] = MappingProxyType({}),
 ) -> Pairings:
     left, right, known = listing(*primary), listing(*replica), list(mirrors)
     pairings = pair_collections(left, right, known, wants, why)
-    return with_heirs(pairings, left, right, known, why_incompatible=why, is_like=like)
+    return with_heirs(
+        pairings, left, right, known, why_incompatible=why, is_like=like, restored=restored
+    )
 
 
 def only(pairings: Pairings) -> Pairing:
@@ -158,3 +162,28 @@ def test_the_replica_of_an_heir_that_is_left_out_by_now_is_not_dropped() -> None
     found = choose(left, [collection("r")], known, like=never, wants=lambda name: name == "docs")
     assert (found.pairings, found.vanished) == ([], [])
     assert [m.collection_id for m in found.excluded] == ["new"]
+
+
+def test_a_restored_collection_is_the_heir_of_the_one_it_was_copied_from() -> None:
+    """Nothing is read, and a new name does not matter, nor does another collection's old one."""
+    known = [mirror("wares", "rw", "papers"), mirror("old", "r")]
+    right = [collection("rw", "papers"), collection("r")]
+    found = choose([collection("new", "papers")], right, known, like=never, restored={"new": "r"})
+    assert (only(found).match, only(found).former) == (Match.KEEP, known[1])
+    assert (only(found).mirror.name, only(found).mirror.replica_id) == ("papers", "r")
+    assert found.vanished == [known[0]]
+
+
+def test_a_copy_of_a_collection_that_is_gone_is_no_heir() -> None:
+    """It is compared like any other, and one that differs in its definition is built anew."""
+    known = [mirror("old", "r")]
+    found = choose([collection("new")], [collection("r")], known, restored={"new": "gone"})
+    assert only(found).former == known[0]
+    found = choose(
+        [collection("new")],
+        [collection("r")],
+        known,
+        why=lambda *_: "Its distance differs.",
+        restored={"new": "r"},
+    )
+    assert only(found).match is Match.CREATE

@@ -101,7 +101,7 @@ class Client:
         check_url(connection)
         self.proxy = proxies.proxy_for(connection.url)
         self._broken = _transport_errors(self.proxy)
-        self._where = http_errors.place(self.side, connection.url, self.proxy)
+        self._where = connection.where(self.proxy)
         self._base = httpx2.URL(connection.url.rstrip("/"))
         self._prefix = self._base.raw_path.rstrip(b"/")
         self._headers = headers_of(connection).raw

@@ -44,6 +44,8 @@ class Connection:
         answer_seconds: longest time for one whole answer, even if it arrives steadily.
         attempts: most attempts of one request.
         admit: called before every attempt; raises if no request may be sent now.
+        called: what messages call the server; its side if empty.
+        prefix: how the names of its settings begin; its side if empty.
         retry_seconds: time after the first attempt in which repetitions may begin.
     """
 
@@ -63,11 +65,21 @@ class Connection:
     wait_initial_seconds: float = 0.1
     wait_max_seconds: float = 5.0
     admit: Callable[[], None] = field(default=_always, repr=False)
+    called: str = ""
+    prefix: str = ""
 
     @property
     def place(self) -> str:
         """The name of this server in messages: side and address."""
-        return str(http_errors.place(self.side, self.url))
+        return str(self.where())
+
+    def where(self, proxy: proxies.Proxy | None = None) -> http_errors.Where:
+        """The name of this server in messages, with the proxy in front of it."""
+        return http_errors.place(self.side, self.url, proxy, called=self.called, prefix=self.prefix)
+
+    def setting(self, name: str) -> str:
+        """The name of one of this server's settings."""
+        return f"{self.prefix or self.side.upper()}_{name}"
 
 
 def check_url(connection: Connection) -> None:
@@ -75,14 +87,13 @@ def check_url(connection: Connection) -> None:
     url = connection.url
     if not proxies.is_usable(url, ("http", "https")) or re.search("[?#]", url):
         raise SettingsError(
-            f"{connection.side.upper()}_URL is not a base URL like http://host:8000 or "
+            f"{connection.setting('URL')} is not a base URL like http://host:8000 or "
             "https://host/prefix."
         )
 
 
 def headers_of(connection: Connection) -> httpx2.Headers:
     """The headers of each request; raises SettingsError when one cannot be sent."""
-    side = connection.side.upper()
     ours = {
         "user-agent": f"chromasync/{__version__}",
         "accept": "application/json",
@@ -94,23 +105,24 @@ def headers_of(connection: Connection) -> httpx2.Headers:
     for name, value in chosen.items():
         if problem := _header_problem(name, value):
             raise SettingsError(
-                f"The {connection.side}'s header {name!r} {problem}.",
-                hint=f"It comes from {_origin_of(name, side)}.",
+                f"The {connection.called or connection.side}'s header {name!r} {problem}.",
+                hint=f"It comes from {_origin_of(name, connection.setting)}.",
             )
     headers = httpx2.Headers(ours)
     headers.update(chosen)
     return headers
 
 
-def _origin_of(header: str, side: str) -> str:
+def _origin_of(header: str, setting: Callable[[str], str]) -> str:
     """The settings that may have given a header."""
     match header.lower():
         case "x-chroma-token":
-            return f"{side}_TOKEN or {side}_HEADERS"
+            return f"{setting('TOKEN')} or {setting('HEADERS')}"
         case "authorization":
-            return f"{side}_BEARER, {side}_HEADERS or the user and password in {side}_URL"
+            given = f"{setting('BEARER')}, {setting('HEADERS')}"
+            return f"{given} or the user and password in {setting('URL')}"
         case _:
-            return f"{side}_HEADERS"
+            return setting("HEADERS")
 
 
 def _header_problem(name: str, value: str) -> str:
@@ -134,7 +146,8 @@ def tls_of(connection: Connection) -> ssl.SSLContext:
             context.load_cert_chain(connection.client_cert, connection.client_key)
     except OSError as error:
         raise SettingsError(
-            f"A certificate file of the {connection.side} cannot be used: {error}."
+            f"A certificate file of the {connection.called or connection.side} cannot be used: "
+            f"{error}."
         ) from error
     if not connection.verify:
         context.check_hostname = False

@@ -101,14 +101,21 @@ class Damaged(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """The name of a server in messages, and the proxy in front of it."""
+    """The name of a server in messages, and the proxy in front of it.
+
+    Attributes:
+        called: what messages call the server; its side if empty.
+        prefix: how the names of its settings begin; its side if empty.
+    """
 
     side: Side
     address: str
     proxy: Proxy | None = None
+    called: str = ""
+    prefix: str = ""
 
     def __str__(self) -> str:
-        return f"{self.side} at {self.address}"
+        return f"{self.called or self.side} at {self.address}"
 
     @property
     def with_way(self) -> str:
@@ -117,12 +124,14 @@ class Where:
 
     def setting(self, name: str) -> str:
         """The name of this side's setting."""
-        return f"{self.side.upper()}_{name}"
+        return f"{self.prefix or self.side.upper()}_{name}"
 
 
-def place(side: Side, url: str, proxy: Proxy | None = None) -> Where:
+def place(
+    side: Side, url: str, proxy: Proxy | None = None, *, called: str = "", prefix: str = ""
+) -> Where:
     """The name of a server in messages: side and address, without user name and password."""
-    return Where(side, _address(url), proxy)
+    return Where(side, _address(url), proxy, called, prefix)
 
 
 def _address(url: str) -> str:

@@ -36,6 +36,7 @@ SECTIONS = (
     ("Keep the replica identical", ("run", "sync", "fence")),
     ("Look", ("status", "dashboard", "plan", "verify", "advise", "doctor")),
     ("Decide", ("approve", "pause", "resume")),
+    ("After the primary failed", ("promote", "restore")),
     ("Try it out", ("demo", "selftest")),
 )
 QUERIES = 20

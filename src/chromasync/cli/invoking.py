@@ -116,12 +116,17 @@ def long_work(
     invocation: Invocation,
     work: Callable[[Program, TerminalProgress], R],
     show: Callable[[Invocation, R], int],
+    *,
+    servers: bool = True,
 ) -> int:
     """Do long work with a progress bar, print its report by `show`, and give its exit code.
 
     A termination signal has the effect of Ctrl-C: an orderly stop with exit code 130.
+
+    Args:
+        servers: both URLs must be set.
     """
-    settings = prepare(invocation)
+    settings = prepare(invocation, servers=servers)
     from chromasync.cli.progress import TerminalProgress
 
     def interrupt(_: signal.Signals) -> NoReturn:

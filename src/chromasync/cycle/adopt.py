@@ -45,6 +45,7 @@ def choose_heirs(cycle: CycleWork, pairings: Pairings, mirrors: Iterable[Mirror]
         mirrors,
         why_incompatible=partial(why_incompatible, server=cycle.replica.capabilities()),
         is_like=is_like,
+        restored=cycle.store.restored(),
     )
     cycle.warnings += [in_place_words(p) for p in chosen.pairings if p.former is not None]
     left = [p for p in chosen.pairings if p.primary.id not in refused]

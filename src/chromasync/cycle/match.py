@@ -12,7 +12,7 @@ from chromasync.cycle.marks import CycleMarks
 from chromasync.cycle.work import CycleWork
 from chromasync.model import HoldKind, MirrorStatus
 from chromasync.plan.foreign import DivergenceLook
-from chromasync.plan.identity import PRIMARY_KEY
+from chromasync.plan.identity import PRIMARY_KEY, outdated_copies
 from chromasync.plan.match import Matched, Sides, lacks_ledger_ids, list_sides, pair_sides
 from chromasync.plan.pairing import Pairings, rebuilt
 
@@ -46,6 +46,7 @@ def match_collections(cycle: CycleWork, marks: CycleMarks) -> Pairings | None:
     _end_approvals(cycle)
     if _is_held_whole(cycle, matched):
         return None
+    _forget_outdated(cycle)
     pairings = choose_heirs(cycle, matched.pairings, cycle.store.mirrors())
     _look_for_divergence(cycle, matched, pairings)
     lacks_some = partial(lacks_ledger_ids, cycle.store, cycle.primary)
@@ -106,6 +107,14 @@ def _is_held_whole(cycle: CycleWork, matched: Matched) -> bool:
             cycle.freeze(mirror, matched.other, MirrorStatus.DOUBTFUL)
     cycle.undecided.append(matched.other)
     return True
+
+
+def _forget_outdated(cycle: CycleWork) -> None:
+    """Forget restored collections that another primary has outdated."""
+    restored = cycle.store.restored()
+    outdated = outdated_copies(cycle.primary_listing, cycle.store.mirrors(), restored)
+    if outdated:
+        cycle.store.forget_restored(outdated)
 
 
 def _look_for_divergence(cycle: CycleWork, matched: Matched, pairings: Pairings) -> None:

@@ -241,6 +241,7 @@ class DryRun:
             self._store.mirrors(),
             why_incompatible=partial(why_incompatible, server=self._replica.capabilities()),
             is_like=self._is_like,
+            restored=self._store.restored(),
         )
         heirs = [p for p in pairings.pairings if p.former is not None]
         self._warnings += tuple(in_place_words(pairing) for pairing in heirs)

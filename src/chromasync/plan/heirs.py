@@ -6,6 +6,9 @@ beside the old one would be a waste. Then the new collection is the *heir*: its 
 the replica collection and the ledger of the old one. Both sides are compared in place, and only
 differences are written.
 
+A collection that `chromasync restore` copied from a replica collection is the heir of the mirror of
+that one. Its name and its records are not asked about.
+
 An heir takes over in two steps: its mirror is stored, and then the ledger moves. A process that
 dies between them leaves two mirrors of one replica collection. Then the mirror that the primary
 still lists is the heir of the other, without a new comparison.
@@ -13,7 +16,7 @@ still lists is the heir of the other, without a new comparison.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from chromasync.model import Collection, Mirror, MirrorStatus
@@ -32,12 +35,14 @@ def with_heirs(
     *,
     why_incompatible: Compatible,
     is_like: IsLike,
+    restored: Mapping[str, str],
 ) -> Pairings:
     """The pairings, with new collections as heirs of vanished ones with the same name.
 
     Args:
         mirrors: all mirrors in the ledger.
         is_like: called only if everything else agrees; it may read both sides.
+        restored: the replica's collection that each restored collection was copied from.
     """
     present = [m for m in mirrors if m.collection_id in primary.collections]
     owned = {m.replica_id for m in present if m.replica_id}
@@ -49,7 +54,8 @@ def with_heirs(
         if former is not None and pairing.match is Match.KEEP:
             paired.append(replace(pairing, former=former))
             continue
-        heir = _find(pairing, gone, replica, why_incompatible, is_like)
+        source = restored.get(pairing.primary.id)
+        heir = _find(pairing, gone, replica, why_incompatible, is_like, source=source)
         if heir.former is not None:
             gone.remove(heir.former)
         paired.append(heir)
@@ -67,15 +73,24 @@ def _find(
     replica: Listing,
     why_incompatible: Compatible,
     is_like: IsLike,
+    *,
+    source: str | None,
 ) -> Pairing:
-    """The pairing; that of an heir, if there is a collection to take over."""
+    """The pairing; that of an heir, if there is a collection to take over.
+
+    Args:
+        source: the replica's collection that this one was copied from; None if it is no copy.
+    """
     if pairing.match is not Match.CREATE or pairing.lost:
         return pairing
-    for former in gone:
+    for former in sorted(gone, key=lambda mirror: mirror.replica_id != source):
         held = replica.collections.get(former.replica_id or "")
-        if held is None or place_of(former) != place_of(pairing.primary):
+        is_copy = held is not None and held.id == source
+        if held is None or not (is_copy or place_of(former) == place_of(pairing.primary)):
             continue
-        if not why_incompatible(pairing.primary, held) and is_like(pairing, former, held):
+        if why_incompatible(pairing.primary, held):
+            continue
+        if is_copy or is_like(pairing, former, held):
             return replace(
                 pairing,
                 match=Match.KEEP,

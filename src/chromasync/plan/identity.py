@@ -7,7 +7,8 @@ server:
   lists an id which the primary ever listed is a primary, for ever. Wrong roles are refused.
 * *Another primary*: hardly any of the mirrored names that still exist has its former id, or the
   address in the settings changed and ids changed with it. Then another server answers, or the
-  primary was migrated or restored from an export. Everything is held.
+  primary was migrated or restored from an export. Everything is held. A collection that `chromasync
+  restore` copied from the replica counts as one that kept its id.
 
 `older` decides whether the primary is the same server in an older state.
 """
@@ -66,7 +67,11 @@ def refuse_wrong_sides(
 
 
 def judge_primary(
-    listing: Listing, mirrors: Iterable[Mirror], former_url: str | None, url: str
+    listing: Listing,
+    mirrors: Iterable[Mirror],
+    former_url: str | None,
+    url: str,
+    restored: Mapping[str, str],
 ) -> Hold | None:
     """The hold of everything if another server answers as the primary; None otherwise.
 
@@ -75,13 +80,14 @@ def judge_primary(
         mirrors: the mirrors of collections that the settings include.
         former_url: the primary's address in the last clean cycle; None if there was none.
         url: its present address.
+        restored: the replica's collection that each restored collection was copied from.
     """
     known = [m for m in mirrors if m.replica_id is not None and not is_superseded(m)]
     by_place = listing.by_place()
-    kept = [m for m in known if m.collection_id in listing.collections]
-    renewed = [
-        m for m in known if m.collection_id not in listing.collections and place_of(m) in by_place
-    ]
+    copied = {restored.get(collection_id) for collection_id in listing.collections}
+    kept = [m for m in known if m.collection_id in listing.collections or m.replica_id in copied]
+    same = {m.collection_id for m in kept}
+    renewed = [m for m in known if m.collection_id not in same and place_of(m) in by_place]
     if not renewed:
         return None
     moved = former_url is not None and former_url != url
@@ -100,3 +106,18 @@ def judge_primary(
         "another server answers as the primary, or it was migrated or restored",
         set_digest=ids.digest(HoldKind.OTHER_PRIMARY),
     )
+
+
+def outdated_copies(
+    listing: Listing, mirrors: Iterable[Mirror], restored: Mapping[str, str]
+) -> set[str]:
+    """Restored collections whose source on the replica follows another collection of the primary.
+
+    The replica goes on with that one, so the copy must not be taken for the primary's later.
+    """
+    followed = {m.replica_id: m for m in mirrors if m.collection_id in listing.collections}
+    return {
+        copy
+        for copy, source in restored.items()
+        if source in followed and followed[source].collection_id != copy
+    }

@@ -107,7 +107,9 @@ def pair_sides(sides: Sides, replica: Reader, store: Store, settings: Settings) 
     told = [m for m in mirrors if ours.tells_of(m)]
     wanted = [m for m in told if scope.wants(m.name)]
     deployment = store.deployment()
-    other = judge_primary(ours, wanted, deployment.primary_url, settings.primary_url)
+    other = judge_primary(
+        ours, wanted, deployment.primary_url, settings.primary_url, store.restored()
+    )
     known = find_hold(store.holds(), PRIMARY_KEY, HoldKind.OTHER_PRIMARY)
     return Matched(
         ours,

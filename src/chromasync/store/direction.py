@@ -265,6 +265,12 @@ class DirectionPart(Core):
             rows = tx.execute(select(restored.c.collection_id, restored.c.replica_id))
             return {row[0]: row[1] for row in rows}
 
+    @retried
+    def forget_restored(self, copies: Collection[str]) -> None:
+        """Forget restored collections: none of them counts as the primary's from now on."""
+        with self._writing() as tx:
+            tx.execute(delete(restored).where(restored.c.collection_id.in_(copies)))
+
 
 _FOLLOWING: dict[str, Any] = {
     "direction_state": DirectionState.FOLLOWING,
