@@ -16,7 +16,7 @@ from chromasync.advice import HISTORY_SECONDS, Asked, advise
 from chromasync.advice.keeper import AdviceKeeper, recommendation_of
 from chromasync.advice_reports import AdviceReport
 from chromasync.alerts import AlertWatcher, Receiver, check_receivers, place_of, receivers_of
-from chromasync.chroma import ChromaReader, ChromaWriter, Connection, Pace, Pacer
+from chromasync.chroma import ChromaReader, ChromaWriter, Connection
 from chromasync.config import Role, Settings
 from chromasync.doctor import examine
 from chromasync.dryrun import DryRun
@@ -32,6 +32,7 @@ from chromasync.plan.direction import promoted_error
 from chromasync.ports import Progress, Store
 from chromasync.processes import operator_name
 from chromasync.quiet import Quiet
+from chromasync.reach import connection_of, no_store, primary_pacer
 from chromasync.reports import (
     ControlReport,
     CycleReport,
@@ -499,34 +500,3 @@ class _OwnProcess:
     def outcomes(self) -> dict[Side, dict[str, int]]:
         """Its requests to both servers by outcome."""
         return {server.side: server.request_counts for server in self._servers}
-
-
-def no_store(settings: Settings, untouched: str) -> SettingsError:
-    """The error of a command that needs a state store where there is none."""
-    return SettingsError(
-        f"There is no state store at {settings.store.shown}.",
-        untouched=untouched,
-        hint="Go to the service's folder, or set SYNC_DATA_DIR or DATABASE_URL.",
-    )
-
-
-def primary_pacer(settings: Settings) -> Pacer:
-    """The pace of requests to the primary, for commands that keep no share of the limit."""
-    pacer = Pacer(Pace(settings.sync_primary_share))
-    if settings.sync_max_requests_per_second is not None:
-        pacer.allow(RESERVE * settings.sync_max_requests_per_second)
-    return pacer
-
-
-def connection_of(settings: Settings, side: Side) -> Connection:
-    """The connection settings of `side`; raises SettingsError when its URL is not set."""
-    server = settings.server(side)
-    return Connection(
-        side=side,
-        url=server.url,
-        headers=server.headers,
-        verify=server.tls_verify,
-        ca_file=server.ca_file,
-        client_cert=server.client_cert,
-        timeout_seconds=server.timeout_seconds,
-    )

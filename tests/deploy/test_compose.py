@@ -103,6 +103,7 @@ def test_nothing_starts_before_what_it_needs_is_healthy(compose: dict[str, Any])
     for name in CHROMASYNC:
         conditions = services[name]["depends_on"].values()
         assert all(c == {"condition": "service_healthy"} for c in conditions)
+    assert services["gate"]["depends_on"] == {"replica": {"condition": "service_healthy"}}
     for name in servers:
         assert services[name]["healthcheck"]["test"][0] == "CMD"
 
@@ -115,7 +116,7 @@ def test_every_service_comes_back_and_is_given_time_to_end(compose: dict[str, An
         assert service["stop_grace_period"] == "30s"
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
     kept = {v.partition(":")[0] for s in services.values() for v in s.get("volumes", ())}
-    assert kept == set(compose["volumes"])
+    assert kept == set(compose["volumes"]) | {"./caddy/Caddyfile"}
     for name in CHROMASYNC:
         assert services[name]["build"] == {"context": "..", "dockerfile": "Dockerfile.sync"}
         assert services[name]["read_only"] is True

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +36,10 @@ class Program:
 
     @property
     def path(self) -> Path | None:
-        """Where it is; None if the system has none of the names."""
-        return next((Path(path) for name in self.names if (path := shutil.which(name))), None)
+        """Where it is: the system's, or a package's of this environment; None if neither has it."""
+        places = (None, str(Path(sys.executable).parent))
+        found = (shutil.which(name, path=place) for place in places for name in self.names)
+        return next((Path(path) for path in found if path), None)
 
     def find(self) -> Path:
         """Where it is; the test fails if it is missing."""
@@ -57,6 +60,7 @@ class Program:
 
 
 PROGRAMS = {
+    "caddy": Program(("caddy",), "caddy", "the tests of the way to the replica"),
     "chromium": Program(
         ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
         "chromium",

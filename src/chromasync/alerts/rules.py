@@ -173,8 +173,11 @@ def _collection_name(tenant: str, database: str, name: str) -> str:
 
 
 def _lag(seen: StatusSnapshot) -> Iterator[Condition]:
-    """The newest completed cycle is too old; before the first one, only `_failing` tells."""
-    if seen.clean_at is None or seen.is_fresh:
+    """The newest completed cycle is too old; before the first one, only `_failing` tells.
+
+    Nothing is too old after a promotion, because nothing is mirrored any more.
+    """
+    if seen.clean_at is None or seen.is_fresh or not seen.direction.is_following:
         return
     age = (seen.taken_at - seen.clean_at).total_seconds()
     if age < 0:

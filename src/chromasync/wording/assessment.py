@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from chromasync.model import CycleStatus, DirectionState, MirrorStatus, WorkerStatus
 from chromasync.reports import StatusSnapshot, must_decide
-from chromasync.wording.freshness import ahead_sentence, stale_sentence
+from chromasync.wording.freshness import ahead_sentence, direction_sentence, stale_sentence
 from chromasync.wording.words import ago, moment, number, plain, plural
 
 ALIVE = {WorkerStatus.ACTIVE, WorkerStatus.DRAINING}
@@ -82,15 +82,12 @@ def _promoted(snapshot: StatusSnapshot) -> Assessment | None:
     direction = snapshot.direction
     if direction.is_following:
         return None
-    who, url = plain(direction.by or "Somebody"), plain(direction.url or "")
+    why = direction_sentence(snapshot)
     if direction.state is DirectionState.PROMOTING:
-        why = f"{who} is promoting the replica {url}. Until that ends, nothing is written to it."
         todo = "If it was interrupted, run chromasync promote again, or with --cancel."
         return Assessment(Tone.WARN, "The replica is being promoted", (why,), todo)
-    when = "" if direction.since_at is None else f" {ago(direction.since_at, snapshot.taken_at)}"
     known = direction.identical_as_of
     since = () if known is None else (f"Both sides were last identical at {moment(known)}.",)
-    why = f"{who} promoted {url}{when}. Nothing is mirrored to it any more."
     return Assessment(Tone.WARN, "The replica is the primary now", (why, *since), TURN)
 
 

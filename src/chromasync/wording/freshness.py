@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from chromasync.model import ControlRow
+from chromasync.model import ControlRow, DirectionState
 from chromasync.reports import CycleReport, Outcome, StatusSnapshot, must_decide
 from chromasync.wording.words import ago, duration, moment, plain, plural
 
@@ -19,6 +19,8 @@ def headline(snapshot: StatusSnapshot) -> str:
     if not snapshot.cycles:
         store = plain(snapshot.store)
         return f"No cycle has run yet on {store}. Start one with: chromasync sync"
+    if not snapshot.direction.is_following:
+        return direction_sentence(snapshot)
     as_of = snapshot.identical_as_of
     if snapshot.is_ahead:
         return ahead_sentence(snapshot)
@@ -29,6 +31,16 @@ def headline(snapshot: StatusSnapshot) -> str:
     else:
         known = f"Identical as of {moment(as_of)}, {ago(as_of, snapshot.taken_at)}."
     return known if snapshot.is_fresh else f"{stale_sentence(snapshot)} {known}".lstrip()
+
+
+def direction_sentence(snapshot: StatusSnapshot) -> str:
+    """Who promotes or promoted the replica, and what follows from it."""
+    direction = snapshot.direction
+    who, url = plain(direction.by or "Somebody"), plain(direction.url or "")
+    if direction.state is DirectionState.PROMOTING:
+        return f"{who} is promoting the replica {url}. Until that ends, nothing is written to it."
+    when = "" if direction.since_at is None else f" {ago(direction.since_at, snapshot.taken_at)}"
+    return f"{who} promoted {url}{when}. It is the primary now, and nothing is mirrored to it."
 
 
 def _undecided(snapshot: StatusSnapshot) -> str:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from chromasync.app import connection_of
 from chromasync.chroma import ChromaReader, ChromaWriter, Connection
 from chromasync.config import Settings
 from chromasync.errors import NotFound, SettingsError
@@ -19,6 +18,7 @@ from chromasync.lab.chroma_server import ChromaServer, LocalServerError, loopbac
 from chromasync.lab.postgres_server import LocalPostgres, LocalPostgresError
 from chromasync.model import MARKS_DATABASE, Side
 from chromasync.ports import Store
+from chromasync.reach import connection_of
 from chromasync.store import open_store
 from chromasync.trials import PREFIX, new_trial
 
