@@ -40,6 +40,7 @@ from chromasync.errors import (
     ReplicaPromoted,
     Retry,
     ServerError,
+    ServerUnreachable,
     SettingsError,
     Stopped,
     StoreError,
@@ -138,8 +139,9 @@ class Participant:
 
     def __enter__(self) -> Self:
         if self._leads_at_once:
-            # a service shows that the replica was promoted; every cycle says so
-            with suppress(ReplicaPromoted):
+            # a service goes on although the replica was promoted, or the direction cannot be turned
+            # yet because a server is away; each cycle raises that again
+            with suppress(ReplicaPromoted, ServerUnreachable):
                 self._wait_for_lead()
         self._watch.start()
         self._pool.start()

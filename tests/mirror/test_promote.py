@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from tests.support.drills import (
     primary_dies,
     primary_returns,
 )
+from tests.support.forked import Forked
 from tests.support.stage import Servers, Stage, fill, vectors
 
 pytestmark = pytest.mark.usefixtures("short_waits")
@@ -100,6 +103,7 @@ def test_a_switchover_loses_nothing_and_turns_round(pair: Stage) -> None:
     assert (quiet.outcome, quiet.counts.applied) == (Outcome.IDENTICAL, 0)
 
 
+@pytest.mark.long
 def test_it_can_be_turned_back(pair: Stage) -> None:
     """A second switchover leads to the first direction, through the mark of the first promotion."""
     arrange(pair)
@@ -174,9 +178,8 @@ def test_nothing_can_be_promoted_that_was_never_copied(pair: Stage) -> None:
         promote(pair, anyway=True)
 
 
-def test_an_application_that_still_writes_is_noticed(
-    pair: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.long
+def test_an_application_that_still_writes_is_noticed(pair: Stage) -> None:
     """The comparison after the fence finds it, and the replica follows on."""
     arrange(pair)
     pair.sync()
@@ -195,6 +198,7 @@ def test_an_application_that_still_writes_is_noticed(
     pair.sync_and_judge()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("point", faultpoints.OF_PROMOTION)
 def test_a_promotion_that_was_killed_goes_on(pair: Stage, point: str) -> None:
     """Whenever it dies, nobody writes to the replica, and the same command finishes it."""
@@ -213,6 +217,7 @@ def test_a_promotion_that_was_killed_goes_on(pair: Stage, point: str) -> None:
     pair.assert_identical()
 
 
+@pytest.mark.long
 def test_a_promotion_that_was_killed_can_be_cancelled(pair: Stage) -> None:
     """Then the replica follows as before."""
     arrange(pair)
@@ -223,6 +228,7 @@ def test_a_promotion_that_was_killed_can_be_cancelled(pair: Stage) -> None:
     pair.sync_and_judge()
 
 
+@pytest.mark.long
 def test_the_mark_keeps_out_whoever_does_not_know(pair: Stage, tmp_path: Path) -> None:
     """A state store from an older backup, and a new one, write nothing to a promoted replica."""
     arrange(pair)
@@ -243,6 +249,7 @@ def test_the_mark_keeps_out_whoever_does_not_know(pair: Stage, tmp_path: Path) -
     assert every(pair) == held
 
 
+@pytest.mark.long
 def test_a_new_server_becomes_the_replica(pair: Stage) -> None:
     """The former primary is lost for good; the promoted one is copied to an empty server."""
     arrange(pair)
@@ -260,6 +267,36 @@ def test_a_new_server_becomes_the_replica(pair: Stage) -> None:
             after.close()
 
 
+@pytest.mark.long
+def test_a_service_with_the_new_settings_waits_for_the_former_primary(pair: Stage) -> None:
+    """It turns the direction when that answers again; it does not end meanwhile."""
+    arrange(pair)
+    pair.sync()
+    promote(pair, anyway=True)
+    application_goes_on(pair)
+    primary_dies(pair)
+    settings = pair.values(**turned(pair)) | {"SYNC_INTERVAL": "1"}
+    log = pair.folder / "service.log"
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    process = Forked(["run"], kept | settings, log)
+    try:
+        wait_until(lambda: "retry_in_seconds" in log.read_text() or process.poll() is not None)
+        assert process.poll() is None, log.read_text()
+        assert pair.status().direction.state is DirectionState.PROMOTED
+        primary_returns(pair)
+        wait_until(lambda: pair.status().exit_code == 0)
+    finally:
+        process.kill()
+    pair.assert_identical()
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Look again and again until something holds; a hanging test is ended from outside."""
+    while not holds():
+        time.sleep(0.2)
+
+
+@pytest.mark.long
 def test_settings_that_lead_elsewhere_turn_nothing(pair: Stage) -> None:
     """Only the promoted replica can be the primary of what follows."""
     arrange(pair)

@@ -278,6 +278,7 @@ def test_what_others_put_on_the_new_server_is_refused_later(
         restore(filled, new.url)
 
 
+@pytest.mark.long
 def test_writes_of_others_to_a_copy_are_not_overwritten(filled: Stage, new: ChromaServer) -> None:
     """An application uses the new server already: a second restore holds, and says so."""
     assert restore(filled, new.url).exit_code == 0
@@ -381,6 +382,7 @@ def test_a_failed_restore_ends_its_pause(
         assert restore(filled, proxy.url).exit_code == 0
 
 
+@pytest.mark.long
 def test_a_new_server_that_refuses_writes(filled: Stage, new: ChromaServer) -> None:
     """What is not identical is never called so, the cause is told, and no copy is recorded."""
     with RecordingProxy(new.url) as proxy:
