@@ -31,7 +31,7 @@ from tests.support.stage import Servers, Stage, vectors
 if TYPE_CHECKING:
     from chromadb import Collection
 
-SEEDS = range(30 if NIGHTLY else 3)
+SEEDS = range(30 if NIGHTLY else 1)
 BASE = 300
 SETTLE_CYCLES = 6
 
