@@ -281,16 +281,13 @@ class DeletionKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """Replica records waiting to be deleted at the end of a cycle, behind the delete guard.
-
-    The ids of a stored deletion are packed (`PackedIds`), because there may be millions.
-    """
+    """Replica records waiting to be deleted at the end of a cycle, behind the delete guard."""
 
     id: int
     collection_id: str
     kind: DeletionKind
     chunk_id: int | None
-    ids: Sequence[str]
+    ids: list[str]
 
 
 @dataclass(frozen=True, slots=True)
