@@ -22,13 +22,12 @@ from chromasync.doctor import examine
 from chromasync.dryrun import DryRun
 from chromasync.errors import AnotherInstance, SettingsError, Stopped
 from chromasync.events import Event
-from chromasync.failover.promote import Checks, Promotion
+from chromasync.failover.promote import Checks, Promotion, report_promotion
 from chromasync.failover.restore import Restore, refuse_urls, restore_settings
-from chromasync.failover_reports import PromoteReport, RestoreReport
+from chromasync.failover_reports import PromoteOutcome, PromoteReport, RestoreReport
 from chromasync.fence import Fence, set_after
 from chromasync.guard import approve_chosen, choose_holds, refuse_equal_urls, refuse_unseen
 from chromasync.model import Hold, Side, Vitals
-from chromasync.plan.direction import promoted_error
 from chromasync.ports import Progress, Store
 from chromasync.processes import operator_name
 from chromasync.quiet import Quiet
@@ -183,19 +182,20 @@ class Application:
             checks=checks if wait_for_fence else None,
             anyway=anyway,
             progress=progress,
-            stop=threading.Event(),
         )
         return promotion.run(operator_name())
 
-    def cancel_promotion(self) -> bool:
-        """Let the replica follow again; whether an unfinished promotion was cancelled.
+    def cancel_promotion(self) -> PromoteReport:
+        """Let the replica follow again after a promotion that was interrupted.
 
         Raises:
             SettingsError: there is no state store.
         """
         if not self._has_store():
             raise no_store(self.settings, "Nothing was cancelled.")
-        return self.store.cancel_promotion()
+        cancelled = self.store.cancel_promotion()
+        outcome = PromoteOutcome.CANCELLED if cancelled else PromoteOutcome.NOT_BEGUN
+        return report_promotion(self.status(), outcome)
 
     def _cycle(
         self,
@@ -274,10 +274,7 @@ class Application:
     def plan(self, progress: Progress, *, rebuild: Sequence[str] = ()) -> PlanReport:
         """What a cycle would do; writes nothing, neither to a server nor to the store."""
         primary, replica = self.servers
-        store = self._store_to_look_at()
-        if not (direction := store.direction()).is_following:
-            raise promoted_error(direction)
-        dry = DryRun(primary, replica, store, self.settings, rebuild)
+        dry = DryRun(primary, replica, self._store_to_look_at(), self.settings, rebuild)
         return dry.plan(progress)
 
     def verify(

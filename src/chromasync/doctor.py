@@ -94,7 +94,7 @@ def _examine_collections(
                 )
                 return
             store = open_store()
-            if settings.sync_mark:
+            if settings.sync_mark and store.direction().is_following:
                 checks.append(_examine_marks(settings, store, (left, primary), (right, replica)))
             checks += _examine_guards(settings, store, left, right)
     except ChromasyncError as error:

@@ -275,8 +275,8 @@ class ReplicaPromoted(ChromasyncError):
     retry = Retry.TRANSIENT
     exit_code = 6
     default_hint = (
-        "Applications use it as their primary now. To mirror it back, set PRIMARY_URL to it and "
-        "REPLICA_URL to the former primary or to a new server."
+        "Applications use it as their primary now. To mirror it, set PRIMARY_URL to it, and "
+        "REPLICA_URL to the former primary or a new server; then the next cycle turns round."
     )
 
     def __init__(self, what: str, *, hint: str = "") -> None:

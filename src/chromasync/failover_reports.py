@@ -19,6 +19,9 @@ class PromoteOutcome(StrEnum):
     """Not all that was written to the primary is on the replica; nothing was changed."""
     DIFFERENT = "different"
     """The comparison found differences, so the replica follows again."""
+    CANCELLED = "cancelled"
+    """A promotion that was interrupted is undone, so the replica follows again."""
+    NOT_BEGUN = "nothing to cancel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +30,11 @@ class PromotedCollection:
 
     `identical_as_of` is the instant up to which all changes of the primary are on the replica; None
     if the collection was never copied whole. `held` and `quarantined` are records that the replica
-    has, or lacks, for a reason that `status` gives.
+    has, or lacks, for a reason that `status` gives. `unsure`: the replica is not as the last cycle
+    left it, so the instant is unknown; a warning says why.
     """
 
+    collection_id: str
     tenant: str
     database: str
     name: str
@@ -38,6 +43,7 @@ class PromotedCollection:
     identical_as_of: datetime | None
     held: int = 0
     quarantined: int = 0
+    unsure: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +73,13 @@ class PromoteReport:
 
     @property
     def exit_code(self) -> int:
-        """0 promoted, now or before; 1 differences; otherwise that of the fence."""
+        """0 promoted or cancelled; 1 differences; otherwise that of the fence."""
         match self.outcome:
-            case PromoteOutcome.PROMOTED | PromoteOutcome.ALREADY:
-                return 0
+            case PromoteOutcome.NOT_FENCED:
+                return 4 if self.fence is None else self.fence.exit_code
             case PromoteOutcome.DIFFERENT:
                 return 1
-        return 4 if self.fence is None else self.fence.exit_code
+        return 0
 
 
 @dataclass(frozen=True, slots=True)

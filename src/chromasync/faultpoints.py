@@ -32,7 +32,7 @@ BEFORE_DROP = "before-drop"
 BEFORE_CLOSE = "before-close"
 AFTER_PROMOTION_BEGAN = "after-promotion-began"
 BEFORE_COMPARISON = "before-comparison"
-AFTER_PROMOTION = "after-promotion"
+AFTER_PROMOTION_MARK = "after-promotion-mark"
 
 ALL = (
     AFTER_OPEN,
@@ -55,7 +55,7 @@ ALL = (
 )
 """The points in a cycle."""
 
-OF_PROMOTION = (AFTER_PROMOTION_BEGAN, BEFORE_COMPARISON, AFTER_PROMOTION)
+OF_PROMOTION = (AFTER_PROMOTION_BEGAN, BEFORE_COMPARISON, AFTER_PROMOTION_MARK)
 """The points in a promotion, in order."""
 
 Hook = Callable[[str], None]

@@ -170,8 +170,8 @@ def empty_snapshot() -> StatusSnapshot:
 
 def promote_report(**changes: object) -> PromoteReport:
     """A failover of a replica with two collections, one of them never copied whole."""
-    old = PromotedCollection("t", "d", "docs", MirrorStatus.IDENTICAL, 1234, NOON)
-    new = PromotedCollection("t", "d", "new\x07", MirrorStatus.SYNCING, 7, None)
+    old = PromotedCollection("1", "t", "d", "docs", MirrorStatus.IDENTICAL, 1234, NOON)
+    new = PromotedCollection("2", "t", "d", "new\x07", MirrorStatus.SYNCING, 7, None)
     values: dict[str, object] = {
         "outcome": PromoteOutcome.PROMOTED,
         "direction": Direction(DirectionState.PROMOTED, by="ann@here", url="http://two:8000"),
@@ -250,7 +250,6 @@ class FakeProgram:
     was_paused: bool = True
     fenced: FenceReport = field(default_factory=fence_report)
     promoted: PromoteReport = field(default_factory=promote_report)
-    cancelled: bool = True
     restored: RestoreReport = field(default_factory=restore_report)
     trouble: BaseException | None = None
     asked: list[tuple[object, ...]] = field(default_factory=list)
@@ -354,10 +353,10 @@ class FakeProgram:
         self._work(progress, "promote", wait_for_fence, timeout_seconds, anyway)
         return self.promoted
 
-    def cancel_promotion(self) -> bool:
-        """Answer `cancelled`."""
+    def cancel_promotion(self) -> PromoteReport:
+        """Answer `promoted`."""
         self._note("cancel")
-        return self.cancelled
+        return self.promoted
 
     def restore(self, progress: Progress, to: str, names: Sequence[str] = ()) -> RestoreReport:
         """Answer `restored`."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from chromasync.failover_reports import PromoteOutcome
-from chromasync.model import Direction, DirectionState
+from chromasync.model import Direction, DirectionState, MirrorStatus
 from tests.cli.conftest import Invoke
 from tests.cli.fakes import FakeProgram, fence_report, promote_report
 
@@ -66,13 +67,41 @@ def test_a_failover_waits_for_no_fence(invoke: Invoke, fake: FakeProgram) -> Non
     assert fake.asked == []
 
 
-@pytest.mark.parametrize("cancelled", [True, False])
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [
+        (PromoteOutcome.CANCELLED, "The replica follows again."),
+        (PromoteOutcome.NOT_BEGUN, "No unfinished promotion was found"),
+    ],
+)
 def test_an_unfinished_promotion_is_cancelled(
-    invoke: Invoke, fake: FakeProgram, cancelled: bool
+    invoke: Invoke, fake: FakeProgram, outcome: PromoteOutcome, said: str
 ) -> None:
     """Where there is none, nothing happens."""
-    fake.cancelled = cancelled
+    fake.promoted = promote_report(outcome=outcome)
     result = invoke("promote", "--cancel")
     assert result.exit_code == 0
-    assert ("follows again" in result.stdout) is cancelled
-    assert json.loads(invoke("promote", "--cancel", "--json").stdout)["cancelled"] is cancelled
+    assert fake.asked == [("cancel",)]
+    assert result.stdout.startswith(said)
+    assert json.loads(invoke("promote", "--cancel", "--json").stdout)["outcome"] == outcome
+
+
+@pytest.mark.parametrize("option", ["--anyway", "--wait-for-fence"])
+def test_a_cancellation_goes_with_no_other_option(
+    invoke: Invoke, fake: FakeProgram, option: str
+) -> None:
+    """Whoever gives both has not decided."""
+    assert invoke("promote", "--cancel", option).exit_code == 2
+    assert fake.asked == []
+
+
+def test_what_is_not_known_is_not_promised(invoke: Invoke, fake: FakeProgram) -> None:
+    """A collection that is not as it was left has no instant, and a warning says why."""
+    (docs, _) = fake.promoted.collections
+    unsure = replace(docs, identical_as_of=None, unsure=True)
+    limited = replace(docs, status=MirrorStatus.LIMITED)
+    fake.promoted = promote_report(collections=(unsure, limited), warnings=("Why\x07.",))
+    said = invoke("promote").stdout
+    assert "t/d/docs: unknown, see below (1,234 records)" in said
+    assert "(1,234 records, some with parts missing)" in said
+    assert "Why" in said.splitlines()[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -14,8 +15,8 @@ from chromasync import faultpoints
 from chromasync.errors import GuardRefusal, ReplicaPromoted, ServerUnreachable
 from chromasync.failover_reports import PromoteOutcome, PromoteReport
 from chromasync.lab.chroma_server import ChromaServer
-from chromasync.lab.proxy import RecordingProxy
-from chromasync.model import DirectionState, HoldKind
+from chromasync.lab.proxy import Answer, RecordingProxy, Request
+from chromasync.model import MARKS_DATABASE, DirectionState, HoldKind
 from chromasync.quiet import Quiet
 from chromasync.reports import FenceOutcome, Outcome
 from tests.support.drills import (
@@ -28,10 +29,12 @@ from tests.support.drills import (
     primary_returns,
 )
 from tests.support.forked import Forked
+from tests.support.rest import Rest
 from tests.support.stage import Servers, Stage, fill, vectors
 
 pytestmark = pytest.mark.usefixtures("short_waits")
 DECIDE = 6
+REFUSED = Answer(422, b'{"error":"InvalidArgumentError","message":"it is refused on purpose"}')
 LATE = [f"late{n}" for n in range(12)]
 
 
@@ -218,11 +221,14 @@ def test_a_promotion_that_was_killed_goes_on(pair: Stage, point: str) -> None:
 
 
 @pytest.mark.long
-def test_a_promotion_that_was_killed_can_be_cancelled(pair: Stage) -> None:
-    """Then the replica follows as before."""
+@pytest.mark.parametrize(
+    "point", [faultpoints.AFTER_PROMOTION_BEGAN, faultpoints.AFTER_PROMOTION_MARK]
+)
+def test_a_promotion_that_was_killed_can_be_cancelled(pair: Stage, point: str) -> None:
+    """Then the replica follows as before, although it may have the mark of a promotion."""
     arrange(pair)
     pair.sync()
-    pair.command("promote", "--anyway", CHROMASYNC_FAULTPOINT=faultpoints.AFTER_PROMOTION_BEGAN)
+    pair.command("promote", "--anyway", CHROMASYNC_FAULTPOINT=point)
     assert pair.command("promote", "--cancel").returncode == 0
     fill(pair.primary.get_collection("docs", embedding_function=None), 5, start=700)
     pair.sync_and_judge()
@@ -247,6 +253,118 @@ def test_the_mark_keeps_out_whoever_does_not_know(pair: Stage, tmp_path: Path) -
     assert pair.command("doctor").returncode == DECIDE
     assert pair.replica_writes()[before:] == []
     assert every(pair) == held
+
+
+# ---- what the replica lacks ------------------------------------------------------------------
+
+
+@pytest.mark.long
+def test_what_only_the_former_primary_has_whole_is_held(pair: Stage) -> None:
+    """Records that the replica refused, or stored an older state of, are not lost in the turn."""
+    docs = pair.create("docs", space="l2", count=60)
+    pair.sync()
+    refuse(pair.servers.replica_proxy, "r7", "alone")
+    docs.update(ids=["r7"], metadatas=[{"n": -7}])
+    docs.add(ids=["alone"], embeddings=vectors(1), documents=["nobody else has it"])
+    assert {q.record_id for q in pair.sync().quarantined} == {"r7", "alone"}
+    assert promote(pair, anyway=True).outcome is PromoteOutcome.PROMOTED
+    pair.servers.replica_proxy.fault = None
+    theirs = contents(docs)
+    held = pair.sync(**turned(pair))
+    assert {h.kind for h in held.holds} == {HoldKind.DIVERGED}
+    assert held.holds[0].count == 2
+    assert contents(docs) == theirs
+
+
+def test_another_server_at_the_replica_s_address_is_not_promoted(pair: Stage) -> None:
+    """Neither an empty server nor one with other collections of the same names."""
+    arrange(pair)
+    pair.sync()
+    primary_dies(pair)
+    with ChromaServer() as other:
+        for fill_it in (False, True):
+            if fill_it:
+                fill_like(other, pair)
+            with pytest.raises(GuardRefusal, match="none of the collections"):
+                promote_at(pair, other.url)
+    assert pair.status().direction.is_following
+
+
+@pytest.mark.long
+def test_nothing_is_promised_of_a_replica_that_lost_something(pair: Stage) -> None:
+    """A dropped collection and missing records have no instant any more, and are named."""
+    arrange(pair)
+    pair.sync()
+    primary_dies(pair)
+    pair.replica.delete_collection("mail")
+    pair.on_replica("docs").delete(ids=["r1"])
+    report = promote(pair)
+    assert report.outcome is PromoteOutcome.PROMOTED
+    known = {c.name: c.identical_as_of is not None for c in report.collections}
+    assert known == {"docs": False, "mail": False, "wiki": True}
+    assert report.direction.identical_as_of is None
+    assert any("lacks collections" in w and "mail" in w for w in report.warnings)
+    assert any("fewer records" in w and "docs" in w for w in report.warnings)
+
+
+@pytest.mark.long
+def test_nothing_is_promised_of_an_older_replica(pair: Stage) -> None:
+    """A replica without the mark of the last cycle was restored, or is another server."""
+    arrange(pair)
+    pair.sync()
+    primary_dies(pair)
+    with Rest(pair.servers.replica.url, MARKS_DATABASE) as rest:
+        rest.drop("marks")
+    report = promote(pair)
+    assert report.outcome is PromoteOutcome.PROMOTED
+    assert all(c.unsure for c in report.collections)
+    assert any("does not carry the mark" in w for w in report.warnings)
+
+
+@pytest.mark.long
+def test_a_primary_that_answers_with_an_error_is_alive(pair: Stage) -> None:
+    """A wrong token, for example, is no reason for a failover."""
+    arrange(pair)
+    pair.sync()
+    pair.servers.primary_proxy.fault = lambda _: Answer(401, b'{"error":"Unauthorized"}')
+    with pytest.raises(GuardRefusal, match="although with an error"):
+        promote(pair)
+    assert promote(pair, anyway=True).outcome is PromoteOutcome.PROMOTED
+
+
+@pytest.mark.long
+def test_an_interrupted_promotion_lets_the_replica_follow(pair: Stage) -> None:
+    """Ctrl-C undoes it, also after the mark was written."""
+    arrange(pair)
+    pair.sync()
+
+    def interrupt(point: str) -> None:
+        if point == faultpoints.BEFORE_COMPARISON:
+            raise KeyboardInterrupt
+
+    with faultpoints.injected(interrupt), pytest.raises(KeyboardInterrupt):
+        promote(pair, fence=True)
+    assert pair.status().direction.is_following
+    pair.sync_and_judge()
+
+
+def refuse(proxy: RecordingProxy, *record_ids: str) -> None:
+    """The server refuses every write that carries one of these records."""
+
+    def fault(request: Request) -> Answer | None:
+        is_write = not request.is_read and request.body
+        asked = json.loads(request.body).get("ids") if is_write else None
+        return REFUSED if set(asked or ()).intersection(record_ids) else None
+
+    proxy.fault = fault
+
+
+def promote_at(stage: Stage, url: str) -> PromoteReport:
+    with stage.app(REPLICA_URL=url) as app:
+        return app.promote(Quiet(), anyway=True)
+
+
+# ---- afterwards ------------------------------------------------------------------------------
 
 
 @pytest.mark.long

@@ -425,7 +425,8 @@ def test_a_copy_that_the_old_primary_outdated_is_another_primary(
 def test_a_promoted_replica_can_be_copied(filled: Stage, new: ChromaServer) -> None:
     """Nothing is paused, and the report says that applications may have written meanwhile."""
     with filled.app() as app:
-        app.store.begin_promotion("ann@here", filled.values()["REPLICA_URL"], planned=False)
+        url = filled.values()["REPLICA_URL"]
+        app.store.begin_promotion("ann@here", url, planned=False, lease_seconds=120)
         app.store.finish_promotion(None)
     report = restore(filled, new.url)
     assert (report.exit_code, report.recorded) == (0, False)

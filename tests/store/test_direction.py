@@ -5,23 +5,29 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import update
 
-from chromasync.errors import LeaseLost, ReplicaPromoted
+from chromasync.errors import DamagedChunk, LeaseLost, ReplicaPromoted
 from chromasync.ledger.digest import whole_digests
 from chromasync.model import (
     UNKNOWN_DIGEST,
+    AppliedDigests,
     CycleStatus,
     Deployment,
     Digests,
+    Direction,
     DirectionState,
     Hold,
     HoldKind,
     Side,
 )
 from chromasync.store import SqlStore
+from chromasync.store.schema import Later, Now, leases, quarantine
+from chromasync.store.schema_ledger import chunk_ids, replica_chunks
 from tests.store.samples import (
     COLLECTION,
     OTHER,
+    arrange,
     chunk_of,
     claim_one,
     planned,
@@ -33,8 +39,12 @@ WHO, URL = "ann@here", "http://replica:8000"
 COPY = "the-replica-s-own-id"
 
 
+def begin(store: SqlStore, who: str = WHO, *, planned: bool) -> Direction:
+    return store.begin_promotion(who, URL, planned=planned, lease_seconds=120)
+
+
 def promoted(store: SqlStore, *, planned: bool = False) -> None:
-    store.begin_promotion(WHO, URL, planned=planned)
+    begin(store, planned=planned)
     store.finish_promotion(None)
 
 
@@ -49,7 +59,7 @@ def test_nobody_leads_from_the_beginning_of_a_promotion_on(store: SqlStore) -> N
     """Neither a new process nor the one that led; a renewal fails, too."""
     term = store.take_lead("led", 60)
     assert term is not None
-    begun = store.begin_promotion(WHO, URL, planned=True)
+    begun = begin(store, planned=True)
     assert (begun.state, begun.by, begun.url) == (DirectionState.PROMOTING, WHO, URL)
     for holder in ("led", "another"):
         with pytest.raises(ReplicaPromoted, match="ann@here is promoting"):
@@ -70,17 +80,17 @@ def test_it_waits_for_the_lead_and_for_every_lease(store: SqlStore) -> None:
     planned(store, 2)
     claim_one(store, lease_seconds=300)
     before = store.now()
-    begun = store.begin_promotion(WHO, URL, planned=False)
+    begun = begin(store, planned=False)
     assert begun.writers_until is not None
     assert timedelta(seconds=295) < begun.writers_until - before < timedelta(seconds=305)
-    again = store.begin_promotion("bob@there", URL, planned=True)
+    again = begin(store, "bob@there", planned=True)
     assert again.writers_until == begun.writers_until
     assert (again.by, again.planned) == ("bob@there", True)
 
 
 def test_without_a_writer_there_is_nothing_to_wait_for(store: SqlStore) -> None:
     """A store that nobody uses promotes at once."""
-    assert store.begin_promotion(WHO, URL, planned=False).writers_until is None
+    assert begin(store, planned=False).writers_until is None
 
 
 def test_tasks_and_the_cycle_end(store: SqlStore) -> None:
@@ -88,7 +98,7 @@ def test_tasks_and_the_cycle_end(store: SqlStore) -> None:
     cycle = planned(store, 2)
     held = claim_one(store)
     result = result_for(store, held)
-    store.begin_promotion(WHO, URL, planned=False)
+    begin(store, planned=False)
     assert store.claim_task("w", 60, 5) is None
     assert not store.complete_task(held, result)
     (ended,) = store.cycles(1)
@@ -98,21 +108,35 @@ def test_tasks_and_the_cycle_end(store: SqlStore) -> None:
 def test_a_promotion_that_was_begun_can_be_cancelled(store: SqlStore) -> None:
     """Then the replica follows again, and somebody may lead."""
     assert not store.cancel_promotion()
-    store.begin_promotion(WHO, URL, planned=True)
+    begin(store, planned=True)
     assert store.cancel_promotion()
     assert store.direction().is_following
+    assert store.direction().turns == 1
     assert store.take_lead("me", 60) is not None
+
+
+def test_a_clock_that_went_back_keeps_nobody_waiting(store: SqlStore) -> None:
+    """Rights to write that seem to end far away end at most one whole lease from now."""
+    store.take_lead("elsewhere:1:1:led", 30)
+    (chunk_id,) = store.save_chunks([chunk_of(["a"])])
+    arrange(store, update(leases).values(expires_at=Later(90_000)))
+    away = update(replica_chunks).values(suspect=True, distrusted_at=Later(90_000))
+    arrange(store, away.where(replica_chunks.c.chunk_id == chunk_id))
+    before = store.now()
+    begun = begin(store, planned=False)
+    assert begun.writers_until is not None
+    assert begun.writers_until - before < timedelta(seconds=121)
 
 
 def test_a_finished_promotion_stays(store: SqlStore) -> None:
     """It can be neither cancelled nor begun again."""
-    store.begin_promotion(WHO, URL, planned=True)
+    begin(store, planned=True)
     as_of = store.now()
     done = store.finish_promotion(as_of)
     assert done.identical_as_of == as_of
     assert not store.cancel_promotion()
     with pytest.raises(ReplicaPromoted):
-        store.begin_promotion(WHO, URL, planned=False)
+        begin(store, planned=False)
     assert store.finish_promotion(None) == done
 
 
@@ -167,6 +191,37 @@ def test_a_turn_exchanges_both_sides(store: SqlStore) -> None:
     assert store.take_lead("me", 60) is not None
 
 
+@pytest.mark.parametrize("how", ["quarantined", "reduced", "damaged"])
+def test_what_the_replica_never_took_whole_is_not_trusted(store: SqlStore, how: str) -> None:
+    """The former primary may have the only copy, so its records count as nobody's."""
+    chunk_id, _ = turnable(store)
+    match how:
+        case "quarantined":
+            aside = quarantine.insert().values(
+                collection_id=COLLECTION, record_id="b", reason="no", absent=False, since_at=Now()
+            )
+            arrange(store, aside)
+        case "reduced":
+            arrange(store, update(replica_chunks).values(reduced_count=1))
+        case _:
+            aside = quarantine.insert().values(
+                collection_id=COLLECTION, record_id="x", reason="no", absent=True, since_at=Now()
+            )
+            arrange(store, aside)
+            arrange(store, update(chunk_ids).values(ids=b"damaged"))
+    promoted(store)
+    assert store.turn(0, {COLLECTION}, whole_digests)
+    assert store.quarantined() == []
+    if how == "damaged":
+        with pytest.raises(DamagedChunk):
+            store.load_chunk(chunk_id)
+        return
+    chunk = store.load_chunk(chunk_id)
+    assert chunk is not None
+    unknown = Digests.unknown(3)
+    assert chunk.applied == AppliedDigests(unknown, unknown, unknown)
+
+
 def test_a_turn_happens_once(store: SqlStore) -> None:
     """Two processes with the new settings may begin at the same time."""
     turnable(store)
@@ -182,7 +237,7 @@ def test_only_a_promoted_store_turns(store: SqlStore, begun: bool) -> None:
     """A store that follows, or is being promoted, keeps its direction."""
     turnable(store)
     if begun:
-        store.begin_promotion(WHO, URL, planned=True)
+        begin(store, planned=True)
     before = store.mirrors()
     assert not store.turn(0, {COLLECTION}, whole_digests)
     assert store.mirrors() == before

@@ -158,7 +158,9 @@ REPEATED: dict[str, Callable[[Scene], object]] = {
     "forget_distances": lambda s: s.store.forget_distances({OTHER}),
     "save_mark": lambda s: s.store.save_mark(MarkRow("t/d", 2, "newer")),
     "note_mark_written": lambda s: s.store.note_mark_written("t/d", "nonce"),
-    "begin_promotion": lambda s: s.store.begin_promotion("me@here", "http://r", planned=True),
+    "begin_promotion": lambda s: s.store.begin_promotion(
+        "me@here", "http://r", planned=True, lease_seconds=60
+    ),
     "cancel_promotion": lambda s: s.store.cancel_promotion(),
     "finish_promotion": lambda s: s.store.finish_promotion(None),
     "turn": lambda s: s.store.turn(0, {COLLECTION}, whole_digests),

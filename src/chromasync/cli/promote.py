@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from chromasync.cli import composition
 from chromasync.cli.commands import program
-from chromasync.cli.invoking import long_work, prepare, print_out
+from chromasync.cli.invoking import long_work, prepare
 from chromasync.cli.options import FiniteRange, GroupedHelp, Invocation, common_options, examples
 from chromasync.cli.steer import show_lines
 
@@ -59,8 +58,13 @@ def promote(
     lost, and the output says of each collection as of when it is identical. In both cases, no
     process of this store writes to the replica from then on, whatever comes back.
     """
+    if cancel and (wait_for_fence or anyway):
+        raise click.UsageError("--cancel goes with no other option.")
     if cancel:
-        return _cancel(invocation)
+        settings = prepare(invocation, servers=False)
+        with composition.open_program(settings) as application:
+            report = application.cancel_promotion()
+        return _show(invocation, report)
     if wait_for_fence and anyway:
         raise click.UsageError("--anyway is for a failover, which waits for no fence.")
     return long_work(
@@ -75,25 +79,6 @@ def promote(
     )
 
 
-def _cancel(invocation: Invocation) -> int:
-    settings = prepare(invocation, servers=False)
-    with composition.open_program(settings) as application:
-        cancelled = application.cancel_promotion()
-    words = (
-        "The replica follows again."
-        if cancelled
-        else "No unfinished promotion was found, so nothing was changed."
-    )
-    if invocation.as_json:
-        from chromasync.documents import encode, head
-
-        document = {**head("promote", 0), "cancelled": cancelled}
-        print_out(lambda: sys.stdout.write(encode(document)))
-    elif not invocation.quiet:
-        print_out(lambda: click.echo(words))
-    return 0
-
-
 def _show(invocation: Invocation, report: PromoteReport) -> int:
     from chromasync.failover_reports import PromoteOutcome
     from chromasync.wording.words import plain
@@ -106,6 +91,10 @@ def _show(invocation: Invocation, report: PromoteReport) -> int:
             lines = [first, *_loss(report), NEXT]
         case PromoteOutcome.ALREADY:
             lines = [f"The replica {url} was promoted before.", NEXT]
+        case PromoteOutcome.CANCELLED:
+            lines = ["The replica follows again."]
+        case PromoteOutcome.NOT_BEGUN:
+            lines = ["No unfinished promotion was found, so nothing was changed."]
         case _:
             lines = [f"The replica was not promoted, and follows on. {plain(report.reason)}"]
     return show_lines(invocation, report, [*lines, *map(plain, report.warnings)])
@@ -122,14 +111,18 @@ def _loss(report: PromoteReport) -> list[str]:
 
 
 def _as_of(one: PromotedCollection, report: PromoteReport) -> str:
+    from chromasync.model import MirrorStatus
     from chromasync.wording.words import ago, moment, plain, plural
 
     name = plain(f"{one.tenant}/{one.database}/{one.name}")
     records = plural(one.replica_count, "record")
     known = one.identical_as_of
+    if one.unsure:
+        return f"  {name}: unknown, see below ({records})"
     if known is None:
         return f"  {name}: never copied whole ({records}, {one.status})"
     notes = [records]
+    notes += ["some with parts missing"] if one.status is MirrorStatus.LIMITED else []
     notes += [f"{plural(one.held, 'record')} held"] if one.held else []
     notes += [f"{plural(one.quarantined, 'record')} quarantined"] if one.quarantined else []
     return f"  {name}: {moment(known)}, {ago(known, report.taken_at)} ({', '.join(notes)})"

@@ -20,11 +20,12 @@ from chromasync.cycle.work import REFUSALS, CycleWork
 from chromasync.model import Collection, Hold, HoldKind, Mirror, MirrorStatus
 from chromasync.plan.heirs import in_place_words, with_heirs
 from chromasync.plan.likeness import Likeness
+from chromasync.plan.match import Matched
 from chromasync.plan.pairing import Pairing, Pairings, why_incompatible
 from chromasync.plan.sampler import Sampler, judge_adoption
 
 
-def choose_heirs(cycle: CycleWork, pairings: Pairings, mirrors: Iterable[Mirror]) -> Pairings:
+def choose_heirs(cycle: CycleWork, matched: Matched, mirrors: Iterable[Mirror]) -> Pairings:
     """Let new collections take over the replicas of vanished collections with the same name."""
     sampler = Sampler(cycle.primary, cycle.replica, cycle.store)
     refused: set[str] = set()
@@ -39,13 +40,13 @@ def choose_heirs(cycle: CycleWork, pairings: Pairings, mirrors: Iterable[Mirror]
         return likeness.is_mostly_same
 
     chosen = with_heirs(
-        pairings,
+        matched.pairings,
         cycle.primary_listing,
         cycle.replica_listing,
         mirrors,
         why_incompatible=partial(why_incompatible, server=cycle.replica.capabilities()),
         is_like=is_like,
-        restored=cycle.store.restored(),
+        restored=matched.restored,
     )
     cycle.warnings += [in_place_words(p) for p in chosen.pairings if p.former is not None]
     left = [p for p in chosen.pairings if p.primary.id not in refused]

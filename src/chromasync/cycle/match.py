@@ -46,8 +46,11 @@ def match_collections(cycle: CycleWork, marks: CycleMarks) -> Pairings | None:
     _end_approvals(cycle)
     if _is_held_whole(cycle, matched):
         return None
-    _forget_outdated(cycle)
-    pairings = choose_heirs(cycle, matched.pairings, cycle.store.mirrors())
+    mirrors = cycle.store.mirrors()
+    outdated = outdated_copies(cycle.primary_listing, mirrors, matched.restored)
+    if outdated:
+        cycle.store.forget_restored(outdated)
+    pairings = choose_heirs(cycle, matched, mirrors)
     _look_for_divergence(cycle, matched, pairings)
     lacks_some = partial(lacks_ledger_ids, cycle.store, cycle.primary)
     holds = cycle.store.holds()
@@ -107,14 +110,6 @@ def _is_held_whole(cycle: CycleWork, matched: Matched) -> bool:
             cycle.freeze(mirror, matched.other, MirrorStatus.DOUBTFUL)
     cycle.undecided.append(matched.other)
     return True
-
-
-def _forget_outdated(cycle: CycleWork) -> None:
-    """Forget restored collections that another primary has outdated."""
-    restored = cycle.store.restored()
-    outdated = outdated_copies(cycle.primary_listing, cycle.store.mirrors(), restored)
-    if outdated:
-        cycle.store.forget_restored(outdated)
 
 
 def _look_for_divergence(cycle: CycleWork, matched: Matched, pairings: Pairings) -> None:

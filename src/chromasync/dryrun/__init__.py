@@ -18,6 +18,7 @@ from chromasync.dryrun.undecided import Undecided
 from chromasync.ledger.ids import id_set_of
 from chromasync.marks import Knowledge, Marks, Spot, look_at_replica, refuse_if_marked, say_refused
 from chromasync.model import Collection, Hold, HoldKind, Mirror
+from chromasync.plan.direction import promoted_error
 from chromasync.plan.divergence import hold_of_changed
 from chromasync.plan.foreign import Diverged, DivergenceLook
 from chromasync.plan.heirs import in_place_words, with_heirs
@@ -119,7 +120,7 @@ class DryRun:
         """Plan what a cycle would create, update and delete.
 
         Raises:
-            GuardRefusal, AnotherStore: a cycle would refuse to run.
+            GuardRefusal, AnotherStore, ReplicaPromoted: a cycle would refuse to run.
             ServerError, StoreError: a side or the store could not be read.
         """
         found = self._look(progress)
@@ -130,13 +131,15 @@ class DryRun:
         """The collections that a cycle would not write to until someone decides.
 
         Raises:
-            GuardRefusal, AnotherStore: a cycle would refuse to run.
+            GuardRefusal, AnotherStore, ReplicaPromoted: a cycle would refuse to run.
             ServerError, StoreError: a side or the store could not be read.
         """
         return self._look(progress).undecided
 
     def _look(self, progress: Progress) -> _Found:
         """Walk both sides, and find the collections that someone must decide about."""
+        if not (direction := self._store.direction()).is_following:
+            raise promoted_error(direction)
         self._holds = self._store.holds()
         sides = list_sides(self._primary, self._replica, self._store, self._settings)
         sides.replica.hide(one.replica_id for one in self._store.kept())
@@ -241,7 +244,7 @@ class DryRun:
             self._store.mirrors(),
             why_incompatible=partial(why_incompatible, server=self._replica.capabilities()),
             is_like=self._is_like,
-            restored=self._store.restored(),
+            restored=matched.restored,
         )
         heirs = [p for p in pairings.pairings if p.former is not None]
         self._warnings += tuple(in_place_words(pairing) for pairing in heirs)

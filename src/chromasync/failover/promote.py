@@ -7,25 +7,28 @@
 has ended. From then on no process of the store can write to the replica, whatever it was doing. The
 comparison comes after that, so nothing but an application can make both sides differ.
 
-The promotion is in the store before the mark is on the replica. If this process dies between any
-two steps, nobody writes to the replica, and the same command goes on. The mark keeps out other
-stores, and this store if it is restored from an older backup.
+If this process dies between any two steps, nobody writes to the replica, and the same command goes
+on. The mark on the replica is written before the promotion is final. It keeps out other stores, and
+this store if it is restored from an older backup.
 """
 
 from __future__ import annotations
 
+import math
 import secrets
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import structlog
 
 from chromasync import faultpoints
 from chromasync.config import Settings
-from chromasync.errors import GuardRefusal, ServerError, ServerUnreachable, Stopped
+from chromasync.errors import GuardRefusal, ServerError, ServerUnreachable
 from chromasync.events import Event
+from chromasync.failover.replica import Examined, examine_replica, refuse_stranger
 from chromasync.failover_reports import PromotedCollection, PromoteOutcome, PromoteReport
 from chromasync.marks import REFUSALS, Marks, say_refused
 from chromasync.model import Direction, DirectionState
@@ -38,6 +41,7 @@ MARGIN_SECONDS = 1.0
 """Waited beyond the last lease, because instants in the store are rounded."""
 
 LOOK_SECONDS = 0.25
+NOTE_SECONDS = 10.0
 WRITE_SECONDS = 30.0
 """Time for the request that writes the mark."""
 
@@ -64,7 +68,6 @@ class Promotion:
         look: the present status.
         checks: those of a switchover; None for a failover.
         anyway: promote in a failover although the primary answers.
-        stop: set when the wait is to end.
     """
 
     def __init__(
@@ -78,7 +81,6 @@ class Promotion:
         checks: Checks | None,
         anyway: bool,
         progress: Progress,
-        stop: threading.Event,
     ) -> None:
         self._primary = primary
         self._replica = replica
@@ -88,73 +90,89 @@ class Promotion:
         self._checks = checks
         self._anyway = anyway
         self._progress = progress
-        self._stop = stop
-        self._began = time.monotonic()
-        self._waited = 0.0
 
     def run(self, who: str) -> PromoteReport:
-        """Promote the replica.
+        """Promote the replica. If it cannot be done, the replica follows on.
 
         Args:
             who: who promotes, as `user@host`.
 
         Raises:
-            GuardRefusal: nothing was copied to the replica, or the primary answers in a failover.
-            ServerUnreachable: the replica does not answer.
-            Stopped: `stop` was set during the wait; nobody writes until the command is repeated.
+            GuardRefusal: nothing was copied to the server at REPLICA_URL, or the primary answers in
+                a failover.
+            AnotherStore, ReplicaPromoted: another store works on the replica, or promoted it.
+            ServerError: the replica cannot be asked, or takes no mark.
         """
+        began = time.monotonic()
+        examined = examine_replica(self._replica, self._store, marked=self._settings.sync_mark)
         if self._store.direction().state is DirectionState.PROMOTED:
-            return self._report(PromoteOutcome.ALREADY, warnings=self._mark())
-        self._refuse_nothing()
-        self._replica.list_databases(self._settings.sync_tenants[0])
+            warnings = self._mark() if examined.listed else ()
+            return report_promotion(self._look(), PromoteOutcome.ALREADY, warnings=warnings)
+        refuse_stranger(examined, self._settings.replica_url)
         if self._checks is not None:
-            return self._switch_over(who, self._checks)
-        self._refuse_alive()
-        self._begin(who, planned=False)
-        return self._finish()
+            report = self._switch_over(who, self._checks)
+        else:
+            report = self._fail_over(who, examined)
+        return replace(report, duration_seconds=time.monotonic() - began)
 
     def _switch_over(self, who: str, checks: Checks) -> PromoteReport:
+        """Promote with a fence and a comparison."""
         fenced = None
         if self._store.direction().is_following:
             fenced = checks.fence()
             if fenced.outcome is not FenceOutcome.VERIFIED:
-                return self._report(PromoteOutcome.NOT_FENCED, fenced.reason, fence=fenced)
-        self._begin(who, planned=True)
-        faultpoints.reach(faultpoints.BEFORE_COMPARISON)
-        try:
+                report = report_promotion(self._look(), PromoteOutcome.NOT_FENCED, fenced.reason)
+                return replace(report, fence=fenced)
+        with self._nobody_writes(who, planned=True) as waited:
+            faultpoints.reach(faultpoints.BEFORE_COMPARISON)
+            compared_at = self._store.now()
             compared = checks.verify()
-        except BaseException:
-            self._store.cancel_promotion()
-            raise
+            warnings = () if compared.exit_code else self._mark()
         if compared.exit_code:
             self._store.cancel_promotion()
             words = _say_different(compared)
-            return self._report(PromoteOutcome.DIFFERENT, words, fence=fenced, verify=compared)
-        return self._finish(fence=fenced, verify=compared)
+            report = report_promotion(self._look(), PromoteOutcome.DIFFERENT, words)
+        else:
+            report = self._finish(compared_at, warnings)
+        return replace(report, fence=fenced, verify=compared, waited_seconds=waited)
 
-    # ---- refusals ---------------------------------------------------------------------------
-
-    def _refuse_nothing(self) -> None:
-        if any(m.replica_id is not None for m in self._store.mirrors()):
-            return
-        raise GuardRefusal(
-            "Nothing was copied to the replica yet.",
-            untouched="Nothing was changed.",
-            hint="Check SYNC_DATA_DIR or DATABASE_URL, PRIMARY_URL and REPLICA_URL.",
+    def _fail_over(self, who: str, examined: Examined) -> PromoteReport:
+        """Promote what the replica has."""
+        self._refuse_alive()
+        with self._nobody_writes(who, planned=False) as waited:
+            warnings = (*examined.warnings, *self._mark())
+        as_of = None if examined.unsure else self._look().identical_as_of
+        report = self._finish(as_of, warnings)
+        return replace(
+            report,
+            waited_seconds=waited,
+            collections=tuple(
+                replace(c, identical_as_of=None, unsure=True)
+                if c.collection_id in examined.unsure
+                else c
+                for c in report.collections
+            ),
         )
 
     def _refuse_alive(self) -> None:
+        """Raise if the primary answers, be it with an error: its writes may go on.
+
+        Raises:
+            GuardRefusal: it answers, and nobody said that this does not matter.
+        """
         if self._anyway:
             return
+        self._progress.start("asking the primary", None)
         try:
             self._primary.list_databases(self._settings.sync_tenants[0])
         except ServerUnreachable:
             return
         except ServerError as error:
-            self._progress.note(f"The primary answers with an error: {error.what}")
-            return
+            said = f"The primary answers, although with an error: {error.what}"
+        else:
+            said = "The primary answers."
         raise GuardRefusal(
-            "The primary answers.",
+            said,
             untouched="Nothing was changed.",
             hint="Stop the applications' writes and use --wait-for-fence, so that nothing is lost; "
             "or use --anyway to give up what was not copied yet.",
@@ -162,112 +180,110 @@ class Promotion:
 
     # ---- steps ------------------------------------------------------------------------------
 
-    def _begin(self, who: str, *, planned: bool) -> None:
-        begun = self._store.begin_promotion(who, self._settings.replica_url, planned=planned)
+    @contextmanager
+    def _nobody_writes(self, who: str, *, planned: bool) -> Iterator[float]:
+        """In the block, no process can write to the replica; yields the seconds of the wait.
+
+        If the block fails or is interrupted, the replica follows again.
+        """
+        begun = self._store.begin_promotion(
+            who,
+            self._settings.replica_url,
+            planned=planned,
+            lease_seconds=self._settings.sync_lease_seconds,
+        )
         log.info(Event.PROMOTING, planned=planned, by=who)
         faultpoints.reach(faultpoints.AFTER_PROMOTION_BEGAN)
-        began = time.monotonic()
-        if begun.writers_until is not None:
-            self._wait_for_writers(begun)
-        self._waited = time.monotonic() - began
+        try:
+            yield self._wait_for_writers(begun)
+        except BaseException:
+            self._store.cancel_promotion()
+            raise
 
-    def _wait_for_writers(self, begun: Direction) -> None:
-        """Wait until the last lease of a worker or leader has ended; raises Stopped."""
-        shown = 0.0
+    def _wait_for_writers(self, begun: Direction) -> float:
+        """Wait until the last lease of a worker or leader has ended."""
+        began, noted = time.monotonic(), math.inf
         self._progress.start("waiting until no process can write to the replica", None)
         while (left := self._left(begun)) > 0:
-            if left < shown - 10 or not shown:
-                shown = left
+            if left < noted - NOTE_SECONDS:
+                noted = left
                 self._progress.note(f"The last right to write ends in at most {left:.0f} seconds.")
-            if self._stop.wait(min(left, LOOK_SECONDS)):
-                raise Stopped(
-                    "The promotion was interrupted while it waited.",
-                    untouched="Nothing is written to the replica meanwhile.",
-                    hint="Run the command again, or with --cancel to let the replica follow.",
-                )
+            time.sleep(min(left, LOOK_SECONDS))
+        return time.monotonic() - began
 
     def _left(self, begun: Direction) -> float:
         if begun.writers_until is None:
             return 0.0
         return (begun.writers_until - self._store.now()).total_seconds() + MARGIN_SECONDS
 
-    def _finish(
-        self, *, fence: FenceReport | None = None, verify: VerifyReport | None = None
-    ) -> PromoteReport:
-        as_of = self._store.now() if verify is not None else self._look().identical_as_of
+    def _finish(self, as_of: datetime | None, warnings: tuple[str, ...]) -> PromoteReport:
+        faultpoints.reach(faultpoints.AFTER_PROMOTION_MARK)
         self._store.finish_promotion(as_of)
-        faultpoints.reach(faultpoints.AFTER_PROMOTION)
         log.warning(Event.PROMOTED, replica=self._settings.replica_url)
-        return self._report(
-            PromoteOutcome.PROMOTED, fence=fence, verify=verify, warnings=self._mark()
-        )
+        return report_promotion(self._look(), PromoteOutcome.PROMOTED, warnings=warnings)
 
     def _mark(self) -> tuple[str, ...]:
         """Say in the replica's marks that it was promoted; returns a warning if it refuses."""
         if not self._settings.sync_mark:
             return ()
         spots = {(m.tenant, m.database) for m in self._store.mirrors() if m.replica_id}
-        marks = Marks(self._replica)
+        turns, marks = self._store.direction().turns, Marks(self._replica)
         try:
             known = marks.read(spots)
-            turns = self._store.direction().turns
-            due = {s: self._promoted(known.get(s)) for s in spots if not _says(known.get(s), turns)}
+            due = {
+                spot: self._mark_after(known.get(spot), turns)
+                for spot in spots
+                if spot not in known or known[spot].promoted != turns
+            }
             marks.write(self._replica.permitted_by(lambda: WRITE_SECONDS), due)
         except REFUSALS as error:
             return (say_refused(error),)
         return ()
 
-    def _promoted(self, known: Mark | None) -> Mark:
-        turns, now = self._store.direction().turns, self._store.now()
-        fresh = Mark(
+    def _mark_after(self, known: Mark | None, turns: int) -> Mark:
+        return Mark(
             store_id=self._store.deployment().store_id,
             cycle_id=0 if known is None else known.cycle_id,
             nonce=secrets.token_hex(8),
             holder="",
             machine=machine_name(),
-            written_at=now,
+            written_at=self._store.now(),
             interval_seconds=self._settings.sync_interval,
-        )
-        return replace(fresh, final=True, released=True, promoted=turns)
-
-    def _report(
-        self,
-        outcome: PromoteOutcome,
-        reason: str = "",
-        *,
-        fence: FenceReport | None = None,
-        verify: VerifyReport | None = None,
-        warnings: tuple[str, ...] = (),
-    ) -> PromoteReport:
-        seen = self._look()
-        return PromoteReport(
-            outcome=outcome,
-            direction=seen.direction,
-            collections=tuple(
-                PromotedCollection(
-                    c.tenant,
-                    c.database,
-                    c.name,
-                    c.status,
-                    c.replica_count,
-                    c.identical_as_of,
-                    c.held,
-                    c.quarantined,
-                )
-                for c in seen.collections
-            ),
-            taken_at=seen.taken_at,
-            reason=reason,
-            waited_seconds=self._waited,
-            duration_seconds=time.monotonic() - self._began,
-            fence=fence,
-            verify=verify,
-            warnings=warnings,
+            final=True,
+            released=True,
+            promoted=turns,
         )
 
 
-def _says(mark: Mark | None, turns: int) -> bool:
-    return mark is not None and mark.promoted == turns
+def report_promotion(
+    seen: StatusSnapshot,
+    outcome: PromoteOutcome,
+    reason: str = "",
+    *,
+    warnings: tuple[str, ...] = (),
+) -> PromoteReport:
+    """The report of an outcome, with the state of the collections."""
+    return PromoteReport(
+        outcome=outcome,
+        direction=seen.direction,
+        collections=tuple(
+            PromotedCollection(
+                c.collection_id,
+                c.tenant,
+                c.database,
+                c.name,
+                c.status,
+                c.replica_count,
+                c.identical_as_of,
+                c.held,
+                c.quarantined,
+            )
+            for c in seen.collections
+        ),
+        taken_at=seen.taken_at,
+        reason=reason,
+        warnings=warnings,
+    )
 
 
 def _say_different(compared: VerifyReport) -> str:

@@ -23,7 +23,8 @@ class Direction:
     """The one row about the direction of a store's mirror.
 
     Attributes:
-        turns: how often the direction was turned; part of the mark of a promoted replica.
+        turns: how often the direction was turned, or a promotion was cancelled; part of the mark of
+            a promoted replica.
         since_at: when the present state began; None in a store that never promoted.
         by: who promoted, as `user@host`.
         url: the address of the replica that is or was promoted.

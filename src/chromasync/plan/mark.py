@@ -174,7 +174,7 @@ def judge_mark(
     """Judge the mark that was found in the place of `row`.
 
     Args:
-        turns: how often this store's direction was turned.
+        turns: `Direction.turns` of this store.
     """
     if found is not None and _is_promoted(found, deployment, turns):
         error = _promoted_there(found, row.place, deployment)
@@ -223,7 +223,7 @@ def _why_doubtful(found: Mark | None, row: MarkRow) -> str:
         )
     known = row.cycle_id or 0
     if found.promoted is not None:
-        return f"The server at REPLICA_URL was the primary of {row.place} before."
+        return f"The mark in {row.place} is that of an earlier promotion of this server."
     if found.cycle_id > known:
         return (
             f"The replica carries a newer mark of this store in {row.place} (of cycle "

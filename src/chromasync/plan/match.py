@@ -42,6 +42,7 @@ class Matched:
         approved: that hold was approved.
         warnings: sentences for people.
         untold: mirrors in databases that the primary lacks; the listing says nothing about them.
+        restored: the replica's collection that each restored collection was copied from.
     """
 
     primary: Listing
@@ -53,6 +54,7 @@ class Matched:
     approved: bool
     warnings: tuple[str, ...]
     untold: list[Mirror]
+    restored: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Sides:
         met: which side listed each collection first, before now.
         mirrors: the mirrors in the tenants and databases that the settings name.
         distances: the known distances of both sides' collections.
+        restored: the replica's collection that each restored collection was copied from.
     """
 
     primary: Listing
@@ -70,6 +73,7 @@ class Sides:
     met: dict[str, Side]
     mirrors: list[Mirror]
     distances: Distances
+    restored: dict[str, str]
 
     def new_ids(self) -> dict[str, Side]:
         """Collections that were never listed before."""
@@ -97,7 +101,7 @@ def list_sides(primary: Reader, replica: Reader, store: Store, settings: Setting
     distances = Distances({one.collection_id: one for one in store.distances()})
     distances.tell(ours, primary, scope.wants)
     distances.tell(theirs, replica, lambda name: scope.wants(unmarked(name)))
-    return Sides(ours, theirs, met, mirrors, distances)
+    return Sides(ours, theirs, met, mirrors, distances, store.restored())
 
 
 def pair_sides(sides: Sides, replica: Reader, store: Store, settings: Settings) -> Matched:
@@ -108,7 +112,7 @@ def pair_sides(sides: Sides, replica: Reader, store: Store, settings: Settings) 
     wanted = [m for m in told if scope.wants(m.name)]
     deployment = store.deployment()
     other = judge_primary(
-        ours, wanted, deployment.primary_url, settings.primary_url, store.restored()
+        ours, wanted, deployment.primary_url, settings.primary_url, sides.restored
     )
     known = find_hold(store.holds(), PRIMARY_KEY, HoldKind.OTHER_PRIMARY)
     return Matched(
@@ -127,6 +131,7 @@ def pair_sides(sides: Sides, replica: Reader, store: Store, settings: Settings) 
         other is not None and is_approved(known, other.set_digest),
         warn_of_filters(ours, scope) + warn_of_leftovers(ours, sides.replica),
         [m for m in mirrors if not ours.tells_of(m) and scope.wants(m.name)],
+        sides.restored,
     )
 
 

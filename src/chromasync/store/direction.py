@@ -3,6 +3,9 @@
     following --begin--> promoting --finish--> promoted --turn--> following (the other way)
                  <--cancel--
 
+`Direction.turns` rises with each turn and each cancelled promotion. The mark of a promotion has the
+number, so it is told from that of a later one.
+
 `begin` takes the lead away for good: the lead row names no process, and it does not expire. So no
 process can lead until the promotion is cancelled or the direction was turned, older programs
 included. It also cancels all tasks. Nobody can plan new ones, so no worker begins anything. Workers
@@ -12,15 +15,31 @@ end of the last one.
 `turn` exchanges both sides in one transaction. The collections of the promoted replica become the
 primary's, and each ledger stays: its ids, and the digest of each record as the former primary
 returned it. All chunks are suspect, so everything is compared on both sides once.
+
+The former primary may have the only copy of a record that the replica never took whole: one that
+was quarantined, or stored without some parts. The ledger forgets the digests of their chunks.
+So such a record counts as one that only the former primary has, and is held.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import (
+    Connection,
+    Table,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from chromasync.model import (
     CycleStatus,
@@ -34,6 +53,8 @@ from chromasync.model import (
 )
 from chromasync.plan.direction import promoted_error
 from chromasync.store.core import COORDINATOR, Backend, Core
+from chromasync.store.idlists import unpack_ids
+from chromasync.store.instants import correct_instants
 from chromasync.store.ledger import mirrors_in, put_mirrors
 from chromasync.store.queue import cancel_live
 from chromasync.store.retry import retried
@@ -79,7 +100,14 @@ Combine = Callable[[Digests, Digests], Digests]
 
 _ROW = select(*DIRECTION.columns)
 _LOCKED = _ROW.with_for_update()
-_LEASE = select(leases.c.holder, leases.c.expires_at).where(leases.c.name == COORDINATOR)
+_LEASE = select(
+    leases.c.holder,
+    # a clock that went back leaves an end that is too far away
+    case(
+        (leases.c.expires_at > Later(leases.c.ttl_seconds), Later(leases.c.ttl_seconds)),
+        else_=leases.c.expires_at,
+    ).label("ends_at"),
+).where(leases.c.name == COORDINATOR)
 _LAST_WRITER = select(func.max(replica_chunks.c.distrusted_at)).where(replica_chunks.c.suspect)
 _ABANDON = (
     update(cycles)
@@ -94,15 +122,30 @@ _APPLIED = (
         applied_digests.c.chunk_id,
         applied_digests.c.embedding_digests,
         applied_digests.c.payload_digests,
+        chunk_ids.c.ids,
+        replica_chunks.c.reduced_count,
     )
     .join(chunks, chunks.c.id == applied_digests.c.chunk_id)
+    .join(chunk_ids, chunk_ids.c.chunk_id == applied_digests.c.chunk_id)
+    .join(
+        replica_chunks,
+        and_(
+            replica_chunks.c.chunk_id == applied_digests.c.chunk_id,
+            replica_chunks.c.replica == REPLICA,
+        ),
+    )
     .where(chunks.c.collection_id == bindparam("key"), applied_digests.c.replica == REPLICA)
     .order_by(applied_digests.c.chunk_id)
 )
+_ASIDE = select(quarantine.c.record_id).where(quarantine.c.collection_id == bindparam("key"))
 _PUT_APPLIED = (
     update(applied_digests)
     .where(applied_digests.c.chunk_id == bindparam("b_chunk"), applied_digests.c.replica == REPLICA)
-    .values(replica_digests=bindparam("b_digests"))
+    .values(
+        embedding_digests=bindparam("b_embeddings"),
+        payload_digests=bindparam("b_payloads"),
+        replica_digests=bindparam("b_replicas"),
+    )
 )
 _OF_CHUNKS = replica_chunks.c.chunk_id.in_(
     select(chunks.c.id).where(chunks.c.collection_id == bindparam("key"))
@@ -154,13 +197,16 @@ class DirectionPart(Core):
             return direction_in(tx)
 
     @retried
-    def begin_promotion(self, who: str, url: str, *, planned: bool) -> Direction:
+    def begin_promotion(
+        self, who: str, url: str, *, planned: bool, lease_seconds: float
+    ) -> Direction:
         """Let no process write to the replica any more; a repeat keeps the first one's instant.
 
         Args:
             who: who promotes, as `user@host`.
             url: the replica's address.
             planned: it is a switchover.
+            lease_seconds: a worker whose task was called back may write for so long at most.
 
         Raises:
             ReplicaPromoted: it was promoted already.
@@ -170,21 +216,22 @@ class DirectionPart(Core):
             if before.state is DirectionState.PROMOTED:
                 raise promoted_error(before)
             if before.is_following:
-                begun = self._begin(tx, who, url)
+                begun = self._begin(tx, who, url, lease_seconds)
                 tx.execute(update(direction).values(begun | {"planned": planned}))
             else:
                 tx.execute(update(direction).values(promoted_by=who, planned=planned))
             return direction_in(tx)
 
-    def _begin(self, tx: Connection, who: str, url: str) -> dict[str, Any]:
+    def _begin(self, tx: Connection, who: str, url: str, lease_seconds: float) -> dict[str, Any]:
         lease = tx.execute(_LEASE.with_for_update()).first()
         leads = lease is not None and lease.holder and not self._backend.is_gone(lease.holder)
+        correct_instants(tx, lease_seconds)
         tx.execute(_ABANDON)
         cancel_live(tx, self._backend, ENDED_BY)
         _take_for_good(tx)
         ends: list[datetime | None] = [tx.execute(_LAST_WRITER).scalar()]
         if lease is not None and leads:
-            ends.append(lease.expires_at)
+            ends.append(lease.ends_at)
         return {
             "direction_state": DirectionState.PROMOTING,
             "since_at": Now(),
@@ -198,9 +245,10 @@ class DirectionPart(Core):
     def cancel_promotion(self) -> bool:
         """Follow again; whether a promotion was under way."""
         with self._writing() as tx:
-            if DIRECTION.build(tx.execute(_LOCKED).one()).state is not DirectionState.PROMOTING:
+            before = DIRECTION.build(tx.execute(_LOCKED).one())
+            if before.state is not DirectionState.PROMOTING:
                 return False
-            tx.execute(update(direction).values(_FOLLOWING))
+            tx.execute(update(direction).values(_FOLLOWING | {"turns": before.turns + 1}))
             _free_lead(tx)
         return True
 
@@ -231,10 +279,10 @@ class DirectionPart(Core):
             before = DIRECTION.build(tx.execute(_LOCKED).one())
             if before.state is not DirectionState.PROMOTED or before.turns != turns:
                 return False
-            for table in _OF_ONE_DIRECTION:
-                tx.execute(delete(table))
             former = [mirror for mirror in mirrors_in(tx) if mirror.collection_id in keys]
             _turn_mirrors(tx, self._backend, former, combine)
+            for table in _OF_ONE_DIRECTION:
+                tx.execute(delete(table))
             tx.execute(_SWAP_SIDES)
             tx.execute(update(deployment).values(_UNSEEN | {"away_since": before.since_at}))
             turned = _FOLLOWING | {"turns": before.turns + 1, "since_at": before.since_at}
@@ -317,9 +365,7 @@ def _turn_mirrors(
     """Exchange both sides of these mirrors, and forget all others."""
     turned = [(m.collection_id, _turned(m, m.replica_id)) for m in former if m.replica_id]
     for key, _ in turned:
-        for chunk_id, embedding, payload in tx.execute(_APPLIED, {"key": key}).all():
-            digests = combine(Digests(embedding), Digests(payload))
-            tx.execute(_PUT_APPLIED, {"b_chunk": chunk_id, "b_digests": digests})
+        _turn_digests(tx, key, combine)
         tx.execute(_DOUBT, {"key": key})
     for table in (mirrors, primary_collections):
         tx.execute(delete(table))
@@ -333,6 +379,26 @@ def _turn_mirrors(
     known = select(chunks.c.id)
     for table in (replica_chunks, applied_digests, chunk_ids):
         tx.execute(delete(table).where(table.c.chunk_id.not_in(known)))
+
+
+def _turn_digests(tx: Connection, key: str, combine: Combine) -> None:
+    """Store how the former primary returned the records of a collection, chunk by chunk."""
+    aside = set(tx.execute(_ASIDE, {"key": key}).scalars())
+    for chunk_id, embeddings, payloads, ids, reduced in tx.execute(_APPLIED, {"key": key}).all():
+        embedding, payload = Digests(embeddings), Digests(payloads)
+        if reduced or _may_hold(ids, aside):
+            embedding = payload = Digests.unknown(payload.rows)
+        put = {"b_embeddings": embedding, "b_payloads": payload}
+        replica = combine(embedding, payload)
+        tx.execute(_PUT_APPLIED, put | {"b_chunk": chunk_id, "b_replicas": replica})
+
+
+def _may_hold(packed: bytes, wanted: AbstractSet[str]) -> bool:
+    """Whether a stored id list has one of these ids, or cannot be read."""
+    try:
+        return bool(wanted) and not wanted.isdisjoint(unpack_ids(packed))
+    except ValueError:  # the next cycle finds the damage, and rebuilds the ledger
+        return True
 
 
 def _turned(former: Mirror, replica_id: str) -> Mirror:
