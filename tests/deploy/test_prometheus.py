@@ -108,6 +108,13 @@ class Prometheus:
         found: list[dict[str, Any]] = answer.json()["data"]["result"]
         return found
 
+    def _is_ready(self) -> bool:
+        """It answers 503 until it has read its own files."""
+        try:
+            return self._http.get("/-/ready").status_code == 200
+        except httpx2.TransportError:
+            return False
+
     def firing(self) -> set[str]:
         """The alerts that fire now."""
         return {r["metric"]["alertname"] for r in self.query('ALERTS{alertstate="firing"}')}
@@ -116,11 +123,7 @@ class Prometheus:
         """Wait until an expression has a value."""
         deadline = time.monotonic() + within
         while True:
-            try:
-                found = self.query(what)
-            except httpx2.TransportError:
-                found = []
-            if found:
+            if self._is_ready() and (found := self.query(what)):
                 return found
             assert time.monotonic() < deadline, f"in vain: {what}"
             time.sleep(0.1)

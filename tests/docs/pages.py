@@ -15,6 +15,8 @@ ASK_CODE = "echo $?"
 
 SHAPES = (
     (re.compile(r"\S+:\d+:[\d.]+:[0-9a-f]{8}"), "WORKER"),
+    (re.compile(r", on task \d+(?=, last heard)"), ""),
+    (re.compile(r"(?<=% CPU\.) It is throttled; .*"), ""),
     (re.compile(r"\d{4}-\d\d-\d\d[T ][\d:.]+(Z| UTC)"), "INSTANT"),
     (re.compile(r"\b\d[\d.]* (d|h|min|s)\b( \d+ (h|min|s)\b)?"), "DURATION"),
     (re.compile(r"\b\d[\d.]* (bytes|[kMG]B)(?!\w)"), "SIZE"),

@@ -47,7 +47,7 @@ def pair(tmp_path: Path) -> Iterator[Stage]:
         second = stack.enter_context(RecordingProxy(two.url))
         (tmp_path / "state").mkdir()
         stage = Stage(Servers(one, two, first, second), tmp_path / "state", "wares")
-        stage.overrides = {"SYNC_CHUNK_SIZE": "50", "SYNC_LEAD_SECONDS": "2"}
+        stage.overrides = {"SYNC_CHUNK_SIZE": "50", "SYNC_LEAD_SECONDS": "6"}
         stack.callback(stage.close)
         yield stage
 
