@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test-quick test test-rest test-all test-wheel coverage chaos lint bench bench-scaling bench-throttle bench-memory servers docs clean
+.PHONY: help setup demo test-quick test test-rest test-all test-wheel coverage chaos lint bench bench-scaling bench-throttle bench-memory bench-mass bench-wide servers docs clean
 
 help: ## print this list of targets
 	@echo "usage: make TARGET [ARGS=...]"
@@ -106,6 +106,12 @@ bench-throttle: $(READY) ## measure what a query loop on the primary feels while
 
 bench-memory: $(READY) ## measure the memory of a first copy and of a re-check of one million ids (half an hour)
 	$(BIN)/python -m bench.memory $(ARGS)
+
+bench-mass: $(READY) ## walk ten million ids in 512 MB, lose 60 % of them, and delete those on the replica (up to two hours)
+	$(BIN)/python -m bench.mass $(ARGS)
+
+bench-wide: $(READY) ## copy, read again and verify wide records and one of 20 MB, in 512 MB (ten minutes)
+	$(BIN)/python -m bench.wide $(ARGS)
 
 servers: $(SERVERS_READY) ## install the older Chroma servers for the compatibility tests
 

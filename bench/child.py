@@ -50,7 +50,8 @@ def run_child(what: str, **arguments: Any) -> dict[str, Any]:
         preexec_fn=enter,
     )
     if done.returncode:
-        raise FailedMeasurement(f"{what} failed:\n{done.stderr.decode(errors='replace')[-3000:]}")
+        said = done.stderr.decode(errors="replace")[-9000:]
+        raise FailedMeasurement(f"{what} ended with {done.returncode}:\n{said}")
     result: dict[str, Any] = orjson.loads(done.stdout.splitlines()[-1])
     return result
 
@@ -72,10 +73,14 @@ def _prepare(what: str, arguments: dict[str, Any]) -> Callable[[], dict[str, Any
             from bench import naive
 
             measure = naive.copy
-        case "ours" | "verify":
+        case "ours" | "approved" | "verify":
             from bench import ours
 
             measure = getattr(ours, {"ours": "cycles"}.get(what, what))
+        case "fill ledger":
+            from bench import ledger
+
+            measure = ledger.fill
         case _:
             raise ValueError(f"unknown measurement {what!r}")
     return partial(measure, **arguments)

@@ -12,6 +12,9 @@ from chromasync.config import Settings
 OPTIONS = {
     "budget": "sync_scrub_budget",
     "share": "sync_primary_share",
+    "memory_mb": "sync_max_memory_mb",
+    "workers": "sync_workers",
+    "mark": "sync_mark",
 }
 
 
@@ -45,16 +48,24 @@ def cycles(
     Returns:
         The seconds that opening took, and per cycle: seconds, records read, written, outcome.
     """
-    settings = _settings(primary_url, replica_url, state)
-    changed = {OPTIONS[name]: value for name, value in options.items()}
     if walk_only:
-        changed["sync_scrub_budget"] = 0.0
-    settings = settings.model_copy(update=changed)
+        options["budget"] = 0.0
+    settings = _settings(primary_url, replica_url, state, **options)
     started = time.perf_counter()
     with Application.open(settings) as app:
         open_seconds = time.perf_counter() - started
         done = [_cycle(app) for _ in range(count)]
     return {"open_seconds": open_seconds, "cycles": done}
+
+
+def approved(primary_url: str, replica_url: str, state: str, **options: float) -> dict[str, Any]:
+    """Open the program once, approve everything that is held, and run a cycle."""
+    started = time.perf_counter()
+    with Application.open(_settings(primary_url, replica_url, state, **options)) as app:
+        open_seconds = time.perf_counter() - started
+        app.note_shown(app.status())
+        held = sum(hold.count for hold in app.approve([], everything=True))
+        return {"open_seconds": open_seconds, "held": held, "cycles": [_cycle(app)]}
 
 
 def _cycle(app: Application) -> dict[str, Any]:
@@ -67,14 +78,15 @@ def _cycle(app: Application) -> dict[str, Any]:
         "cpu_seconds": time.process_time() - cpu,
         "read": report.counts.read,
         "applied": report.counts.applied,
+        "deleted": report.counts.deleted,
         "outcome": report.outcome.value,
     }
 
 
-def verify(primary_url: str, replica_url: str, state: str) -> dict[str, Any]:
+def verify(primary_url: str, replica_url: str, state: str, **options: float) -> dict[str, Any]:
     """Open the program once and compare both sides record by record."""
     started = time.perf_counter()
-    with Application.open(_settings(primary_url, replica_url, state)) as app:
+    with Application.open(_settings(primary_url, replica_url, state, **options)) as app:
         open_seconds = time.perf_counter() - started
         report = app.verify(Silent())
     return {
@@ -85,5 +97,7 @@ def verify(primary_url: str, replica_url: str, state: str) -> dict[str, Any]:
     }
 
 
-def _settings(primary_url: str, replica_url: str, state: str) -> Settings:
-    return Settings(primary_url=primary_url, replica_url=replica_url, sync_data_dir=Path(state))
+def _settings(primary_url: str, replica_url: str, state: str, **options: float) -> Settings:
+    """The defaults, except for these options (see `OPTIONS`)."""
+    settings = Settings(primary_url=primary_url, replica_url=replica_url, sync_data_dir=Path(state))
+    return settings.model_copy(update={OPTIONS[name]: value for name, value in options.items()})

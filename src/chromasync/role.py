@@ -48,6 +48,7 @@ from chromasync.errors import (
 from chromasync.events import Event
 from chromasync.lease import Lead
 from chromasync.marks import MarkKeeper
+from chromasync.memory import Memory
 from chromasync.model import Duty, Side, Vitals
 from chromasync.ports import Progress, Reader, Store, Writer
 from chromasync.reconcile.chunk import ChunkReconciler
@@ -113,7 +114,9 @@ class Participant:
         self._teller = CycleTeller()
         self._pool = WorkerPool(
             store,
-            ChunkReconciler(primary, replica),
+            ChunkReconciler(
+                primary, replica, Memory(settings.sync_max_memory_mb, settings.worker_threads)
+            ),
             name=self._name,
             threads=settings.worker_threads,
             lease_seconds=settings.sync_lease_seconds,

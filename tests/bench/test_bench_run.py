@@ -1,5 +1,6 @@
 """The bench from end to end, with very few records."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import orjson
 import pytest
 
 from bench.child import FailedMeasurement, peak_rss_mb, run_child
+from bench.limited import memory_limit
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -59,6 +61,70 @@ def test_the_memory_of_many_ids_is_measured(tmp_path: Path) -> None:
     assert results["phases"][-1]["same"] == 6000
     assert results["judged"] == "identical"
     assert "6,000 records" in told
+
+
+@pytest.mark.longest
+@pytest.mark.long
+def test_wide_records_are_copied_in_little_memory(tmp_path: Path) -> None:
+    """Each phase runs in its limit, and the official client finds both sides identical."""
+    options = ("--records", "60", "--large", "3000000", "--limit", "400")
+    told, results = run_bench("bench.wide", tmp_path, *options)
+    assert [phase["phase"] for phase in results["phases"]][0::2] == ["first copy", "verify"]
+    assert [cycle["read"] for phase in results["phases"][:2] for cycle in phase["cycles"]] == [
+        61,
+        61,
+    ]
+    assert results["phases"][-1]["same"] == 61
+    assert "60 wide records and one of 3 MB" in told
+    assert "The official client says: identical." in told
+
+
+@pytest.mark.longest
+@pytest.mark.long
+def test_a_mass_delete_is_measured_phase_by_phase(tmp_path: Path) -> None:
+    """What is lost is held twice, then deleted, by processes that have a limit."""
+    told, results = run_bench("bench.mass", tmp_path, "--records", "5000", "--limit", "400")
+    cycles = [phase["cycles"][0] for phase in results["phases"]]
+    assert [c["outcome"] for c in cycles] == ["identical", "held", "held", "identical", "identical"]
+    left, right = results["counts"]
+    assert left == right == 5000 - cycles[3]["deleted"] < 2500
+    assert results["phases"][3]["held"] == cycles[3]["deleted"]
+    assert "5,000 records" in told
+
+
+def test_the_limit_of_a_measurement_is_real() -> None:
+    """A process that wants more memory than its limit does not get it."""
+    takes = "taken = bytearray(b'x') * 300_000_000"
+    for megabytes, is_enough in ((200, False), (900, True)):
+        with memory_limit(megabytes) as limit:
+            done = subprocess.run(
+                [sys.executable, "-c", takes],
+                preexec_fn=limit.enter,
+                check=False,
+                capture_output=True,
+            )
+        assert (done.returncode == 0) == is_enough
+
+
+def test_a_folder_that_is_no_tree_of_control_groups_limits_nothing(tmp_path: Path) -> None:
+    """Files that are made there are no limit, so another one is chosen."""
+    with memory_limit(512, groups=tmp_path) as limit:
+        assert "RLIMIT_DATA" in limit.kind
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_control_group_is_made_where_that_is_allowed(tmp_path: Path) -> None:
+    """It gets the limit, no swap, and the child."""
+    (tmp_path / "cgroup.subtree_control").write_text("cpu memory")
+    with memory_limit(512, groups=tmp_path) as limit:
+        (group,) = (path for path in tmp_path.iterdir() if path.is_dir())
+        assert limit.kind == "a control group of 512 MB"
+        assert (group / "memory.max").read_text() == str(512 * 1024 * 1024)
+        limit.enter()
+        assert (group / "cgroup.procs").read_text() == str(os.getpid())
+        for file in group.iterdir():  # the kernel lets a folder with its own files go
+            file.unlink()
+    assert not group.exists()
 
 
 def test_a_failed_measurement_says_why() -> None:

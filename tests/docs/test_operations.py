@@ -8,7 +8,8 @@ from pathlib import Path
 from chromasync.alerts import AlertKind, Rhythm
 from chromasync.alerts.delivery import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
 from chromasync.alerts.kinds import ABOUT
-from chromasync.alerts.rules import LOST_SECONDS, MEMORY_SHARE
+from chromasync.alerts.rules import LOST_SECONDS
+from chromasync.memory import MEMORY_SHARE
 
 TEXT = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
 ALERTS = TEXT.split("\n## Alerts\n")[1].split("\n## ")[0]

@@ -64,6 +64,32 @@ def test_both_ways_of_reading_agree(entries: Any) -> None:
     assert fast.uris == plain.uris == [entry[4] for entry in entries]
 
 
+def test_huge_answers_are_read_with_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The standard library reads them, because the others reserve many times their size."""
+    body = answer(
+        [("a", [0.1, -0.0, 3e30], "gr\u00f6\u00dfe \U0001f600", {"k": 0.1, "n": -5}, None)]
+    )
+    fast = decode.records(body, embeddings=True)
+    monkeypatch.setattr(decode, "MOST_FAST_BYTES", 10)
+    with monkeypatch.context() as without:
+        without.setattr(orjson, "loads", None)
+        plain = decode.records(body, embeddings=True)
+    assert fast.embeddings is not None
+    assert plain.embeddings is not None
+    assert fast.embeddings.tobytes() == plain.embeddings.tobytes()
+    assert fast.ids == plain.ids
+    assert (fast.documents, fast.metadatas) == (plain.documents, plain.metadatas)
+    for damaged in (
+        body[:-2],
+        body.replace(b"-5", b"NaN"),
+        body.replace(b"gr", b"\xff"),
+        b"[" * 90_000,
+        b'"\\udc00"',
+    ):
+        with pytest.raises(Malformed):
+            decode.parsed(damaged)
+
+
 def test_without_pysimdjson_the_same_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where pysimdjson has no wheel, orjson stands in."""
     body = answer([("a", [0.1, -0.0, 3], None, {"k": 1.0}, "u")])

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from chromasync import faultpoints
+from chromasync import faultpoints, memory
 from chromasync.errors import LeaseLost, ServerFault, ServerUnreachable
 from chromasync.lab.fake import Call
 from chromasync.ledger.digest import ids_digest, payload_digests
 from chromasync.model import OpCounts, Quarantined
-from chromasync.reconcile import read as reading
 from tests.support.ledgers import COLLECTION, names, record
 from tests.unit.scenes import CYCLE, EARLIER, NOON, Scene, remembered
 
@@ -262,7 +261,7 @@ def test_what_a_replica_cannot_carry_is_left_out(scene: Scene) -> None:
 
 def test_large_chunks_are_taken_in_batches(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """Read in several requests, the result is that of the whole chunk."""
-    monkeypatch.setattr(reading, "BATCH_BYTES", 8_000)
+    monkeypatch.setattr(memory, "BATCH_BYTES", 8_000)
     ids = names(50)
     scene.holds(*[record(i, f"d{i}") for i in ids], on="primary")
     scene.knows(unknown=[*ids, "ghost"])

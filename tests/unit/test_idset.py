@@ -1,4 +1,4 @@
-"""The set of ids in 24 bytes each."""
+"""The set of ids in 20 bytes each, and the digests of a chunk's ids."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import random
 import tracemalloc
 
 import numpy as np
+import pytest
 
-from chromasync.ledger.idset import IdSet
+from chromasync.ledger import idset
+from chromasync.ledger.idset import IdSet, ShortIds
 from chromasync.model import DIGEST_BYTES
 
 
@@ -60,8 +62,8 @@ def test_digests_that_end_or_begin_in_zeros_are_apart() -> None:
     assert IdSet(bytearray(b"".join([*digests, digests[1]]))).repeats().tolist() == [5]
 
 
-def test_an_id_takes_about_24_bytes() -> None:
-    """What the set keeps is 16 bytes of digest and 8 of order, with a little room to grow."""
+def test_an_id_takes_about_20_bytes() -> None:
+    """What the set keeps is 16 bytes of digest and 4 of order, with a little room to grow."""
     count = 50_000
     lists = [[f"a rather long name of record {n + m}" for m in range(1_000)]
              for n in range(0, count, 1_000)]  # fmt: skip
@@ -73,6 +75,30 @@ def test_an_id_takes_about_24_bytes() -> None:
         kept, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert 24 <= kept / count < 28
+    assert 20 <= kept / count < 24
     assert peak / count < 60
     assert int(np.count_nonzero(ids.find(lists[7]) >= 0)) == 1_000
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 100, 10**9])
+def test_sorting_in_groups_changes_nothing(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    """Large sets are sorted in groups, so that little memory is needed beside them."""
+    monkeypatch.setattr(idset, "SORTED_AT_ONCE", at_once)
+    given = random.Random(6).choices([f"r{n}" for n in range(400)], k=1_000)
+    first = {record_id: given.index(record_id) for record_id in set(given)}
+    ids = IdSet.of([given])
+    assert ids.find(list(first)).tolist() == list(first.values())
+    assert ids.find(["x", "y"]).tolist() == [-1, -1]
+    assert ids.repeats().tolist() == sorted(set(range(1_000)) - set(first.values()))
+
+
+def test_short_digests_tell_the_ids_of_a_chunk_apart() -> None:
+    """They name those of the given ids that are in the set, in the given order."""
+    chunk = [f"r{n}" for n in range(1_000)]
+    some = ShortIds(chunk[::3])
+    assert some.among(chunk) == chunk[::3]
+    assert some.among(["r3", "x", "r0"]) == ["r3", "r0"]
+    assert some.among([]) == []
+    assert ShortIds([]).among(chunk) == []
+    assert some.rows(["x", "r3", "r0"]) == [1, 2]
+    assert len(some) == 334

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from chromasync import memory
 from chromasync.errors import RequestRefused, ServerFault, ServerUnreachable
 from chromasync.lab.fake import Call, FakeServer
 from chromasync.model import Collection, Records, Side
@@ -123,7 +124,7 @@ def test_batches_follow_the_size_of_the_records(
     server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first guess is by the dimension; then answers stay near the aim, in order, all ids."""
-    monkeypatch.setattr(reading, "BATCH_BYTES", 20_000)
+    monkeypatch.setattr(memory, "BATCH_BYTES", 20_000)
     reader = RecordReader(server)
     small = server.make("small")
     server.put(small, joined(*[record(i) for i in names(200)]))
@@ -152,7 +153,7 @@ def test_sizes_are_learned_quickly_upwards_and_slowly_downwards(
     server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One batch of large records shrinks the next at once; small ones let it grow by and by."""
-    monkeypatch.setattr(reading, "BATCH_BYTES", 100_000)
+    monkeypatch.setattr(memory, "BATCH_BYTES", 100_000)
     home = server.make()
     texts = [*["x" * 9_800] * 60, *[""] * 400]
     server.put(home, Records(names(460), list(texts), [{}] * 460, [None] * 460,

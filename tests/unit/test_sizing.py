@@ -10,6 +10,7 @@ import pytest
 
 from chromasync.errors import SettingsError
 from chromasync.ledger import paging
+from chromasync.memory import MEMORY_SHARE
 from chromasync.model import Measurement, Traffic
 from chromasync.sizing import effort
 from chromasync.sizing.effort import (
@@ -39,7 +40,7 @@ THOUSAND = Load(1000, 384_000, 600_000)
 def test_the_start_values_are_those_of_the_guide() -> None:
     """Its thresholds, its phases by size, and a chunk size for each."""
     limits = TABLE.thresholds
-    assert (limits.documents, limits.memory_share) == (100_000, 0.85)
+    assert (limits.documents, limits.memory_share) == (100_000, MEMORY_SHARE)
     assert (limits.cycle_seconds, limits.growth_per_day) == (600, 10_000)
     assert [(p.below_documents, p.workers, p.chunk_size) for p in TABLE.phases] == [
         (100_000, 0, 1000),

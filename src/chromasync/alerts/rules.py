@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from chromasync.alerts.kinds import AlertKind, Condition
 from chromasync.alerts.words import MOST_NAME, coded, counted, quoted
+from chromasync.memory import MEMORY_SHARE
 from chromasync.model import (
     DECISIONS,
     CycleStatus,
@@ -25,9 +26,6 @@ from chromasync.reports import CollectionReport, StatusSnapshot
 from chromasync.trials import trial_of
 from chromasync.wording.concerns import ONLY_COPY, SHOWN_DIGEST, WAYS_OUT, held_words
 from chromasync.wording.words import duration, moment
-
-MEMORY_SHARE = 0.85
-"""A process that uses so much of its memory limit is near it."""
 
 LOST_SECONDS = 3600.0
 """A lost process is reported for so long after its last heartbeat."""

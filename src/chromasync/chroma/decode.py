@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import json
+import re
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -21,8 +23,12 @@ except ImportError:  # no wheel for this Python; orjson does the same, a few tim
 
 T = TypeVar("T")
 
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+"""An escaped half of a character; the standard library would take one without the other."""
+
 GET_COLUMNS = ("ids", "documents", "metadatas", "uris")
-KEPT_PARSER_BYTES = 16 * 1024 * 1024
+MOST_FAST_BYTES = 16 * 1024 * 1024
+"""The largest answer for pysimdjson and orjson, which reserve 14 and 12 times its memory."""
 
 _threads = threading.local()
 
@@ -30,9 +36,15 @@ _threads = threading.local()
 def parsed(body: bytes) -> Any:
     """The JSON value in `body`; raises Malformed."""
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+        if len(body) <= MOST_FAST_BYTES or SURROGATE.search(body):
+            return orjson.loads(body)
+        return json.loads(body.decode(), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
         raise Malformed(str(error)) from error
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
 
 
 def acknowledged(body: bytes) -> None:
@@ -109,7 +121,8 @@ def records(body: bytes, *, embeddings: bool) -> Records:
         Damaged: a column has another length than the ids, or an embedding is missing, ragged or
             not finite.
     """
-    fast = _fast_columns(body) if simdjson is not None and embeddings else None
+    is_fast = simdjson is not None and embeddings and len(body) <= MOST_FAST_BYTES
+    fast = _fast_columns(body) if is_fast else None
     columns, vectors = fast or (mapping(body), None)
     names = _ids(columns)
     count = len(names)
@@ -153,7 +166,7 @@ def _first(answer: Mapping[str, Any], name: str) -> Any:
 def _fast_columns(body: bytes) -> tuple[dict[str, Any], Floats] | None:
     """Columns and vectors by pysimdjson; None for odd answers, which the slow parser explains."""
     try:
-        answer = _parser(len(body)).parse(body)
+        answer = _parser().parse(body)
         rows = answer["embeddings"]
         width = len(rows[0]) if len(rows) else 0
         if not width or any(len(row) != width for row in rows):
@@ -169,10 +182,8 @@ def _fast_columns(body: bytes) -> tuple[dict[str, Any], Floats] | None:
     return columns, vectors
 
 
-def _parser(size: int) -> Any:
-    """This thread's parser, which reuses its memory; a huge answer gets a new parser."""
-    if size > KEPT_PARSER_BYTES:
-        return simdjson.Parser()
+def _parser() -> Any:
+    """This thread's parser, which reuses its memory."""
     if not hasattr(_threads, "parser"):
         _threads.parser = simdjson.Parser()
     return _threads.parser

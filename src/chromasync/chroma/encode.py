@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 
 from chromasync.errors import RequestRefused
-from chromasync.model import Capabilities, Change, Floats, Records, Side
+from chromasync.model import Capabilities, Change, Floats, Records, Side, for_json
 
 RESERVED_PREFIX = "chroma:"
 JSON_FLOAT_BYTES = 13
@@ -30,7 +30,7 @@ def upsert_bodies(records: Records, capabilities: Capabilities, side: Side) -> l
     for name, metadata in zip(records.ids, records.metadatas, strict=True):
         check_metadata(name, metadata, capabilities, side)
     columns: dict[str, Sequence[Any]] = {
-        "documents": records.documents,
+        "documents": [for_json(document) for document in records.documents],
         "metadatas": [metadata or None for metadata in records.metadatas],
         "uris": records.uris,
     }
@@ -51,7 +51,7 @@ def update_bodies(changes: Sequence[Change], capabilities: Capabilities, side: S
     """Bodies of an update without unchanged columns; see `upsert_bodies`."""
     columns: dict[str, list[Any]] = {
         "embeddings": [_vector(change.embedding, capabilities) for change in changes],
-        "documents": [change.document for change in changes],
+        "documents": [for_json(change.document) for change in changes],
         "metadatas": [_changed_metadata(change, capabilities, side) for change in changes],
         "uris": [change.uri for change in changes],
     }
@@ -79,7 +79,8 @@ def plain_body(content: Mapping[str, Any], side: Side) -> bytes:
 def record_sizes(records: Records, capabilities: Capabilities) -> list[int]:
     """Bytes of each record in an upsert's body."""
     width = 0 if records.embeddings is None else records.embeddings.shape[1]
-    rest = zip(records.ids, records.documents, records.metadatas, records.uris, strict=True)
+    documents = (for_json(document) for document in records.documents)
+    rest = zip(records.ids, documents, records.metadatas, records.uris, strict=True)
     vector = _vector_size(width, capabilities)
     return [_size(row) + vector for row in rest]
 
@@ -89,7 +90,7 @@ def change_sizes(changes: Sequence[Change], capabilities: Capabilities) -> list[
     sizes = []
     for change in changes:
         width = 0 if change.embedding is None else change.embedding.size
-        row = (change.id, change.document, change.metadata, change.uri)
+        row = (change.id, for_json(change.document), change.metadata, change.uri)
         sizes.append(_size(row) + _vector_size(width, capabilities))
     return sizes
 

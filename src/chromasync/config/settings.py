@@ -262,7 +262,7 @@ class Settings(BaseSettings):
         container_memory_mb,
         GUARDS,
         "a whole number of at least 64",
-        "Memory limit in MB; the process reduces its work before it reaches the limit.",
+        "Memory limit in MB; near it, the process makes smaller reads, then uses fewer threads.",
         shown="the container's limit",
         ge=64,
     )

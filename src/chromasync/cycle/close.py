@@ -9,7 +9,7 @@ if the clock jumped during the cycle, T is unknown, and the collection is not id
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from chromasync.cycle.work import REFUSALS, CollectionWork, CycleWork
@@ -178,10 +178,13 @@ def _has_live_hints(cycle: CycleWork, work: CollectionWork) -> bool:
     if not work.hints:
         return False
     deletions = cycle.store.deletions(work.mirror.collection_id)
-    waiting = {record_id for deletion in deletions for record_id in deletion.ids}
+    waiting: dict[int | None, list[Sequence[str]]] = {}
+    for deletion in deletions:
+        waiting.setdefault(deletion.chunk_id, []).append(deletion.ids)
     for chunk_id, hinted in work.hints.items():
         chunk = cycle.store.load_chunk(chunk_id)
-        if chunk is not None and (hinted - waiting) & set(chunk.ids):
+        known = waiting.get(chunk_id, ())
+        if chunk is not None and set(chunk.ids).intersection(hinted).difference(*known):
             return True
     return False
 

@@ -33,7 +33,7 @@ from chromasync.model import (
 from chromasync.plan.append import Appender
 from chromasync.plan.distance import ask_distance
 from chromasync.plan.known import KnownLedger
-from chromasync.plan.membership import Before, walk_primary
+from chromasync.plan.membership import Before, GoneByChunk, walk_primary
 from chromasync.plan.reading import due_chunks, due_in_part, read_of
 from chromasync.plan.replica import (
     ReplicaWalk,
@@ -264,14 +264,14 @@ class _LedgerSink:
         """See `plan.membership.Sink`."""
         self._appender.drop(repeated)
 
-    def gone_by_chunk(self) -> dict[int | None, set[str]]:
+    def gone_by_chunk(self) -> GoneByChunk:
         """See `plan.membership.Sink`; deletions of chunks that no longer exist are discarded."""
         collection_id = self._work.mirror.collection_id
         chunk_ids = {head.id for head in self._store.chunk_heads(collection_id)}
-        gone: dict[int | None, set[str]] = {}
+        gone: dict[int | None, Container[str]] = {}
         for deletion in KnownLedger(self._store, collection_id).waiting(DeletionKind.GONE):
             if deletion.chunk_id in chunk_ids:
-                gone[deletion.chunk_id] = set(deletion.ids)
+                gone[deletion.chunk_id] = deletion.ids
             else:
                 self._store.finish_deletion(deletion, deletion.ids)
         return gone
@@ -283,7 +283,8 @@ class _LedgerSink:
         """
         if not any(head.replica.gone_count for head in self._heads):
             return set()
-        asked = sorted(set().union(*self.gone_by_chunk().values()).intersection(ids))
+        wanted = set(ids)
+        asked = sorted({i for gone in self.gone_by_chunk().values() for i in gone} & wanted)
         if not asked:
             return set()
         found = RecordReader(self._cycle.replica).read(self._work.replica, asked, embeddings=False)

@@ -20,6 +20,7 @@ from chromasync.cycle.names import assign_names
 from chromasync.cycle.work import REFUSALS, CollectionWork, CycleWork
 from chromasync.errors import ChromasyncError
 from chromasync.ledger.ids import copied_set_of, id_set_of
+from chromasync.memory import Memory
 from chromasync.model import (
     Collection,
     Deletion,
@@ -64,6 +65,8 @@ class Removals:
     def __init__(self, cycle: CycleWork, pairings: Pairings) -> None:
         self._cycle = cycle
         self._pairings = pairings
+        memory = Memory(cycle.settings.sync_max_memory_mb)
+        self._primary = RecordReader(cycle.primary, memory=memory)
         self._holds = cycle.store.holds()
         self._works = {w.mirror.collection_id: w for w in cycle.collections}
         self._kept_open: set[Key] = set()
@@ -241,9 +244,9 @@ class Removals:
     def _delete(self, work: CollectionWork, deletion: Deletion) -> int:
         """Delete those records of a batch that the primary lacks; returns their number."""
         self._cycle.check_stop()
-        reader = RecordReader(self._cycle.primary)
-        batch = reader.read(work.primary, deletion.ids, embeddings=False)
-        alive = {i for piece in batch.pieces for i in piece.ids} | batch.unreadable.keys()
+        alive: set[str] = set()
+        for batch in self._primary.batches(work.primary, deletion.ids, embeddings=False):
+            alive.update(batch.unreadable, *(piece.ids for piece in batch.pieces))
         dead = [i for i in deletion.ids if i not in alive]
         if dead:
             self._cycle.replica.delete(work.replica, dead)
@@ -325,5 +328,7 @@ def _without_news(work: CollectionWork, deletion: Deletion) -> Deletion:
     """The deletion without records that this cycle's walk saw on the primary."""
     if deletion.kind is not DeletionKind.GONE or deletion.chunk_id is None:
         return deletion
-    unseen = work.membership.unseen.get(deletion.chunk_id, set())
-    return replace(deletion, ids=[i for i in deletion.ids if i in unseen])
+    unseen = work.membership.unseen.get(deletion.chunk_id)
+    kept = [] if unseen is None else unseen.among(list(deletion.ids))
+    # as it is stored, the deletion is packed
+    return deletion if len(kept) == len(deletion.ids) else replace(deletion, ids=kept)

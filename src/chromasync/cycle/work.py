@@ -73,7 +73,7 @@ class CollectionWork:
     outgrown: bool = False
 
     @property
-    def hints(self) -> Mapping[int, set[str]]:
+    def hints(self) -> Mapping[int, AbstractSet[str]]:
         """Ids by chunk that the primary's walk did not see and no task has checked yet."""
         return self.membership.hints
 

@@ -22,7 +22,7 @@ from chromasync.plan.append import Appender
 from chromasync.plan.clock import Clock, is_ahead
 from chromasync.plan.foreign import holds_foreign
 from chromasync.plan.known import KnownLedger
-from chromasync.plan.membership import Before, Membership, walk_primary
+from chromasync.plan.membership import Before, GoneByChunk, Membership, walk_primary
 from chromasync.plan.older import Seen
 from chromasync.plan.pairing import Match, Pairing, begun
 from chromasync.plan.reading import due_chunks, due_in_part, quiet_chunks, read_of
@@ -122,7 +122,7 @@ class _DrySink:
         """See `plan.membership.Sink`."""
         self._appender.drop(repeated)
 
-    def gone_by_chunk(self) -> dict[int | None, set[str]]:
+    def gone_by_chunk(self) -> GoneByChunk:
         """See `plan.membership.Sink`."""
         return self._draft.known.gone_by_chunk()
 
@@ -201,7 +201,7 @@ class Drafter:
                 if head.id in scrubs:
                     self._reconcile(draft, head, check_replica=scrubs[head.id])
                 else:
-                    self._read_in_part(draft, head, waiting.get(head.id, set()))
+                    self._read_in_part(draft, head, set(waiting.get(head.id, ())))
         except DamagedChunk:
             draft = self._walked(draft.pairing, [], is_kept=False)
             self._read_due(draft)
@@ -353,8 +353,9 @@ class Drafter:
     @staticmethod
     def _note_gone(draft: Draft, head: ChunkHead, ids: Container[str]) -> None:
         """Note the deleted records of a chunk, except those that the walk saw on the primary."""
-        unseen = draft.membership.unseen.get(head.id, set())
-        draft.gone.add(i for i in ids if i in unseen)
+        unseen = draft.membership.unseen.get(head.id)
+        if unseen is not None:
+            draft.gone.add(unseen.among(list(ids)))
 
 
 def _pair_of(pairing: Pairing) -> Pair:

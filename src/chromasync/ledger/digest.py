@@ -17,7 +17,7 @@ from hashlib import blake2b
 import numpy as np
 import orjson
 
-from chromasync.model import DIGEST_BYTES, UNKNOWN_DIGEST, Digests, Records
+from chromasync.model import DIGEST_BYTES, UNKNOWN_DIGEST, Digests, Records, for_json
 
 FORMAT = 1
 
@@ -49,7 +49,7 @@ def payload_digests(records: Records) -> Digests:
     columns = zip(records.documents, records.uris, records.metadatas, strict=True)
     return Digests.of(
         [
-            _digest(orjson.dumps([document, uri, metadata], option=orjson.OPT_SORT_KEYS))
+            _digest(orjson.dumps([for_json(document), uri, metadata], option=orjson.OPT_SORT_KEYS))
             for document, uri, metadata in columns
         ]
     )

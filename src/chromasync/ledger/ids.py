@@ -21,7 +21,7 @@ def ids_of(store: Chunks, collection_id: str) -> Iterator[str]:
 
 
 def id_set_of(store: Chunks, collection_id: str) -> IdSet:
-    """The ids as a set, at 24 bytes an id."""
+    """The ids as a set, at 20 bytes an id."""
     return IdSet.of(lists_of(store, collection_id))
 
 

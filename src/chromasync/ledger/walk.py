@@ -12,7 +12,7 @@ exact in spite of them:
 So the missing ids are only a *hint*: the caller asks the primary by id before anything is deleted.
 The walk matches ids that are out of place with ids that it missed elsewhere. If more than
 `MAX_STRAYS` ids are out of place, the merge gives up (`Disordered`). The caller then uses the set
-walk, which is exact for any order and needs 24 bytes an id.
+walk, which is exact for any order and needs 20 bytes an id.
 
 Invariants of both walks: every id seen is in the ledger or is returned as new; every ledger id that
 was not seen is in `missing`; no id is in both.
@@ -20,8 +20,7 @@ was not seen is in `missing`; no id is in both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +35,7 @@ MAX_STRAYS = 50_000
 ORDERED_SHARE = 0.99
 """Share of neighbours in the ledger's order above which a merge is worth while."""
 
+Flags = NDArray[np.bool_]
 Pages = Iterable[list[str]]
 LoadIds = Callable[[int], list[str]]
 
@@ -197,28 +197,46 @@ class SetWalk:
         return self._in_order >= ORDERED_SHARE * int(np.count_nonzero(self._found))
 
     @property
-    def missing(self) -> dict[int, list[str]]:
-        """Ledger ids that were not seen, by chunk id."""
+    def missing(self) -> Mapping[int, list[str]]:
+        """Ledger ids that were not seen, by chunk id; loaded when they are asked for."""
         unseen = ~self._found
         unseen[self._known.repeats()] = False
-        return {
-            chunk_id: [ids[row] for row in rows]
-            for chunk_id, rows in self._by_chunk(np.flatnonzero(unseen)).items()
-            for ids in [self._load_ids(chunk_id)]
-        }
+        rows = {head.id: np.packbits(part) for head, part in self._by_chunk(unseen) if part.any()}
+        return _Missing(rows, self._load_ids)
 
     @property
     def repeated(self) -> dict[int, list[int]]:
         """Rows of ids that the ledger has twice, by chunk id."""
-        return self._by_chunk(self._known.repeats())
+        repeats = np.zeros(len(self._known), dtype=bool)
+        repeats[self._known.repeats()] = True
+        parts = self._by_chunk(repeats)
+        return {head.id: np.flatnonzero(part).tolist() for head, part in parts if part.any()}
 
-    def _by_chunk(self, places: NDArray[np.int64]) -> dict[int, list[int]]:
-        starts = [0, *accumulate(head.count for head in self._heads)]
-        by_chunk: dict[int, list[int]] = {}
-        for place in places.tolist():
-            at = int(np.searchsorted(starts, place, side="right")) - 1
-            by_chunk.setdefault(self._heads[at].id, []).append(place - starts[at])
-        return by_chunk
+    def _by_chunk(self, flags: Flags) -> Iterator[tuple[ChunkHead, Flags]]:
+        """Each chunk with the flags of its rows."""
+        start = 0
+        for head in self._heads:
+            yield head, flags[start : start + head.count]
+            start += head.count
+
+
+class _Missing(Mapping[int, list[str]]):
+    """Missing ids by chunk: only their rows are kept, because there may be millions."""
+
+    def __init__(self, rows: Mapping[int, NDArray[np.uint8]], load_ids: LoadIds) -> None:
+        self._rows = rows
+        self._load_ids = load_ids
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._rows)
+
+    def __getitem__(self, chunk_id: int) -> list[str]:
+        ids = self._load_ids(chunk_id)
+        flags = np.unpackbits(self._rows[chunk_id], count=len(ids))
+        return [ids[row] for row in np.flatnonzero(flags).tolist()]
 
 
 Walk = MergeWalk | SetWalk

@@ -36,6 +36,7 @@ from chromasync.model.ledger import (
     Suspicion,
 )
 from chromasync.model.measurement import ALL_PROCESSES, Measurement, Recommendation, Usage
+from chromasync.model.packed import PackedIds, pack_ids, unpack_ids
 from chromasync.model.servers import (
     MARKS_DATABASE,
     Capabilities,
@@ -70,6 +71,7 @@ from chromasync.model.tasks import (
     WorkerBeat,
     WorkerStatus,
 )
+from chromasync.model.texts import for_json
 from chromasync.model.traffic import Traffic
 from chromasync.model.vitals import BUCKETS, Durations, Duty, Vitals
 
@@ -118,6 +120,7 @@ __all__ = [
     "NewTask",
     "OpCounts",
     "Orders",
+    "PackedIds",
     "Pair",
     "PrimaryCollection",
     "Quarantined",
@@ -140,5 +143,8 @@ __all__ = [
     "Vitals",
     "WorkerBeat",
     "WorkerStatus",
+    "for_json",
     "mark_place",
+    "pack_ids",
+    "unpack_ids",
 ]

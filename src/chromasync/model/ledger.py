@@ -281,13 +281,16 @@ class DeletionKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """Replica records waiting to be deleted at the end of a cycle, behind the delete guard."""
+    """Replica records waiting to be deleted at the end of a cycle, behind the delete guard.
+
+    The ids of a stored deletion are packed (`PackedIds`), because there may be millions.
+    """
 
     id: int
     collection_id: str
     kind: DeletionKind
     chunk_id: int | None
-    ids: list[str]
+    ids: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)

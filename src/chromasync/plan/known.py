@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Collection as Sized
+from collections.abc import Iterable, Sequence
 
+import numpy as np
+
+from chromasync.ledger.idset import IdSet
 from chromasync.model import ChunkHead, Deletion, DeletionKind
 from chromasync.plan.doubt import Bounds, bounds_of, is_surely_unwritten
 from chromasync.ports import Chunks
@@ -29,23 +33,24 @@ class KnownLedger:
         """The ids of the waiting deletions of one kind."""
         return {i for deletion in self.waiting(kind) for i in deletion.ids}
 
-    def gone_by_chunk(self) -> dict[int | None, set[str]]:
+    def gone_by_chunk(self) -> dict[int | None, Sized[str]]:
         """Records that the primary no longer has, by chunk."""
-        return {d.chunk_id: set(d.ids) for d in self.waiting(DeletionKind.GONE)}
+        return {d.chunk_id: d.ids for d in self.waiting(DeletionKind.GONE)}
 
-    def excused(self) -> set[str]:
+    def excused(self) -> IdSet:
         """Written records that need not be on the replica: quarantined, or to be deleted."""
-        aside = {q.record_id for q in self._store.quarantined(self._id) if q.absent}
-        return aside | self.waiting_ids(DeletionKind.GONE)
+        aside = [q.record_id for q in self._store.quarantined(self._id) if q.absent]
+        waiting = self.waiting(DeletionKind.GONE)
+        return IdSet.of([aside, *(deletion.ids for deletion in waiting)])
 
-    def count_wanted(self, head: ChunkHead, rows: Sequence[int], excused: Container[str]) -> int:
+    def count_wanted(self, head: ChunkHead, rows: Sequence[int], excused: IdSet) -> int:
         """How many of these rows must be on the replica; all if the chunk changed meanwhile."""
         chunk = self._store.load_chunk(head.id)
         if chunk is None:  # the primary no longer has any of its records
             return 0
         if chunk.head.ids_digest != head.ids_digest:
             return len(rows)
-        return sum(chunk.ids[row] not in excused for row in rows)
+        return int(np.count_nonzero(excused.find([chunk.ids[row] for row in rows]) < 0))
 
     def is_written(self, head: ChunkHead) -> bool:
         """Whether a record of a chunk was ever written, or may be from others."""

@@ -27,13 +27,15 @@ collections apply.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
+from typing import overload
 
 from chromasync.config import Scope
 from chromasync.ledger.ids import ids_of
+from chromasync.ledger.idset import ShortIds
 from chromasync.model import Hold, HoldKind, Mirror
 from chromasync.plan.pairing import is_superseded
 from chromasync.plan.removals import IdSum, find_hold, is_approved
@@ -99,7 +101,7 @@ def tail_of(
     newest, surviving, total, whole = 0, set(), 0, True
     for count, cycle, rows in zip(
         reversed(counts), reversed(added), reversed(missing), strict=True
-    ):
+    ):  # the rows of one chunk at a time, because there may be millions in all
         run = next((n for n in range(count) if count - 1 - n not in rows), count)
         newest += run if whole else 0
         whole = whole and run == count
@@ -121,36 +123,70 @@ class Part:
 
 def tail_without(
     parts: Sequence[Part],
-    missing: Mapping[int, Container[str]],
-    judged: Container[str],
+    missing: Mapping[int, ShortIds],
+    judged: Mapping[int | None, Iterable[str]],
     load_ids: Callable[[int], Sequence[str]],
     new: int,
 ) -> Tail:
     """The tail of a ledger that lacks these ids by chunk, except those that were judged before.
 
     Args:
+        judged: ids that were judged before, by chunk.
         load_ids: loads a chunk's ids; those beyond a part's count are ignored.
         new: ids that the primary listed and the ledger did not have.
     """
-    rows: list[set[int]] = []
-    for part in parts:
-        lost = missing.get(part.chunk_id)
-        ids = load_ids(part.chunk_id)[: part.count] if lost else ()
-        rows.append({row for row, i in enumerate(ids) if lost and i in lost and i not in judged})
+    rows = _LostRows(parts, missing, judged, load_ids)
     return tail_of([p.count for p in parts], [p.added_cycle for p in parts], rows, new)
 
 
-def judged_before(
-    mirror: Mirror, gone: Iterable[str], holds: Sequence[Hold], replica_id: str
-) -> frozenset[str]:
-    """Ids that wait to be deleted and that a finished cycle judged and held.
+class _LostRows(Sequence[AbstractSet[int]]):
+    """The rows that each part has lost; computed when they are asked for."""
+
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        missing: Mapping[int, ShortIds],
+        judged: Mapping[int | None, Iterable[str]],
+        load_ids: Callable[[int], Sequence[str]],
+    ) -> None:
+        self._parts = parts
+        self._missing = missing
+        self._judged = judged
+        self._load_ids = load_ids
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    @overload
+    def __getitem__(self, at: int) -> AbstractSet[int]: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[AbstractSet[int]]: ...
+    def __getitem__(self, at: int | slice) -> AbstractSet[int] | list[AbstractSet[int]]:
+        if isinstance(at, slice):
+            return [self._rows_of(part) for part in self._parts[at]]
+        return self._rows_of(self._parts[at])
+
+    def _rows_of(self, part: Part) -> AbstractSet[int]:
+        lost = self._missing.get(part.chunk_id)
+        if lost is None:
+            return frozenset()
+        judged = frozenset(self._judged.get(part.chunk_id, ()))
+        ids = self._load_ids(part.chunk_id)[: part.count]
+        return {row for row in lost.rows(ids) if ids[row] not in judged}
+
+
+def were_judged(
+    mirror: Mirror, gone: Iterable[Iterable[str]], holds: Sequence[Hold], replica_id: str
+) -> bool:
+    """Whether a finished cycle judged and held exactly these ids, which wait to be deleted.
 
     The ids of a cycle that was cut off were never judged.
     """
-    ids = frozenset(gone)
     hold = find_hold(holds, mirror.collection_id, HoldKind.DELETES)
-    digest = IdSum(ids).digest(HoldKind.DELETES, replica_id)
-    return ids if hold is not None and hold.set_digest == digest else frozenset()
+    if hold is None:
+        return False
+    total = IdSum(i for ids in gone for i in ids)
+    return hold.set_digest == total.digest(HoldKind.DELETES, replica_id)
 
 
 @dataclass(frozen=True, slots=True)

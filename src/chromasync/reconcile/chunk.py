@@ -36,6 +36,7 @@ from dataclasses import replace
 from chromasync import faultpoints
 from chromasync.ledger.digest import embedding_digests, ids_digest, payload_digests
 from chromasync.ledger.plan import asked_of, rechecked
+from chromasync.memory import Memory
 from chromasync.model import (
     UNKNOWN_DIGEST,
     AppliedDigests,
@@ -79,10 +80,10 @@ def pair_of(mirror: Mirror) -> Pair | None:
 class AnyReconciler(ABC):
     """Reconciles chunks of any collection; what becomes of the differences is its comparer's."""
 
-    def __init__(self, primary: Reader, replica: Reader) -> None:
-        self._primary = RecordReader(primary)
+    def __init__(self, primary: Reader, replica: Reader, memory: Memory | None = None) -> None:
+        self._primary = RecordReader(primary, memory=memory)
         self._server = replica
-        self._replica_reader = RecordReader(replica)
+        self._replica_reader = RecordReader(replica, memory=memory)
 
     def reconcile(
         self,
@@ -137,8 +138,8 @@ class AnyReconciler(ABC):
 class ChunkReconciler(AnyReconciler):
     """Makes the replica equal; shared by the worker threads of a process."""
 
-    def __init__(self, primary: Reader, replica: Writer) -> None:
-        super().__init__(primary, replica)
+    def __init__(self, primary: Reader, replica: Writer, memory: Memory | None = None) -> None:
+        super().__init__(primary, replica, memory)
         self._replica = replica
 
     def _comparer_of(self, pair: Pair, permit: Permit) -> Comparer:

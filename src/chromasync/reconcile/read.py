@@ -10,12 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from chromasync.errors import RequestRefused, ServerFault
+from chromasync.memory import Memory
 from chromasync.model import Collection, Records
 from chromasync.ports import Reader
 from chromasync.reconcile.split import Splitter
-
-BATCH_BYTES = 8_000_000
-"""Target size of one answer."""
 
 FIRST_GUESS_BYTES = 2_000
 """Assumed size of a record without its embedding, until the first answer."""
@@ -45,17 +43,21 @@ class RecordReader:
     Args:
         most_lost: give up a batch with more unreadable records than that; None for no limit, so
             that each of them is found, however long that takes.
+        memory: says how large the answers may be.
     """
 
-    def __init__(self, reader: Reader, most_lost: int | None = None) -> None:
+    def __init__(
+        self, reader: Reader, most_lost: int | None = None, memory: Memory | None = None
+    ) -> None:
         self._reader = reader
+        self._memory = memory or Memory()
         self._most_lost = most_lost
         self._record_bytes: dict[str, float] = {}
 
     def batches(
         self, collection: Collection, ids: Sequence[str], *, embeddings: bool = True
     ) -> Iterator[ReadBatch]:
-        """The records of `ids`, in batches whose answers stay near `BATCH_BYTES`."""
+        """The records of `ids`, in batches whose answers stay near the size for this memory."""
         done = 0
         while done < len(ids):
             asked = list(ids[done : done + self._batch_size(collection)])
@@ -96,7 +98,7 @@ class RecordReader:
     def _batch_size(self, collection: Collection) -> int:
         guess = (collection.dimension or 0) * BYTES_PER_FLOAT + FIRST_GUESS_BYTES
         known = self._record_bytes.get(collection.id, guess)
-        return max(1, min(LARGEST_BATCH, int(BATCH_BYTES / known)))
+        return max(1, min(LARGEST_BATCH, int(self._memory.batch_bytes() / known)))
 
     def _learn(self, collection: Collection, records: Records) -> None:
         if not len(records):

@@ -25,7 +25,15 @@ from sqlalchemy import (
 )
 
 from chromasync.errors import DamagedChunk
-from chromasync.model import Chunk, ChunkHead, ChunkResult, Cycle, Deletion, DeletionKind
+from chromasync.model import (
+    Chunk,
+    ChunkHead,
+    ChunkResult,
+    Cycle,
+    Deletion,
+    DeletionKind,
+    PackedIds,
+)
 from chromasync.store.core import Backend
 from chromasync.store.idlists import pack_ids, unpack_ids
 from chromasync.store.rows import HEAD, REPLICA_CHUNK, build_chunk, damaged
@@ -458,7 +466,7 @@ def build_deletion(row: Sequence[Any]) -> Deletion:
     """The deletion in a row of DELETION_COLUMNS and ids; raises DamagedChunk."""
     number, collection_id, kind, chunk_id, blob = row
     try:
-        return Deletion(number, collection_id, kind, chunk_id, unpack_ids(blob))
+        return Deletion(number, collection_id, kind, chunk_id, PackedIds(blob))
     except ValueError as error:
         raise damaged(collection_id, chunk_id, error) from error
 

@@ -1,31 +1,12 @@
-"""Stored lists of record ids: JSON, compressed with a checksum that detects damage."""
+"""Stored lists of record ids; see `model.packed` for their form."""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Sequence
-
-import orjson
 from sqlalchemy import Dialect, LargeBinary, TypeDecorator
 
-_COMPRESSION = 1
+from chromasync.model import pack_ids, unpack_ids
 
-
-def pack_ids(ids: Sequence[str]) -> bytes:
-    """The stored form of an id list."""
-    return zlib.compress(orjson.dumps(list(ids)), _COMPRESSION)
-
-
-def unpack_ids(blob: bytes) -> list[str]:
-    """The id list in `blob`.
-
-    Raises:
-        ValueError: the blob is damaged.
-    """
-    try:
-        return list(orjson.loads(zlib.decompress(blob)))
-    except (zlib.error, TypeError) as error:
-        raise ValueError(str(error)) from error
+__all__ = ["IdsOrAll", "pack_ids", "unpack_ids"]
 
 
 class IdsOrAll(TypeDecorator[tuple[str, ...]]):

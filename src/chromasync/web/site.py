@@ -31,6 +31,7 @@ from chromasync import __version__
 from chromasync.documents import encode, status_document
 from chromasync.errors import ChromasyncError
 from chromasync.events import Event
+from chromasync.memory import MEMORY_SHARE
 from chromasync.web.access import COOKIE, SESSION_SECONDS, Access
 from chromasync.web.actions import Actions, Asked
 from chromasync.web.choice import Choice
@@ -169,6 +170,7 @@ class Site:
         steers = self._access.lets_steer(request)
         html = self._templates.get_template(name).render(
             version=__version__,
+            nearly_full=MEMORY_SHARE,
             steers=steers,
             is_open=self._access.is_open,
             has_token=self._access.has_token,

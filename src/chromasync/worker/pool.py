@@ -21,7 +21,6 @@ still wait for a server are handed back by the thread that drains.
 
 from __future__ import annotations
 
-import math
 import random
 import threading
 import time
@@ -30,13 +29,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from types import MappingProxyType
 
-import psutil
 import structlog
 
 from chromasync.errors import ChromasyncError, StoreError
 from chromasync.events import Event
 from chromasync.lease import LeaseKeeper, monotonic
 from chromasync.marks import MarkKeeper
+from chromasync.memory import Memory
 from chromasync.model import Task, WorkerBeat
 from chromasync.ports import Reconciler, Store
 from chromasync.repeated import Repeated
@@ -53,7 +52,6 @@ POLL_SECONDS = 0.05
 RECALL_SECONDS = 5.0
 DRAIN_SECONDS = 18.0
 PUT_DOWN_SECONDS = 3.0
-MEMORY_SHARE = 0.85
 
 log = structlog.get_logger()
 
@@ -98,8 +96,7 @@ class WorkerPool:
         self._memory_mb = memory_mb
         self._store = store
         self._steering = steering or Steering()
-        self._memory_bytes = math.inf if memory_mb is None else memory_mb * 1e6 * MEMORY_SHARE
-        self._process = psutil.Process()
+        self._memory = Memory(memory_mb, threads)
         self._state = State()
         self._lease_seconds = lease_seconds
         self._keeper = LeaseKeeper(store.urgent(), lease_seconds, self._steering.check)
@@ -216,7 +213,7 @@ class WorkerPool:
 
     def _may_join(self) -> bool:
         """Whether a task may be claimed beside others."""
-        return self._gate.free and bool(self._process.memory_info().rss < self._memory_bytes)
+        return self._gate.free and self._memory.may_join
 
     def _work_once(self, number: int, claim: int) -> bool:
         """Claim and do one task, then stop being busy; returns whether a task was done."""
