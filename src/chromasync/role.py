@@ -193,7 +193,9 @@ class Participant:
 
     def vitals(self) -> Vitals:
         """What this process knows about itself; may be called from any thread."""
-        tally, ended = self._pool.tally, self._pool.ended_threads()
+        tally = self._pool.tally
+        parts = (self._pool, self._watch, self._recorder)
+        ended = tuple(name for part in parts for name in part.ended_threads())
         return Vitals(self._duty(), ended, tally.durations, tally.leases_lost)
 
     def _duty(self) -> Duty:

@@ -110,6 +110,11 @@ class Watch:
         self.look()
         self._thread.start()
 
+    def ended_threads(self) -> tuple[str, ...]:
+        """The name of the thread if it has ended although nobody stopped it."""
+        ended = self._thread.ident is not None and not self._thread.is_alive()
+        return (self._thread.name,) if ended and not self._stop.is_set() else ()
+
     def stop(self) -> None:
         """Stop the thread."""
         self._stop.set()

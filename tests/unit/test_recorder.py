@@ -189,6 +189,28 @@ def test_a_process_that_ends_at_once_leaves_no_row(store: SqlStore, scene: Scene
     assert rows(store) == []
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_recorder_that_ended_by_itself_is_told(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process must be restarted then, because nothing is recorded any more."""
+    ended = threading.Event()
+
+    def fail() -> float:
+        ended.set()
+        raise RuntimeError("broken on purpose")
+
+    monkeypatch.setattr(recording, "SAMPLE_SECONDS", 0.001)
+    monkeypatch.setattr(scene.resources, "memory_mb", fail)
+    assert scene.recorder.ended_threads() == ()
+    scene.recorder.start()
+    assert ended.wait(PATIENCE)
+    scene.recorder._thread.join(PATIENCE)
+    assert scene.recorder.ended_threads() == ("recorder",)
+    scene.recorder.stop()
+    assert scene.recorder.ended_threads() == ()
+
+
 def test_own_resources_are_those_of_this_process() -> None:
     """Memory in MB, processor time that only grows."""
     own = OwnResources()

@@ -158,3 +158,19 @@ def test_a_pause_that_ends_soon_is_looked_at_then(store: SqlStore) -> None:
     store.pause("ann@here", "", 500)
     watch.look()
     assert watch._pause() == module.WATCH_SECONDS
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_ended_by_itself_is_told(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process whose control row is read no more must be restarted; one that was stopped not."""
+    monkeypatch.setattr(module, "WATCH_SECONDS", 0.01)
+    watch, answers = Watch(store, Steering()), iter([store.orders()])
+    monkeypatch.setattr(store, "orders", lambda: next(answers))
+    assert watch.ended_threads() == ()
+    watch.start()
+    until(watch.ended_threads)
+    assert watch.ended_threads() == ("control-watch",)
+    watch.stop()
+    assert watch.ended_threads() == ()

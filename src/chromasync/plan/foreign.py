@@ -33,6 +33,7 @@ from chromasync.model import (
     Space,
 )
 from chromasync.plan.divergence import Foreign, definition_digest, diverged_hold
+from chromasync.plan.known import KnownLedger
 from chromasync.plan.listing import Listing, place_of
 from chromasync.plan.pairing import Match, Pairing, Pairings, is_superseded
 from chromasync.plan.removals import find_hold, is_approved
@@ -248,6 +249,7 @@ class _Look:
         self._mirror = mirror
         self._primary = primary
         self._replica = replace(replica, dimension=replica.dimension or mirror.primary.dimension)
+        self._known = KnownLedger(store, mirror.collection_id)
         self._heads = store.chunk_heads(mirror.collection_id)
         self._differ = Differ(mirror.primary.space or Space.L2)
         self._found: NDArray[np.bool_] = np.zeros(0, bool)
@@ -262,8 +264,7 @@ class _Look:
         """Records that the replica gained or lost."""
         foreign = Foreign()
         ledger, ours, written = self._ledger()
-        deletions = self._store.deletions(self._mirror.collection_id)
-        surplus = {i for d in deletions if d.kind is DeletionKind.SURPLUS for i in d.ids}
+        surplus = IdSet.of(d.ids for d in self._known.waiting(DeletionKind.SURPLUS))
         found = np.zeros(len(ledger), bool)
         new, old = [], []
         for page in pages(self._replica_server, self._replica, self._mirror.replica_count):
@@ -273,8 +274,9 @@ class _Look:
             odd = ~known
             odd[known] = ~ours[rows[known]]
             strange = [page[row] for row in np.flatnonzero(odd)]
-            new += [i for i in strange if i not in surplus]
-            old += [i for i in strange if i in surplus]
+            noted = surplus.find(strange) >= 0
+            new += [i for i, is_noted in zip(strange, noted, strict=True) if not is_noted]
+            old += [i for i, is_noted in zip(strange, noted, strict=True) if is_noted]
         self._found = found
         foreign.gained.add(self._unlike_primary(new))
         missing = np.flatnonzero(written & ~found)
@@ -285,17 +287,13 @@ class _Look:
 
     def _ledger(self) -> tuple[IdSet, NDArray[np.bool_], NDArray[np.bool_]]:
         """The ledger's ids, those that may be on the replica, and those that must be."""
-        aside = self._store.quarantined(self._mirror.collection_id)
-        deletions = self._store.deletions(self._mirror.collection_id)
-        excused = {q.record_id for q in aside if q.absent}
-        excused |= {i for d in deletions if d.kind is DeletionKind.GONE for i in d.ids}
+        excused = self._known.excused()
         lists, ours, written = [], [np.zeros(0, bool)], [np.zeros(0, bool)]
         for head, chunk in self._chunks():
             rows = chunk.applied.written
             lists.append(chunk.ids)
             ours.append(rows | head.replica.in_hand)
-            sure = np.fromiter((i not in excused for i in chunk.ids), bool, len(chunk.ids))
-            written.append(rows & sure & (not head.replica.in_hand))
+            written.append(rows & (excused.find(chunk.ids) < 0) & (not head.replica.in_hand))
         return IdSet.of(lists), np.concatenate(ours), np.concatenate(written)
 
     def _ids_at(self, rows: NDArray[np.int64]) -> list[str]:
@@ -312,8 +310,7 @@ class _Look:
 
         Records that tasks of an earlier cycle found are compared in any case.
         """
-        deletions = self._store.deletions(self._mirror.collection_id)
-        told = {i for d in deletions if d.kind is DeletionKind.FOREIGN for i in d.ids}
+        told = {i for d in self._known.waiting(DeletionKind.FOREIGN) for i in d.ids}
         start = 0
         for head, chunk in self._chunks():
             found = self._found[start : start + len(chunk.ids)]

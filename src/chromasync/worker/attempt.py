@@ -18,7 +18,7 @@ write: an attempt that only read wrote nothing there.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import structlog
@@ -141,7 +141,7 @@ class Attempts:
             task,
             lease.check,
             set_aside,
-            deleting=self._deleting(task),
+            deleting=self._deleting(task, given.chunk.ids),
             note_write=lease.note_write,
             write_permit=self._marking(task, lease, given),
         )
@@ -155,12 +155,16 @@ class Attempts:
             self._distrust(lease)
         faultpoints.reach(faultpoints.AFTER_COMPLETE)
 
-    def _deleting(self, task: Task) -> set[str]:
-        """Records that we may have deleted although the deletion still waits in the ledger."""
+    def _deleting(self, task: Task, ids: Sequence[str]) -> set[str]:
+        """Those ids whose record we may have deleted although the deletion still waits.
+
+        Millions of deletions may wait, so they stay packed but for one list at a time.
+        """
         if not task.hold_foreign:
             return set()
-        waiting = self._store.deletions(task.collection_id)
-        return {i for d in waiting if d.kind is DeletionKind.GONE for i in d.ids}
+        asked, waiting = set(ids), self._store.deletions(task.collection_id)
+        gone = (d.ids for d in waiting if d.kind is DeletionKind.GONE)
+        return {i for deleted in gone for i in deleted if i in asked}
 
     def _marking(self, task: Task, lease: Lease, given: TaskInput) -> Permit | None:
         """A permit that writes the cycle's mark before the first write, if one is due."""

@@ -111,6 +111,11 @@ class Recorder:
         self._last = self._read()
         self._thread.start()
 
+    def ended_threads(self) -> tuple[str, ...]:
+        """The name of the thread if it has ended although nobody stopped it."""
+        ended = self._thread.ident is not None and not self._thread.is_alive()
+        return (self._thread.name,) if ended and not self._stop.is_set() else ()
+
     def stop(self) -> None:
         """End the thread, and record the last seconds; does nothing if it was never started."""
         if self._thread.ident is None or self._stop.is_set():
