@@ -87,7 +87,7 @@ coverage: $(READY) ## measure the branch coverage of the engine's core by the qu
 	$(BIN)/python -m coverage report
 
 chaos: $(READY) ## test with kills, faults and random writes for over an hour, with a new seed each time
-	CHROMASYNC_CHAOS=nightly $(BIN)/python -m pytest tests/chaos tests/distributed tests/store $(ARGS)
+	CHROMASYNC_CHAOS=nightly $(BIN)/python -m pytest tests/chaos tests/distributed tests/store tests/mirror tests/selftest $(ARGS)
 
 lint: $(READY) ## check style, format, types and import contracts
 	$(BIN)/python -m ruff check

@@ -22,7 +22,7 @@ from tests.support.drills import Contents, contents, primary_dies, primary_retur
 from tests.support.stage import Stage, fill, vectors
 
 SETTINGS = {"SYNC_CHUNK_SIZE": "25", "SYNC_WORKERS": "2"}
-SEEDS = range(100 if NIGHTLY else 5)
+SEEDS = range(100 if NIGHTLY else 2)
 MOST_DECISIONS = 6
 POINTS = [
     faultpoints.AFTER_OPEN,

@@ -23,6 +23,15 @@ if TYPE_CHECKING:
     from chromadb import Collection
 
 SETTINGS = {"SYNC_CHUNK_SIZE": "20", "SYNC_HTTP_TIMEOUT": "0.3"}
+IN_CI = [
+    "answer lost after it was applied",
+    "truncated JSON",
+    "web page with 200",
+    "too many requests",
+    "503",
+    "applied, no answer before the timeout",
+]
+"""Faults that play alone in CI; the others do so each night, and all of them play in the mix."""
 KEPT = {f"r{n}" for n in range(60, 100)}
 
 
@@ -85,7 +94,7 @@ def assert_clean_afterwards(stage: Stage) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", MAKERS if NIGHTLY else IN_CI)
 def test_one_kind_of_fault_again_and_again(stage: Stage, kind: str) -> None:
     """A third of the requests to one side, then to the other, fails in one way."""
     arrange(stage)
@@ -99,7 +108,7 @@ def test_one_kind_of_fault_again_and_again(stage: Stage, kind: str) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(40 if NIGHTLY else 2))
+@pytest.mark.parametrize("seed", range(40 if NIGHTLY else 1))
 def test_a_mix_of_faults_on_both_sides(stage: Stage, seed: int) -> None:
     """Several cycles among all kinds of faults, the primary changing in between."""
     arrange(stage)
@@ -140,7 +149,9 @@ def test_a_server_that_fails_one_kind_of_request_for_a_whole_cycle(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("ending", ["/upsert", "/update", "/delete", "/get"])
+@pytest.mark.parametrize(
+    "ending", ["/upsert", "/delete", *(["/update", "/get"] if NIGHTLY else [])]
+)
 def test_a_server_that_was_broken_is_not_blamed_on_the_records(stage: Stage, ending: str) -> None:
     """Few records, none of which got through: as soon as the server takes them, they are sent."""
     small = stage.create(count=5, metadata=None)

@@ -44,7 +44,7 @@ MOST_CYCLES = 8
 """Until quiet: two to see that a collection vanished, one more for each kind of approval."""
 
 PROFILE = settings(
-    max_examples=400 if NIGHTLY else 15,
+    max_examples=400 if NIGHTLY else 8,
     stateful_step_count=40 if NIGHTLY else 14,
     derandomize=not NIGHTLY,
     database=None,

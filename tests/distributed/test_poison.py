@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from chromasync.model import MirrorStatus
 from chromasync.store.schema import tasks
+from tests.chaos.profile import NIGHTLY
 from tests.distributed.conftest import MakeFleet
 from tests.distributed.fleet import Fleet, Member
 from tests.store.samples import look
@@ -88,7 +89,9 @@ def test_a_chunk_that_kills_its_workers_fails_alone(stage: Stage, fleet: Fleet) 
 
 @pytest.mark.longest
 @pytest.mark.long
-@pytest.mark.parametrize("role", ["single with SQLite", "single", "coordinator"])
+@pytest.mark.parametrize(
+    "role", ["single with SQLite", "coordinator", *(["single"] if NIGHTLY else [])]
+)
 def test_a_chunk_that_kills_whoever_plans_fails_alone(
     stage: Stage, make_fleet: MakeFleet, database_url: str, role: str
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from chromasync.lab.chroma_server import ChromaServer
 from chromasync.lab.proxy import RecordingProxy
+from tests.chaos.profile import NIGHTLY
 from tests.support.crew import Crew
 from tests.support.rest import Rest
 from tests.support.stage import Servers, Stage
@@ -17,8 +18,11 @@ from tests.support.stage import Servers, Stage
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run tests marked `crewed` twice: in one process, and with a coordinator and workers."""
-    if metafunc.definition.get_closest_marker("crewed"):
-        ways = ["single", pytest.param("workers", marks=pytest.mark.long)]
+    mark = metafunc.definition.get_closest_marker("crewed")
+    if mark is not None:
+        with_workers = NIGHTLY or mark.kwargs.get("in_ci", True)
+        workers = pytest.param("workers", marks=pytest.mark.long)
+        ways = ["single", workers] if with_workers else ["single"]
         metafunc.parametrize("crew", ways, indirect=True)
 
 

@@ -72,7 +72,7 @@ def test_a_few_failing_writes_end_the_cycle(stage: Stage, kind: str) -> None:
     assert stage.sync_and_judge().counts.inserted == 2 * SINCE
 
 
-@pytest.mark.crewed
+@pytest.mark.crewed(in_ci=False)
 def test_a_first_copy_ends_as_well(stage: Stage) -> None:
     """Nothing is there yet, not even a database for what would be copied."""
     for number in range(30):

@@ -71,7 +71,7 @@ class Dying:
 
 
 @pytest.mark.long
-@pytest.mark.crewed
+@pytest.mark.crewed(in_ci=False)
 def test_a_replica_restored_while_a_copy_was_under_way(fragile: Stage, tmp_path: Path) -> None:
     """Records updated in place since its backup are mended before anything is called identical."""
     stage = fragile

@@ -138,7 +138,7 @@ def test_another_server_at_the_address_changes_nothing(stage: Stage, moved: bool
 
 
 @pytest.mark.long
-@pytest.mark.crewed
+@pytest.mark.crewed(in_ci=False)
 def test_another_server_and_a_lost_state_change_nothing(stage: Stage, tmp_path: Path) -> None:
     """Of three collections none is mostly the same, so none is adopted unasked."""
     stage.overrides = dict(QUICK)
@@ -197,7 +197,7 @@ def test_everything_at_once_loses_nothing(own: Stage, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.crewed
+@pytest.mark.crewed(in_ci=False)
 def test_an_older_primary_and_a_lost_state_delete_nothing(own: Stage, tmp_path: Path) -> None:
     """What the replica has more is of unknown origin, and what differs may be newer there."""
     arrange(own)

@@ -134,7 +134,7 @@ def test_an_unknown_name_builds_nothing(own: Stage) -> None:
     assert len(own.replica_writes()) == before
 
 
-@pytest.mark.crewed
+@pytest.mark.crewed(in_ci=False)
 def test_a_dead_index_of_the_primary_keeps_the_replica_whole(own: Stage, tmp_path: Path) -> None:
     """The replica may be the only copy of the vectors, so nothing is deleted there."""
     docs = own.create(count=COUNT, hnsw=PERSISTED)

@@ -149,7 +149,7 @@ def has_mark_of(stage: Stage, cycle: int) -> bool:
     return bool(row == (cycle, 1))
 
 
-@pytest.mark.crewed
+@pytest.mark.crewed(in_ci=False)
 def test_an_emptied_replica(own: Stage) -> None:
     """A mark that is missing is told, and everything is copied anew."""
     own.create(count=COUNT)
@@ -166,7 +166,7 @@ def test_an_emptied_replica(own: Stage) -> None:
 # ---- states --------------------------------------------------------------------------------------
 
 
-@pytest.mark.crewed
+@pytest.mark.crewed(in_ci=False)
 def test_a_state_restored_from_an_older_backup(stage: Stage) -> None:
     """A flag that went on and off again since then does not stay on."""
     stage.create(count=COUNT)

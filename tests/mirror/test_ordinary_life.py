@@ -17,7 +17,7 @@ from chromasync.reports import CycleReport, Outcome
 from tests.support.drills import contents
 from tests.support.stage import Servers, Stage, client_of, close_client, drop, fill, vectors
 
-pytestmark = [pytest.mark.long, pytest.mark.crewed]
+pytestmark = [pytest.mark.long, pytest.mark.crewed(in_ci=False)]
 
 COUNT = 300
 MANY = 150
@@ -84,6 +84,7 @@ def test_collections_made_anew_and_left_empty(stage: Stage) -> None:
     assert_held(stage)
 
 
+@pytest.mark.crewed
 def test_half_of_the_collections_at_a_time(stage: Stage) -> None:
     """Half is most: 8, 4, 2 and 1 do not go one after the other."""
     for number in range(8):
@@ -239,6 +240,7 @@ def test_a_former_replica_as_primary(stage: Stage) -> None:
         assert contents(docs)["r1"][1]["n"] == -1
 
 
+@pytest.mark.crewed
 def test_one_store_and_two_replicas_in_turns(stage: Stage) -> None:
     """Each gets what it lacks; nothing is lost on either, and nothing is called identical early."""
     docs = stage.create(count=60)

@@ -16,6 +16,7 @@ from chromasync.model import HoldKind
 from chromasync.plan.removals import NEVER_HAD
 from chromasync.quiet import Quiet
 from chromasync.reports import CycleReport, PlannedAction, PlannedCollection, PlanReport
+from tests.chaos.profile import NIGHTLY
 from tests.support.stage import Stage, drop, fill, vectors
 
 if TYPE_CHECKING:
@@ -225,7 +226,7 @@ def test_a_damaged_ledger_can_still_be_planned(stage: Stage) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(12 if NIGHTLY else 1))
 def test_random_changes_are_done_as_planned(stage: Stage, seed: int) -> None:
     """Counts of the plan equal those of the cycle after it, again and again."""
     chance = random.Random(seed)

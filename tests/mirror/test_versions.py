@@ -19,6 +19,7 @@ from chromasync.lab.chroma_server import ChromaServer
 from chromasync.lab.proxy import RecordingProxy
 from chromasync.model import HoldKind, MirrorStatus
 from chromasync.reports import CycleReport, Outcome
+from tests.chaos.profile import NIGHTLY
 from tests.compat_servers import INSTALLED, command
 from tests.support.rest import Rest
 from tests.support.stage import Servers, Stage
@@ -30,8 +31,11 @@ _numbers = count()
 SPACES = ("cosine", "l2", "ip")
 OLD_LONGEST = 63
 """Characters that a collection's name may have before 1.0.20."""
-UPWARDS = [("0.6.3", INSTALLED), ("1.0.0", INSTALLED), ("1.3.0", INSTALLED), ("1.0.20", "1.0.20")]
-DOWNWARDS = [(INSTALLED, "1.3.0"), (INSTALLED, "1.0.0"), (INSTALLED, "0.6.3")]
+UPWARDS = [("0.6.3", INSTALLED), ("1.0.20", "1.0.20")]
+DOWNWARDS = [(INSTALLED, "1.0.0"), (INSTALLED, "0.6.3")]
+if NIGHTLY:
+    UPWARDS += [("1.0.0", INSTALLED), ("1.3.0", INSTALLED)]
+    DOWNWARDS += [(INSTALLED, "1.3.0")]
 
 
 class Fleet:

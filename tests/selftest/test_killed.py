@@ -12,6 +12,7 @@ import pytest
 from chromasync.model import Cycle, CycleStatus
 from chromasync.reports import Outcome
 from chromasync.trials import PREFIX
+from tests.chaos.profile import NIGHTLY
 from tests.distributed.fleet import Fleet
 from tests.selftest.processes import (
     COMMAND,
@@ -42,6 +43,9 @@ def wait(*_):
     print("paused", flush=True)
     threading.Event().wait()
 """
+KILLS = {"middle": (IN_THE_MIDDLE, [2, 2])}
+if NIGHTLY:
+    KILLS["end"] = (IN_THE_CLEAN_UP, [0, 2])
 
 
 def names(stage: Stage) -> list[list[str]]:
@@ -81,9 +85,7 @@ def assert_left_alone(stage: Stage) -> None:
 
 @pytest.mark.longest
 @pytest.mark.long
-@pytest.mark.parametrize(
-    ("where", "left"), [(IN_THE_MIDDLE, [2, 2]), (IN_THE_CLEAN_UP, [0, 2])], ids=["middle", "end"]
-)
+@pytest.mark.parametrize(("where", "left"), KILLS.values(), ids=KILLS)
 def test_what_a_killed_self_test_left_is_left_alone_and_removed_by_the_next(
     stage: Stage, scratch: Path, where: str, left: list[int]
 ) -> None:
