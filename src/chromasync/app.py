@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import structlog
-
 from chromasync.advice import HISTORY_SECONDS, Asked, advise
 from chromasync.advice.keeper import AdviceKeeper, recommendation_of
 from chromasync.advice_reports import AdviceReport
@@ -27,6 +25,7 @@ from chromasync.failover.restore import Restore, refuse_urls, restore_settings
 from chromasync.failover_reports import PromoteOutcome, PromoteReport, RestoreReport
 from chromasync.fence import Fence, set_after
 from chromasync.guard import approve_chosen, choose_holds, refuse_equal_urls, refuse_unseen
+from chromasync.logs import get_logger
 from chromasync.model import Hold, Side, Vitals
 from chromasync.ports import Progress, Store
 from chromasync.processes import operator_name
@@ -55,7 +54,7 @@ NOBODY_WORKS = (
     "(SYNC_COORDINATOR_WORKS=false). Changes are copied when a worker is started."
 )
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Application:

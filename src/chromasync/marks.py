@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
-import structlog
 
 from chromasync.errors import (
     AccessRefused,
@@ -28,6 +27,7 @@ from chromasync.errors import (
 )
 from chromasync.events import Event
 from chromasync.lease import monotonic
+from chromasync.logs import get_logger
 from chromasync.model import (
     MARKS_DATABASE,
     Collection,
@@ -64,7 +64,7 @@ Rows = Mapping[Spot, MarkRow]
 Note = Callable[[str, str], None]
 """Called with the place and the random number of each mark on the replica."""
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Marks:

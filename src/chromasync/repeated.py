@@ -13,15 +13,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import structlog
-
 from chromasync.events import Event
+from chromasync.logs import get_logger
 
 EVERY_SECONDS = 30.0
 MOST_TEXTS = 200
 """Most texts that are remembered; old ones are forgotten first."""
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 @dataclass(slots=True)

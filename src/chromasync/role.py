@@ -25,8 +25,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Self
 
-import structlog
-
 from chromasync.config import Role, Settings
 from chromasync.cycle.clock import CycleClock
 from chromasync.cycle.coordinator import Coordinator
@@ -47,6 +45,7 @@ from chromasync.errors import (
 )
 from chromasync.events import Event
 from chromasync.lease import Lead
+from chromasync.logs import get_logger
 from chromasync.marks import MarkKeeper
 from chromasync.memory import Memory
 from chromasync.model import Duty, Side, Vitals
@@ -66,7 +65,7 @@ PATIENT_LEADS = 1.2
 RETRY_SECONDS = 5.0
 """First pause after a failed cycle; it doubles up to the interval."""
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Participant:

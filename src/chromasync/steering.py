@@ -18,10 +18,9 @@ import threading
 import time
 from datetime import UTC, datetime
 
-import structlog
-
 from chromasync.errors import Paused, StoreError
 from chromasync.events import Event
+from chromasync.logs import get_logger
 from chromasync.model import ControlRow, Orders
 from chromasync.ports import Control
 from chromasync.repeated import Repeated
@@ -31,7 +30,7 @@ GRACE_SECONDS = 2.5
 NAP_SECONDS = 0.25
 """Time after which a waiting process looks whether it was asked to stop."""
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Steering:

@@ -12,7 +12,9 @@ import chromasync
 from chromasync.events import Event
 
 SOURCE = Path(chromasync.__file__).parent
-MODULES = sorted(SOURCE.rglob("*.py"))
+LOGS = SOURCE / "logs.py"
+"""It makes the loggers."""
+MODULES = sorted(path for path in SOURCE.rglob("*.py") if path != LOGS)
 LEVELS = {"debug", "info", "warning", "warn", "error", "exception", "critical", "fatal", "log"}
 KEEPER = SOURCE / "repeated.py"
 """It logs the event that it was given; who gives it one is looked at instead."""

@@ -6,20 +6,19 @@ import threading
 import time
 from collections.abc import Callable
 
-import structlog
-
 from chromasync.alerts.messages import Message
 from chromasync.alerts.receivers import Receiver
 from chromasync.alerts.state import Due
 from chromasync.errors import AlertNotTaken
 from chromasync.events import Event
+from chromasync.logs import get_logger
 from chromasync.repeated import Repeated
 
 FIRST_PAUSE_SECONDS = 15.0
 LONGEST_PAUSE_SECONDS = 900.0
 LONGEST_RETRY_AFTER_SECONDS = 3600.0
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Delivery:

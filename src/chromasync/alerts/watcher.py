@@ -15,8 +15,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Self
 
-import structlog
-
 from chromasync.alerts.delivery import FIRST_PAUSE_SECONDS, Delivery
 from chromasync.alerts.kinds import AlertKind, Condition
 from chromasync.alerts.messages import compose
@@ -25,6 +23,7 @@ from chromasync.alerts.rules import find_conditions
 from chromasync.alerts.state import Due, Key, Times, key_of, next_message, note_told, observe
 from chromasync.errors import ChromasyncError
 from chromasync.events import Event
+from chromasync.logs import get_logger
 from chromasync.model import Alert
 from chromasync.ports import Store
 from chromasync.repeated import Repeated
@@ -37,7 +36,7 @@ Alerts = dict[Key, Alert]
 
 _KINDS = frozenset(AlertKind)
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)

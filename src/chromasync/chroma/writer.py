@@ -13,8 +13,6 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-import structlog
-
 from chromasync.chroma import decode, encode
 from chromasync.chroma.brake import Brake
 from chromasync.chroma.client import FAULT_ATTEMPTS
@@ -40,6 +38,7 @@ from chromasync.errors import (
     TooLarge,
 )
 from chromasync.events import Event
+from chromasync.logs import get_logger
 from chromasync.model import (
     MARKS_DATABASE,
     Change,
@@ -54,7 +53,7 @@ from chromasync.ports import Permit
 NOBODY = Change("chromasync-asks", document="Are writes taken?")
 """A change of a missing record, which servers ignore."""
 
-_log = structlog.get_logger(__name__)
+_log = get_logger()
 
 
 class SharedWrites(Shared):

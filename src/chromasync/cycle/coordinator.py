@@ -18,8 +18,6 @@ from dataclasses import replace
 from functools import partial
 from math import inf
 
-import structlog
-
 from chromasync import faultpoints
 from chromasync.config import Settings
 from chromasync.cycle import waiting
@@ -57,6 +55,7 @@ from chromasync.errors import (
 from chromasync.events import Event
 from chromasync.lease import Lead, monotonic
 from chromasync.ledger.scrub import choose_scrubs, scrub_budget_seconds
+from chromasync.logs import get_logger
 from chromasync.marks import MarkKeeper
 from chromasync.mirrored import look_at_mirrored
 from chromasync.model import (
@@ -81,7 +80,7 @@ PUT_DOWN_SECONDS = 2.0
 KEEP_SECONDS = 86_400.0
 KEEP_TASKS = 1_000_000
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Coordinator:

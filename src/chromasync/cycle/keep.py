@@ -12,16 +12,15 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import structlog
-
 from chromasync import faultpoints
 from chromasync.cycle.names import rename
 from chromasync.cycle.work import REFUSALS, CycleWork
 from chromasync.events import Event
+from chromasync.logs import get_logger
 from chromasync.model import Collection, Kept
 from chromasync.plan.pairing import final_name, marked
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 def kept_name(collection: Collection) -> str:

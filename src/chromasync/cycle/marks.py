@@ -12,12 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import structlog
-
 from chromasync.cycle.tell import is_same_failure
 from chromasync.errors import ChromasyncError, LeaseLost, ServerUnreachable
 from chromasync.events import Event
 from chromasync.lease import monotonic
+from chromasync.logs import get_logger
 from chromasync.marks import (
     REFUSALS,
     Knowledge,
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 
 CALLED_SAME = (MirrorStatus.IDENTICAL, MirrorStatus.LIMITED)
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class CycleMarks:

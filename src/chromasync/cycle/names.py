@@ -10,18 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-import structlog
-
 from chromasync import faultpoints
 from chromasync.cycle.work import REFUSALS
 from chromasync.errors import ChromasyncError
 from chromasync.events import Event
+from chromasync.logs import get_logger
 from chromasync.model import Collection
 from chromasync.plan.listing import Listing, place_of
 from chromasync.plan.pairing import final_name, marked
 from chromasync.ports import Writer
 
-log = structlog.get_logger()
+log = get_logger()
 
 MayTake = Callable[[Collection, Collection], bool]
 """(newcomer, occupant) → whether the newcomer may take the occupant's name now."""

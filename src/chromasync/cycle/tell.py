@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
-import structlog
-
 from chromasync.cycle.work import CycleWork
 from chromasync.errors import ChromasyncError, LeaseLost, Paused
 from chromasync.events import Event
+from chromasync.logs import get_logger
 from chromasync.model import Hold, HoldKind, MirrorStatus
 from chromasync.repeated import Limiter, Repeated, repeats
 from chromasync.reports import CollectionReport, CycleReport, Outcome
@@ -41,7 +40,7 @@ FIGURES = (
 """Fields of the line for every outcome; unknown values are None."""
 
 Figures = Mapping[str, object]
-log = structlog.get_logger()
+log = get_logger()
 
 
 def figures_of(report: CycleReport) -> Figures:

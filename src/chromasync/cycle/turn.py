@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import structlog
-
 from chromasync.config import Settings
 from chromasync.events import Event
 from chromasync.ledger.digest import whole_digests
+from chromasync.logs import get_logger
 from chromasync.marks import REFUSALS, Marks
 from chromasync.model import Direction, DirectionState
 from chromasync.plan.direction import leads_other_way, promoted_error, turnable
@@ -14,7 +13,7 @@ from chromasync.plan.listing import Listing, list_primary, list_replica
 from chromasync.plan.mark import Mark
 from chromasync.ports import Reader, Store
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 def turn_if_asked(primary: Reader, replica: Reader, store: Store, settings: Settings) -> None:

@@ -22,14 +22,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-import structlog
-
 from chromasync import faultpoints
 from chromasync.config import Settings
 from chromasync.errors import GuardRefusal, ServerError, ServerUnreachable
 from chromasync.events import Event
 from chromasync.failover.replica import Examined, examine_replica, refuse_stranger
 from chromasync.failover_reports import PromotedCollection, PromoteOutcome, PromoteReport
+from chromasync.logs import get_logger
 from chromasync.marks import REFUSALS, Marks, say_refused
 from chromasync.model import Direction, DirectionState
 from chromasync.plan.mark import Mark
@@ -45,7 +44,7 @@ NOTE_SECONDS = 10.0
 WRITE_SECONDS = 30.0
 """Time for the request that writes the mark."""
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)

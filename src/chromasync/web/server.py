@@ -8,11 +8,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import structlog
 import uvicorn
 
 from chromasync.errors import SettingsError
 from chromasync.events import Event
+from chromasync.logs import get_logger
 from chromasync.web.site import Site
 
 ENDING_SECONDS = 3
@@ -20,7 +20,7 @@ ENDING_SECONDS = 3
 WAITING = 64
 """Connections that may wait to be accepted."""
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl
 
-import structlog
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -31,6 +30,7 @@ from chromasync import __version__
 from chromasync.documents import encode, status_document
 from chromasync.errors import ChromasyncError
 from chromasync.events import Event
+from chromasync.logs import get_logger
 from chromasync.memory import MEMORY_SHARE
 from chromasync.web.access import COOKIE, SESSION_SECONDS, Access
 from chromasync.web.actions import Actions, Asked
@@ -49,7 +49,7 @@ OPEN_TO_ALL = "This address needs the token SYNC_HTTP_TOKEN, as “Authorization
 WRONG_HOST = "This page is for this machine only; ask for it at 127.0.0.1 or localhost."
 Answer = Callable[[Request], Response]
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Site:

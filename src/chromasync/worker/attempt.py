@@ -21,8 +21,6 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-import structlog
-
 from chromasync import faultpoints
 from chromasync.errors import (
     ChromasyncError,
@@ -35,6 +33,7 @@ from chromasync.errors import (
 )
 from chromasync.events import Event
 from chromasync.lease import Lease
+from chromasync.logs import get_logger
 from chromasync.marks import MarkKeeper
 from chromasync.model import DeletionKind, Side, Task, TaskInput
 from chromasync.ports import Permit, Reconciler, Store
@@ -45,7 +44,7 @@ STORE_RETRY_SECONDS = 1.0
 """Pause between two tries to record an outcome while the store is away."""
 
 T = TypeVar("T")
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Attempts:

@@ -14,11 +14,11 @@ import uuid
 from collections.abc import Callable
 
 import psutil
-import structlog
 
 from chromasync import __version__
 from chromasync.errors import ChromasyncError
 from chromasync.events import Event
+from chromasync.logs import get_logger
 from chromasync.model import WorkerBeat, WorkerStatus
 from chromasync.ports import Store
 from chromasync.repeated import Repeated
@@ -26,7 +26,7 @@ from chromasync.repeated import Repeated
 RESCUE_SECONDS = 2.5
 BEAT_SECONDS = 15.0
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 def process_name() -> str:

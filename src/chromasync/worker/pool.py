@@ -29,11 +29,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from types import MappingProxyType
 
-import structlog
-
 from chromasync.errors import ChromasyncError, StoreError
 from chromasync.events import Event
 from chromasync.lease import LeaseKeeper, monotonic
+from chromasync.logs import get_logger
 from chromasync.marks import MarkKeeper
 from chromasync.memory import Memory
 from chromasync.model import Task, WorkerBeat
@@ -53,7 +52,7 @@ RECALL_SECONDS = 5.0
 DRAIN_SECONDS = 18.0
 PUT_DOWN_SECONDS = 3.0
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class WorkerPool:
