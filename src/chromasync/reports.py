@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from chromasync.config import SettingLine
+from chromasync.displayed import Displayed
 from chromasync.model import (
     DECISIONS,
     Capabilities,
@@ -103,7 +104,7 @@ class CollectionReport:
 
 
 @dataclass(frozen=True, slots=True)
-class CycleReport:
+class CycleReport(Displayed):
     """The result of one cycle. `counts` covers all collections.
 
     `never_reread`: unchanged records are never read again, so changes in place are not found.
@@ -135,7 +136,7 @@ class CycleReport:
 
 
 @dataclass(frozen=True, slots=True)
-class StatusSnapshot:
+class StatusSnapshot(Displayed):
     """Everything at one instant, from the store alone.
 
     `lag_seconds` is `taken_at` minus the oldest `identical_as_of`; None until every collection
@@ -318,7 +319,7 @@ class PlannedCollection:
 
 
 @dataclass(frozen=True, slots=True)
-class PlanReport:
+class PlanReport(Displayed):
     """The plan of a cycle. `expected_seconds` is based on rates of earlier cycles.
 
     `failures` has one sentence for each missing database or tenant of the primary; nothing is
@@ -395,7 +396,7 @@ class VerifiedCollection:
 
 
 @dataclass(frozen=True, slots=True)
-class VerifyReport:
+class VerifyReport(Displayed):
     """Outcome of comparing both sides record by record.
 
     `findings` is cut off at a limit; the counts are complete. `sample_percent` is 100 for all.

@@ -11,10 +11,10 @@ from rich.console import Console
 
 from chromasync.cli.jsonout import Report
 from chromasync.cli.page import LONGEST_CELL, Page, shortened
-from chromasync.cli.render import show, show_approval
 from chromasync.model import Cycle, CycleStatus, Hold, HoldKind, WorkerStatus
 from chromasync.plan.removals import PRIMARY_EMPTY, UNCONFIRMED
 from chromasync.reports import CycleReport, Outcome, StatusSnapshot
+from chromasync.telling.render import show, show_approval
 from tests.cli.fakes import (
     HOLD,
     NOON,

@@ -247,7 +247,7 @@ def _show_again(invocation: Invocation, report: StatusSnapshot) -> None:
         sys.stdout.write(encode(report_document(invocation.command, report), one_line=True))
     else:
         from chromasync.cli.page import Page
-        from chromasync.cli.render import show
+        from chromasync.telling.render import show
 
         click.clear()
         show(Page(), report)
@@ -296,7 +296,7 @@ def approve(
         print_out(lambda: sys.stdout.write(encode(approval_document(approved))))
     elif not invocation.quiet:
         from chromasync.cli.page import Page
-        from chromasync.cli.render import show_approval
+        from chromasync.telling.render import show_approval
 
         print_out(lambda: show_approval(Page(), approved))
     return ExitCode.DONE

@@ -83,7 +83,7 @@ def print_report(invocation: Invocation, report: Report) -> int:
         print_out(lambda: sys.stdout.write(encode(report_document(invocation.command, report))))
     elif not invocation.quiet:
         from chromasync.cli.page import Page
-        from chromasync.cli.render import show
+        from chromasync.telling.render import show
 
         print_out(lambda: show(Page(), report))
     return report.exit_code

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chromasync.advice_reports import AdviceReport, Forecast, Sign
-from chromasync.cli.page import Page
+from chromasync.telling.page import Page
 from chromasync.wording.words import duration, moment, number, plain, size
 
 SIGNS = {

@@ -7,9 +7,7 @@ from datetime import datetime
 from typing import assert_never
 
 from chromasync.advice_reports import AdviceReport
-from chromasync.cli.advice_text import show_advice
-from chromasync.cli.jsonout import Report
-from chromasync.cli.page import Page
+from chromasync.documents import Report
 from chromasync.model import (
     Cycle,
     CycleStatus,
@@ -31,6 +29,8 @@ from chromasync.reports import (
     VerifiedCollection,
     VerifyReport,
 )
+from chromasync.telling.advice_text import show_advice
+from chromasync.telling.page import Page
 from chromasync.wording.concerns import (
     STATES,
     held_words,
