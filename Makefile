@@ -122,6 +122,7 @@ $(SERVERS_READY): tests/compat_servers.py $(READY)
 
 docs: $(READY) ## generate the reference pages again
 	$(BIN)/python -m tools.reference docs
+	$(BIN)/python -m tools.keywords src/chromasync/keywords.py
 
 clean: ## remove all files that these targets made
 	rm -rf $(VENV) .servers build dist bench/out .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage*

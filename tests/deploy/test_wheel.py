@@ -135,7 +135,7 @@ def assert_the_wheel_holds_the_package_alone(wheel: Path) -> None:
         "chromasync",
         f"chromasync-{__version__}.dist-info",
     }
-    assert "chromasync/py.typed" in names
+    assert {"chromasync/py.typed", "chromasync/__init__.pyi"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if name.endswith(".pyc")]
 

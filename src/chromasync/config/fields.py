@@ -25,9 +25,13 @@ class Role(StrEnum):
 
 
 class Origin(StrEnum):
-    """The source of a setting's value, the strongest first."""
+    """The source of a setting's value, the strongest first.
+
+    A process has flags or, where a program calls chromasync, keywords.
+    """
 
     FLAG = "flag"
+    KEYWORD = "keyword"
     ENVIRONMENT = "environment"
     FILE = CONFIG_FILE
     DEFAULT = "default"

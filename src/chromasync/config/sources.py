@@ -32,6 +32,7 @@ TYPING_ERROR = 0.9
 """Similarity of names that differ by one letter, or by two exchanged letters."""
 WHERE = {
     Origin.FLAG: "given as a flag",
+    Origin.KEYWORD: "given as a keyword",
     Origin.ENVIRONMENT: "in the environment",
     Origin.FILE: "in the settings file",
     Origin.DEFAULT: "by default",
@@ -45,6 +46,8 @@ def load_settings(
     *,
     config_file: Path | None = None,
     servers_required: bool = True,
+    given_as: Origin = Origin.FLAG,
+    environment: bool = True,
 ) -> Settings:
     """Read the settings from `flags`, the environment and the file, the strongest first.
 
@@ -52,15 +55,16 @@ def load_settings(
         flags: values of command-line flags by setting name; None values count as not given.
         config_file: the file to read; by default `chromasync.toml` in the working folder.
         servers_required: raise an error if a URL is missing.
+        given_as: the origin of the values in `flags`.
+        environment: read the environment and the file, too.
 
     Raises:
         SettingsError: settings are unknown, missing or not allowed; it names all of them.
     """
-    sources = {
-        Origin.FILE: _from_file(config_file),
-        Origin.ENVIRONMENT: _from_environment(),
-        Origin.FLAG: _from_flags(flags or {}),
-    }
+    sources = {given_as: _from_flags(flags or {})}
+    if environment:
+        around = {Origin.FILE: _from_file(config_file), Origin.ENVIRONMENT: _from_environment()}
+        sources = around | sources
     values: dict[str, Any] = {}
     origins: dict[str, Origin] = {}
     for origin, found in sources.items():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -52,8 +53,10 @@ class Judgement:
         return ", ".join(f"{n:,} {kind}" for kind, n in sorted(self.differences.items()))
 
 
-def connect(url: str) -> ClientAPI:
-    """The official client for a loopback server."""
+def connect(
+    url: str, tenant: str = "default_tenant", database: str = "default_database"
+) -> ClientAPI:
+    """The official client for one database of a loopback server."""
     import chromadb  # noqa: PLC0415 - takes a second
     from chromadb.config import Settings as ClientSettings  # noqa: PLC0415 - same
 
@@ -61,8 +64,19 @@ def connect(url: str) -> ClientAPI:
     return chromadb.HttpClient(
         host=address.hostname or "",
         port=address.port or 0,
+        tenant=tenant,
+        database=database,
         settings=ClientSettings(anonymized_telemetry=False),
     )
+
+
+def close(client: ClientAPI) -> None:
+    """Close an official client, and the connections that its own `close` leaves open."""
+    inside: Any = client
+    with suppress(AttributeError):
+        for api in (inside._server, inside._admin_client._server):  # noqa: SLF001 -- no other way
+            api._session.close()  # noqa: SLF001 -- same
+        inside.close()
 
 
 def collections_of(client: ClientAPI) -> dict[str, Collection]:

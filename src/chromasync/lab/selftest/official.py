@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from chromasync.lab.judge import Judgement, definition_of, judge_page
+from chromasync.lab.judge import Judgement, close, definition_of, judge_page
 from chromasync.lab.selftest.stage import Stage
 from chromasync.model import Side
 
@@ -46,7 +45,7 @@ def ask(stage: Stage, names: Sequence[str]) -> Judgement:
                 _judge(ours[name], theirs[name], judgement)
     finally:
         for client in clients:
-            _close(client)
+            close(client)
     return judgement
 
 
@@ -80,12 +79,3 @@ def _connect(stage: Stage, side: Side) -> ClientAPI:
         database=stage.database,
         settings=ClientSettings(anonymized_telemetry=False),
     )
-
-
-def _close(client: ClientAPI) -> None:
-    inside: Any = client
-    # its own `close` leaves the connections of its parts open
-    with suppress(AttributeError):
-        for api in (inside._server, inside._admin_client._server):  # noqa: SLF001 -- no other way
-            api._session.close()  # noqa: SLF001 -- same
-        inside.close()

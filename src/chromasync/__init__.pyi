@@ -1,0 +1,36 @@
+from chromasync import errors as errors
+from chromasync import testing as testing
+from chromasync.api import approve as approve
+from chromasync.api import plan as plan
+from chromasync.api import status as status
+from chromasync.api import sync as sync
+from chromasync.api import verify as verify
+from chromasync.config.from_keywords import Place as Place
+from chromasync.errors import AnotherInstance as AnotherInstance
+from chromasync.errors import AnotherStore as AnotherStore
+from chromasync.errors import ChromasyncError as ChromasyncError
+from chromasync.errors import GuardRefusal as GuardRefusal
+from chromasync.errors import Paused as Paused
+from chromasync.errors import ReplicaPromoted as ReplicaPromoted
+from chromasync.errors import ServerError as ServerError
+from chromasync.errors import ServerUnreachable as ServerUnreachable
+from chromasync.errors import SettingsError as SettingsError
+from chromasync.errors import Stopped as Stopped
+from chromasync.errors import StoreError as StoreError
+from chromasync.keywords import SettingKeywords as SettingKeywords
+from chromasync.model import Hold as Hold
+from chromasync.model import MirrorStatus as MirrorStatus
+from chromasync.model import OpCounts as OpCounts
+from chromasync.ports import Progress as Progress
+from chromasync.reports import CollectionReport as CollectionReport
+from chromasync.reports import CycleReport as CycleReport
+from chromasync.reports import Finding as Finding
+from chromasync.reports import Outcome as Outcome
+from chromasync.reports import PlannedCollection as PlannedCollection
+from chromasync.reports import PlanReport as PlanReport
+from chromasync.reports import StatusSnapshot as StatusSnapshot
+from chromasync.reports import VerifiedCollection as VerifiedCollection
+from chromasync.reports import VerifyReport as VerifyReport
+from chromasync.service import Service as Service
+
+__version__: str
