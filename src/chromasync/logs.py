@@ -45,7 +45,7 @@ class Log:
     def _log(
         self, level: int, event: Event, fields: dict[str, object], *, traceback: bool = False
     ) -> None:
-        if structlog.is_configured():
+        if goes_to_structlog():
             method = "exception" if traceback else logging.getLevelName(level).lower()
             getattr(structlog.get_logger(), method)(event, **fields)
         elif _standard.isEnabledFor(level):
@@ -53,6 +53,11 @@ class Log:
             extra = {"fields": fields}
             # the line is of the method's caller
             _standard.log(level, "%s", text, exc_info=traceback, extra=extra, stacklevel=3)
+
+
+def goes_to_structlog() -> bool:
+    """Whether somebody has configured structlog, so that it gets the lines."""
+    return structlog.is_configured()
 
 
 def get_logger() -> Log:

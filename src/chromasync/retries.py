@@ -2,7 +2,7 @@
 
 Requests are repeated by stamina, which tells each repetition to structlog. If nobody has configured
 structlog, that prints on stdout, which belongs to the program around us. So our own repetitions are
-logged like everything else there; those of the program stay as they were.
+logged there like everything else; those of the program stay as they were.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from stamina.instrumentation import (
 )
 
 from chromasync.events import Event
-from chromasync.logs import get_logger
+from chromasync.logs import get_logger, goes_to_structlog
 from chromasync.repeated import Limiter, repeats
 
 PACKAGE = "chromasync"
@@ -48,7 +48,7 @@ class _Route:
     def __call__(self, details: RetryDetails) -> None:
         """Log a repetition, unless the same cause was logged a moment ago."""
         error = details.caused_by
-        if type(error).__module__.partition(".")[0] != PACKAGE:
+        if goes_to_structlog() or type(error).__module__.partition(".")[0] != PACKAGE:
             self._others(details)
             return
         cause = " ".join(map(str, error.args))  # without what a person should do about it

@@ -99,6 +99,17 @@ def test_own_retries_are_logged_and_not_printed(
     assert caplog.messages == ["trying again attempt=2 in_seconds=0.0 because=It is away."]
 
 
+def test_a_configured_structlog_gets_own_retries_as_ever(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The command line puts the line of the retry library into words of its own."""
+    log_own_retries()
+    with capture_logs() as lines:
+        failing(ServerUnreachable("It is away.", side="primary"))
+    assert [line["event"] for line in lines] == ["stamina.retry_scheduled"]
+    assert caplog.records == []
+
+
 def test_retries_of_the_program_stay_as_they_were(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
