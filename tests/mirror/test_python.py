@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import queue
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,8 @@ from chromasync.web import page
 from chromasync.web.page import open_page
 from chromasync.web.process import Process
 from tests.support.stage import Servers, Stage, fill
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def pair(stage: Stage, **more: Any) -> dict[str, Any]:
@@ -127,7 +130,7 @@ def test_the_service_ends_with_the_error_that_ended_it(stage: Stage) -> None:
 def test_the_page_is_served_where_a_port_is_given(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With `http_port` the service answers like `chromasync run`, and no longer after its end."""
+    """With `http_port` it answers like `chromasync run` until its end, and handles no signal."""
     urls: queue.Queue[str] = queue.Queue()
 
     @contextmanager
@@ -138,6 +141,7 @@ def test_the_page_is_served_where_a_port_is_given(
 
     monkeypatch.setattr(page, "open_page", telling)
     stage.create(count=3)
+    handlers = [signal.getsignal(number) for number in SIGNALS]
     with (
         chromasync.Service(http_port=free_port(), interval=3600, **pair(stage)),
         httpx2.Client(verify=False, trust_env=False) as http,
@@ -145,6 +149,7 @@ def test_the_page_is_served_where_a_port_is_given(
         url = urls.get(timeout=60)
         assert chromasync.sync(**pair(stage)).exit_code == 0
         document = http.get(f"{url}api/v1/status").json()
+        assert [signal.getsignal(number) for number in SIGNALS] == handlers
     assert [c["name"] for c in document["collections"]] == ["docs"]
     with httpx2.Client(verify=False, trust_env=False) as http, pytest.raises(httpx2.ConnectError):
         http.get(url)

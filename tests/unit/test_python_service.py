@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 
 import chromasync
 from chromasync.app import Application
+from chromasync.config import Role
 from chromasync.errors import SettingsError, StoreUnavailable
 from tests.cli.fakes import FakeProgram
 from tests.unit.configs import ONE, TWO
@@ -120,6 +122,23 @@ def test_wrong_settings_are_refused_before_anything_begins(program: Running) -> 
     with pytest.raises(SettingsError, match="DATABASE_URL is not set"):
         chromasync.Service(ONE, TWO, distributed=True)
     assert not program.begun.is_set()
+
+
+@pytest.mark.parametrize(
+    ("keywords", "role"),
+    [
+        ({}, Role.SINGLE),
+        ({"distributed": True, "coordinator": True}, Role.COORDINATOR),
+        ({"distributed": True}, Role.WORKER),
+    ],
+    ids=["single", "coordinator", "worker"],
+)
+def test_keywords_set_the_role(program: Running, keywords: dict[str, Any], role: Role) -> None:
+    """They mean what the variables of a process mean."""
+    with chromasync.Service(ONE, TWO, store="postgresql://db/sync", **keywords):
+        assert program.begun.wait(LONG)
+    assert program.settings is not None
+    assert program.settings.role is role
 
 
 def test_it_does_not_keep_the_interpreter_alive(program: Running) -> None:
