@@ -170,7 +170,7 @@ def test_a_thread_that_ended_by_itself_is_told(
     monkeypatch.setattr(store, "orders", lambda: next(answers))
     assert watch.ended_threads() == ()
     watch.start()
-    until(watch.ended_threads)
+    until(lambda: bool(watch.ended_threads()))
     assert watch.ended_threads() == ("control-watch",)
     watch.stop()
     assert watch.ended_threads() == ()
