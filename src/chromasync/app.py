@@ -1,4 +1,8 @@
-"""The composition root: settings become servers, store and engine; one method per command."""
+"""The composition root: settings become servers, store and engine; one method per command.
+
+Each method loads the parts of the program that its command needs: all of them take longer to import
+than `chromasync status` may take.
+"""
 
 from __future__ import annotations
 
@@ -6,48 +10,32 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
-from chromasync.advice import HISTORY_SECONDS, Asked, advise
-from chromasync.advice.keeper import AdviceKeeper, recommendation_of
-from chromasync.advice_reports import AdviceReport
-from chromasync.alerts import AlertWatcher, Receiver, check_receivers, place_of, receivers_of
-from chromasync.chroma import ChromaReader, ChromaWriter, Connection
 from chromasync.config import Role, Settings
-from chromasync.doctor import examine
-from chromasync.dryrun import DryRun
+from chromasync.desk import Desk, no_store
 from chromasync.errors import AnotherInstance, SettingsError, Stopped
 from chromasync.events import Event
-from chromasync.failover.promote import Checks, Promotion, report_promotion
-from chromasync.failover.restore import Restore, refuse_urls, restore_settings
-from chromasync.failover_reports import PromoteOutcome, PromoteReport, RestoreReport
-from chromasync.fence import Fence, set_after
-from chromasync.guard import approve_chosen, choose_holds, refuse_equal_urls, refuse_unseen
 from chromasync.logs import get_logger
-from chromasync.model import Hold, Side, Vitals
-from chromasync.ports import Progress, Store
+from chromasync.model import Side
 from chromasync.processes import operator_name
-from chromasync.quiet import Quiet
-from chromasync.reach import connection_of, no_store, primary_pacer
-from chromasync.reports import (
-    ControlReport,
-    CycleReport,
-    DoctorReport,
-    FenceReport,
-    PlanReport,
-    StatusSnapshot,
-    VerifyReport,
-)
-from chromasync.role import PATIENT_LEADS, Participant, refuse_to_plan
-from chromasync.shares import RESERVE, ShareKeeper
-from chromasync.status import take_snapshot
-from chromasync.steering import Steering, paused_error
-from chromasync.store import open_store, store_exists
-from chromasync.verify import Verifier
-from chromasync.wanted import WantedCycle, no_own_cycle
-from chromasync.worker.heartbeat import process_name
+
+if TYPE_CHECKING:
+    from chromasync.alerts import AlertWatcher, Receiver
+    from chromasync.chroma import ChromaReader, ChromaWriter, Connection
+    from chromasync.failover_reports import PromoteReport, RestoreReport
+    from chromasync.model import Vitals
+    from chromasync.ports import Progress
+    from chromasync.reports import (
+        CycleReport,
+        DoctorReport,
+        FenceReport,
+        PlanReport,
+        VerifyReport,
+    )
+    from chromasync.role import Participant
+    from chromasync.steering import Steering
 
 NOBODY_WORKS = (
     "No worker is active, and this process has no worker threads of its own "
@@ -57,16 +45,13 @@ NOBODY_WORKS = (
 log = get_logger()
 
 
-class Application:
+class Application(Desk):
     """The whole program; it opens servers and store on first use."""
 
     def __init__(self, settings: Settings, stack: ExitStack) -> None:
-        self.settings = settings
-        self._stack = stack
-        self._store: Store | None = None
+        super().__init__(settings, stack)
         self._servers: tuple[ChromaReader, ChromaWriter] | None = None
         self._is_limited = False
-        self._steering = Steering()
 
     @classmethod
     @contextmanager
@@ -75,18 +60,20 @@ class Application:
         with ExitStack() as stack:
             yield cls(settings, stack)
 
-    @property
-    def store(self) -> Store:
-        """The state store, opened on first use; raises StoreError or SettingsError."""
-        if self._store is None:
-            store = open_store(self.settings.store)
-            self._stack.callback(store.close)
-            self._store = store
-        return self._store
+    @cached_property
+    def _steering(self) -> Steering:
+        """What operators ask of this process."""
+        from chromasync.steering import Steering
+
+        return Steering()
 
     @property
     def servers(self) -> tuple[ChromaReader, ChromaWriter]:
         """Primary (read-only) and replica; raises SettingsError, GuardRefusal."""
+        from chromasync.chroma import ChromaReader, ChromaWriter
+        from chromasync.guard import refuse_equal_urls
+        from chromasync.reach import primary_pacer
+
         if self._servers is None:
             refuse_equal_urls(self.settings.primary_url, self.settings.replica_url)
             connection = self.connection(Side.PRIMARY)
@@ -101,6 +88,8 @@ class Application:
 
         In a pause, the processes of the service send no request over it.
         """
+        from chromasync.reach import connection_of
+
         return replace(connection_of(self.settings, side), admit=self._steering.admit)
 
     # ---- commands ---------------------------------------------------------------------------
@@ -126,6 +115,8 @@ class Application:
             AnotherInstance: another process leads, and cannot do `adopt` or `rebuild`.
             Paused: someone paused the service.
         """
+        from chromasync.role import refuse_to_plan
+
         refuse_to_plan(self.settings)
         if not self.settings.worker_threads and not self.store.active_workers():
             progress.note(NOBODY_WORKS)
@@ -138,6 +129,9 @@ class Application:
             Paused: someone paused the service.
             ChromasyncError: a cycle of this process ended early.
         """
+        from chromasync.fence import Fence, set_after
+        from chromasync.role import refuse_to_plan
+
         refuse_to_plan(self.settings)
         asked_at, stop = self.store.now(), threading.Event()
 
@@ -165,6 +159,8 @@ class Application:
             GuardRefusal: see `Promotion.run`.
             SettingsError: there is no state store.
         """
+        from chromasync.failover.promote import Checks, Promotion
+
         if not self._has_store():
             raise no_store(self.settings, "Nothing was promoted.")
         primary, replica = self.servers
@@ -190,6 +186,9 @@ class Application:
         Raises:
             SettingsError: there is no state store.
         """
+        from chromasync.failover.promote import report_promotion
+        from chromasync.failover_reports import PromoteOutcome
+
         if not self._has_store():
             raise no_store(self.settings, "Nothing was cancelled.")
         cancelled = self.store.cancel_promotion()
@@ -206,6 +205,9 @@ class Application:
         rebuild: Sequence[str] = (),
     ) -> CycleReport:
         """A cycle of this process, or of the process that leads; see `sync`."""
+        from chromasync.steering import paused_error
+        from chromasync.wanted import WantedCycle, no_own_cycle
+
         while True:
             if (orders := self.store.orders()).paused:
                 raise paused_error(orders.row)
@@ -224,6 +226,11 @@ class Application:
 
     def run(self, stop: threading.Event) -> int:
         """The service in its role, until `stop` is set; gives the exit code."""
+        from chromasync.advice.keeper import AdviceKeeper
+        from chromasync.alerts import receivers_of
+        from chromasync.quiet import Quiet
+        from chromasync.role import PATIENT_LEADS
+
         receivers = receivers_of(self.settings)
         single = self.settings.role is Role.SINGLE
         patience = PATIENT_LEADS * self.settings.sync_lead_seconds
@@ -243,6 +250,9 @@ class Application:
 
     def dashboard(self, stop: threading.Event) -> None:
         """Serve the page until `stop` is set; only the state store is needed."""
+        from chromasync.alerts import receivers_of
+        from chromasync.worker.heartbeat import process_name
+
         if self.settings.sync_http_port is None:
             raise SettingsError(
                 "The page needs a port, but neither SYNC_HTTP_PORT nor PORT is set.",
@@ -264,7 +274,7 @@ class Application:
         if self.settings.sync_http_port is None:
             yield
             return
-        from chromasync.web.page import open_page  # noqa: PLC0415 -- slow; only a page needs it
+        from chromasync.web.page import open_page
 
         process = None if participant is None else _OwnProcess(participant, self.servers)
         with open_page(self.settings, process):
@@ -272,6 +282,8 @@ class Application:
 
     def plan(self, progress: Progress, *, rebuild: Sequence[str] = ()) -> PlanReport:
         """What a cycle would do; writes nothing, neither to a server nor to the store."""
+        from chromasync.dryrun import DryRun
+
         primary, replica = self.servers
         dry = DryRun(primary, replica, self._store_to_look_at(), self.settings, rebuild)
         return dry.plan(progress)
@@ -288,6 +300,8 @@ class Application:
 
         All guards apply to the full cycle, so they may hold surplus records.
         """
+        from chromasync.verify import Verifier
+
         primary, replica = self.servers
         verifier = Verifier(primary, replica, self.settings, self._kept_ids, queries)
         with self._limited():
@@ -304,6 +318,10 @@ class Application:
         Args:
             names: the only collections to copy; none of them means all.
         """
+        from chromasync.chroma import ChromaReader, ChromaWriter
+        from chromasync.failover.restore import Restore, refuse_urls, restore_settings
+        from chromasync.reach import primary_pacer
+
         settings = restore_settings(self.settings, to, names)
         refuse_urls(self.settings, settings.replica_url)
         main = self.store if self._has_store() else None
@@ -314,104 +332,15 @@ class Application:
             target = stack.enter_context(ChromaWriter(theirs))
             return Restore(source, target, settings, main, names).run(progress)
 
-    def status(self) -> StatusSnapshot:
-        """The state in the store; no server is asked."""
-        return take_snapshot(self._store_to_look_at(), self.settings)
-
-    def advise(
-        self,
-        documents: int | None = None,
-        *,
-        dimension: int | None = None,
-        text_bytes: int | None = None,
-    ) -> AdviceReport:
-        """Which phase of the guide fits, and what to change; recorded when it has changed.
-
-        Args:
-            documents: also forecast what so many documents would take.
-            dimension, text_bytes: the average size of these documents; as measured by default.
-
-        Raises:
-            SettingsError: the table that SYNC_ADVICE_TABLE names cannot be used.
-            StoreError: the store cannot be used.
-        """
-        store = self._store_to_look_at()
-        asked = None if documents is None else Asked(documents, dimension, text_bytes)
-        measured = store.measurements(HISTORY_SECONDS)
-        report = advise(take_snapshot(store, self.settings), measured, self.settings, asked)
-        if not report.is_enough:
-            return report
-        noted = store.note_recommendation(recommendation_of(report))
-        return replace(report, since=noted.created_at)
-
-    def approve(
-        self, names: Sequence[str], *, everything: bool, expected: int | None = None
-    ) -> list[Hold]:
-        """Approve the present holds of these collections (or all holds), once.
-
-        Args:
-            names: names of collections, optionally with a digest (`docs@3f9a`).
-            expected: the number of held records; without it, the number that was shown last.
-
-        Raises:
-            ChromasyncError: nothing is held under one of the names, or the hold has changed.
-            SettingsError: several collections have a name, or there is no state store.
-        """
-        if not self._has_store():
-            raise no_store(self.settings, "Nothing was approved.")
-        holds = self.store.holds()
-        if everything:
-            refuse_unseen(holds, expected)
-        chosen = holds if everything else choose_holds(holds, names, expected)
-        return approve_chosen(self.store.approve, chosen)
-
-    def pause(self, seconds: float | None = None, reason: str = "") -> ControlReport:
-        """Pause all processes of this store for so many seconds, or until someone resumes.
-
-        Raises:
-            SettingsError: there is no state store.
-            StoreError: the store cannot be reached, so nothing was paused.
-        """
-        if not self._has_store():
-            raise no_store(self.settings, "Nothing was paused.")
-        before = self.store.orders()
-        row = self.store.pause(operator_name(), reason, seconds)
-        return ControlReport(row, was_paused=before.paused, is_paused=True)
-
-    def resume(self) -> ControlReport:
-        """End the pause of all processes; the report has the pause that ended.
-
-        Raises:
-            SettingsError: there is no state store.
-            StoreError: the store cannot be reached.
-        """
-        if not self._has_store():
-            raise no_store(self.settings, "Nothing was resumed.")
-        before = self.store.orders()
-        self.store.resume()
-        return ControlReport(before.row, was_paused=before.paused, is_paused=False)
-
-    def note_shown(self, report: CycleReport | StatusSnapshot, *, watched: bool = True) -> None:
-        """Remember the counts of holds that a person has seen; `approve` is valid for them.
-
-        Args:
-            watched: whether a person surely reads the output; otherwise counts that were shown
-                before stay.
-        """
-        shown = [
-            hold
-            for hold in report.holds
-            if hold.shown_count != hold.count and (watched or hold.shown_count is None)
-        ]
-        if shown:
-            self.store.note_shown(shown)
-
     def doctor(self, *, alert: bool = False) -> DoctorReport:
         """Check settings, reachability, versions and capabilities; reports errors, raises none.
 
         Args:
             alert: send a test message to each receiver of alerts.
         """
+        from chromasync.alerts import check_receivers
+        from chromasync.doctor import examine
+
         report = examine(self.settings, self.connection, self._store_to_look_at)
         return replace(report, checks=(*report.checks, *check_receivers(self.settings, send=alert)))
 
@@ -419,21 +348,12 @@ class Application:
         """Dropped collections that stay on the replica for a while."""
         return [one.replica_id for one in self.store.kept()] if self._has_store() else []
 
-    def _has_store(self) -> bool:
-        return self._store is not None or store_exists(self.settings.store)
-
-    def _store_to_look_at(self) -> Store:
-        """The state store; before the first cycle, an empty one that leaves nothing behind."""
-        if self._has_store():
-            return self.store
-        folder = self._stack.enter_context(TemporaryDirectory(prefix="chromasync-"))
-        store = open_store(Path(folder) / "empty.db")
-        self._stack.callback(store.close)
-        return store
-
     @contextmanager
     def _limited(self) -> Iterator[None]:
         """Keep a share of SYNC_MAX_REQUESTS_PER_SECOND during the block, if there is a limit."""
+        from chromasync.shares import RESERVE, ShareKeeper
+        from chromasync.worker.heartbeat import process_name
+
         limit = self.settings.sync_max_requests_per_second
         if limit is None or self._is_limited:
             yield
@@ -449,6 +369,8 @@ class Application:
 
     def _watcher(self, receivers: Sequence[Receiver], holder: str) -> AlertWatcher:
         """Has alerts told while it is entered."""
+        from chromasync.alerts import AlertWatcher, place_of
+
         return AlertWatcher(
             self.store,
             self.status,
@@ -464,6 +386,8 @@ class Application:
         leads_at_once: bool = True,
         patience: float = 0.0,
     ) -> Participant:
+        from chromasync.role import Participant
+
         self.settings.check_role()
         primary, replica = self.servers
         for server in self.servers:

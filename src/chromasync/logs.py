@@ -8,8 +8,7 @@ name of the event and its fields as text, and the fields also as `fields` of the
 from __future__ import annotations
 
 import logging
-
-import structlog
+import sys
 
 from chromasync.events import Event
 
@@ -46,6 +45,8 @@ class Log:
         self, level: int, event: Event, fields: dict[str, object], *, traceback: bool = False
     ) -> None:
         if goes_to_structlog():
+            import structlog  # noqa: PLC0415 -- loaded already
+
             method = "exception" if traceback else logging.getLevelName(level).lower()
             getattr(structlog.get_logger(), method)(event, **fields)
         elif _standard.isEnabledFor(level):
@@ -57,7 +58,9 @@ class Log:
 
 def goes_to_structlog() -> bool:
     """Whether somebody has configured structlog, so that it gets the lines."""
-    return structlog.is_configured()
+    # who has not loaded it has not configured it, and to load it takes long
+    is_configured = getattr(sys.modules.get("structlog"), "is_configured", None)
+    return is_configured is not None and bool(is_configured())
 
 
 def get_logger() -> Log:

@@ -13,13 +13,14 @@ from chromasync.config import Scope
 from chromasync.model import (
     Hold,
     Mirror,
+    MirrorStatus,
     OpCounts,
     Quarantined,
     StoreSnapshot,
     Suspicion,
 )
-from chromasync.plan.pairing import is_superseded
-from chromasync.reports import CollectionReport
+from chromasync.plan.superseded import is_superseded
+from chromasync.reports import CollectionReport, Outcome
 from chromasync.trials import trial_of
 
 
@@ -118,3 +119,17 @@ def _what_waits(suspicion: Suspicion) -> str:
         f"A worker that was called back may write until {until:%Y-%m-%d %H:%M:%S} UTC; "
         f"the first cycle after that compares {count} on both sides."
     )
+
+
+def outcome_of(
+    collections: Iterable[CollectionReport], holds: tuple[Hold, ...], *, failed: bool
+) -> Outcome:
+    """The outcome of a cycle, from the states of its collections."""
+    states = {report.status for report in collections}
+    if failed or states & {MirrorStatus.ERROR, MirrorStatus.UNANSWERING}:
+        return Outcome.FAILED
+    if holds:
+        return Outcome.HELD
+    if states - {MirrorStatus.IDENTICAL}:
+        return Outcome.LIMITED
+    return Outcome.IDENTICAL

@@ -1,21 +1,11 @@
-"""How the program reaches the two servers: connections, the primary's pace, a missing store."""
+"""How the program reaches the two servers: connections, and the primary's pace."""
 
 from __future__ import annotations
 
 from chromasync.chroma import Connection, Pace, Pacer
 from chromasync.config import Settings
-from chromasync.errors import SettingsError
 from chromasync.model import Side
 from chromasync.shares import RESERVE
-
-
-def no_store(settings: Settings, untouched: str) -> SettingsError:
-    """The error of a command that needs a state store where there is none."""
-    return SettingsError(
-        f"There is no state store at {settings.store.shown}.",
-        untouched=untouched,
-        hint="Go to the service's folder, or set SYNC_DATA_DIR or DATABASE_URL.",
-    )
 
 
 def primary_pacer(settings: Settings) -> Pacer:

@@ -6,9 +6,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from chromasync.config import Scope, Settings
-from chromasync.cycle.close import outcome_of
 from chromasync.ledger.scrub import reread_seconds
-from chromasync.mirrored import Mirrored, look_at_mirrored, report_mirror, say_what_waits
+from chromasync.mirrored import (
+    Mirrored,
+    look_at_mirrored,
+    outcome_of,
+    report_mirror,
+    say_what_waits,
+)
 from chromasync.model import ChunkCounts, Mirror, OpCounts, StoreSnapshot
 from chromasync.plan.clock import known
 from chromasync.ports import Store

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from chromasync.cli.jsonout import Report
 from chromasync.cli.page import LONGEST_CELL, Page, shortened
-from chromasync.model import Cycle, CycleStatus, Hold, HoldKind, WorkerStatus
-from chromasync.plan.removals import PRIMARY_EMPTY, UNCONFIRMED
+from chromasync.model import PRIMARY_EMPTY, Cycle, CycleStatus, Hold, HoldKind, WorkerStatus
+from chromasync.plan.removals import UNCONFIRMED
 from chromasync.reports import CycleReport, Outcome, StatusSnapshot
 from chromasync.telling.render import show, show_approval
 from tests.cli.fakes import (

@@ -16,7 +16,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["chromasync.cli.commands", "chromasync.app", "rich.console"])
+_context.set_forkserver_preload(
+    [
+        "chromasync.cli.commands",
+        "chromasync.app",
+        # what the commands import when they run
+        "chromasync.advice.keeper",
+        "chromasync.doctor",
+        "chromasync.failover.promote",
+        "chromasync.role",
+        "chromasync.store.postgres",
+        "chromasync.verify",
+        "chromasync.wanted",
+        "chromasync.fence",
+        "chromasync.alerts",
+        "rich.console",
+    ]
+)
 
 
 class Forked:

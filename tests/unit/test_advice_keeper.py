@@ -11,7 +11,8 @@ from structlog.testing import capture_logs
 from chromasync import advice
 from chromasync.advice import cached, keeper
 from chromasync.advice.cached import CachedAdvice
-from chromasync.advice.keeper import AdviceKeeper, recommendation_of
+from chromasync.advice.keeper import AdviceKeeper
+from chromasync.advice.recorded import recommendation_of
 from chromasync.advice_reports import AdviceReport, Bottleneck, Sign
 from chromasync.config import Settings, load_settings
 from chromasync.errors import StoreUnavailable

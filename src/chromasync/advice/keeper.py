@@ -13,7 +13,6 @@ from chromasync.advice_reports import AdviceReport
 from chromasync.config import Role, Settings
 from chromasync.errors import ChromasyncError
 from chromasync.events import Event
-from chromasync.model import Recommendation
 from chromasync.repeated import Repeated
 
 EVERY_SECONDS = 600.0
@@ -57,18 +56,3 @@ class AdviceKeeper:
             self._outcome.failed(str(error))
         else:
             self._outcome.succeeded()
-
-
-def recommendation_of(report: AdviceReport) -> Recommendation:
-    """What is recorded of an advice."""
-    measured: dict[str, float | str | None] = {sign.name: sign.value for sign in report.signs}
-    measured["bottleneck"] = report.bottleneck
-    cost = report.monthly_cost
-    return Recommendation(
-        report.current_phase,
-        report.recommended_phase,
-        " ".join(report.sentences),
-        None if cost is None else f"{cost:,.2f} {report.currency}",
-        report.rules,
-        measured,
-    )

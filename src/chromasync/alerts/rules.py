@@ -14,6 +14,7 @@ from chromasync.alerts.words import MOST_NAME, coded, counted, quoted
 from chromasync.memory import MEMORY_SHARE
 from chromasync.model import (
     DECISIONS,
+    PRIMARY_EMPTY,
     CycleStatus,
     Hold,
     MirrorStatus,
@@ -21,7 +22,6 @@ from chromasync.model import (
     WorkerBeat,
     WorkerStatus,
 )
-from chromasync.plan.removals import PRIMARY_EMPTY
 from chromasync.reports import CollectionReport, StatusSnapshot
 from chromasync.trials import trial_of
 from chromasync.wording.concerns import ONLY_COPY, SHOWN_DIGEST, WAYS_OUT, held_words

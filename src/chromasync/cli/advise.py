@@ -89,7 +89,7 @@ def advise(
 
         print_out(lambda: sys.stdout.write(start_text()))
         return ExitCode.DONE
-    settings = prepare(invocation, servers=False)
+    settings = prepare(invocation, servers=False, desk=True)
     with composition.open_program(settings) as application:
         report = application.advise(documents, dimension=dimension, text_bytes=text_bytes)
     return print_report(invocation, report)

@@ -227,7 +227,7 @@ def status(invocation: Invocation, *, watch: bool, every: float) -> int:
     last cycle was completed, no longer ago than SYNC_ALERT_LAG, and every collection is identical.
     With --watch --json, each line is one document.
     """
-    settings = prepare(invocation, servers=False)
+    settings = prepare(invocation, servers=False, desk=True)
     invocation.endless = watch
     with composition.open_program(settings) as application:
         if not watch:
@@ -287,7 +287,7 @@ def approve(
         raise click.UsageError("Give either the names of collections or --all, not both.")
     if not collections and not everything:
         raise click.UsageError("Name the collections to approve, or give --all.")
-    settings = prepare(invocation, servers=False)
+    settings = prepare(invocation, servers=False, desk=True)
     with composition.open_program(settings) as application:
         approved = application.approve(collections, everything=everything, expected=expected)
     if invocation.as_json:

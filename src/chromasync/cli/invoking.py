@@ -89,13 +89,23 @@ def print_report(invocation: Invocation, report: Report) -> int:
     return report.exit_code
 
 
-def prepare(invocation: Invocation, *, service: bool = False, servers: bool = True) -> Settings:
+def prepare(
+    invocation: Invocation, *, service: bool = False, servers: bool = True, desk: bool = False
+) -> Settings:
     """Load the settings and configure the logs.
 
     A one-off command logs warnings on a terminal, so that a person sees why it takes long;
     elsewhere it logs errors only.
+
+    Args:
+        service: the command is the service.
+        servers: both URLs must be set.
+        desk: the command asks the state store only. Such a command logs nothing but repetitions,
+            and a state file is never asked again. So it need not load the library for logs.
     """
     settings = invocation.settings(servers_required=servers)
+    if desk and settings.store.path is not None:
+        return settings
     from chromasync.cli.logs import configure_logs
     from chromasync.config import LogFormat, LogLevel, Origin
 

@@ -89,7 +89,7 @@ def pause(invocation: Invocation, *, seconds: float | None, reason: str) -> int:
     the next one goes on where it stopped. Processes that start in the pause wait, too. The lag goes
     on growing. `plan`, `verify` and `status` still work.
     """
-    settings = prepare(invocation, servers=False)
+    settings = prepare(invocation, servers=False, desk=True)
     with composition.open_program(settings) as application:
         report = application.pause(seconds, reason)
     from chromasync.wording.freshness import pause_end
@@ -101,7 +101,7 @@ def pause(invocation: Invocation, *, seconds: float | None, reason: str) -> int:
 @common_options
 def resume(invocation: Invocation) -> int:
     """End a pause: all processes go on within five seconds."""
-    settings = prepare(invocation, servers=False)
+    settings = prepare(invocation, servers=False, desk=True)
     with composition.open_program(settings) as application:
         report = application.resume()
     if not report.was_paused:

@@ -14,13 +14,12 @@ from datetime import datetime
 
 from chromasync.cycle.work import REFUSALS, CollectionWork, CycleWork
 from chromasync.ledger.plan import has_unread
-from chromasync.mirrored import look_at_mirrored, report_mirror, say_what_waits
+from chromasync.mirrored import look_at_mirrored, outcome_of, report_mirror, say_what_waits
 from chromasync.model import (
     ChunkHead,
     Cycle,
     Deletion,
     DeletionKind,
-    Hold,
     Mirror,
     MirrorStatus,
     OpCounts,
@@ -28,7 +27,7 @@ from chromasync.model import (
     StoreSnapshot,
 )
 from chromasync.plan.clock import known
-from chromasync.reports import CollectionReport, CycleReport, Outcome, oldest
+from chromasync.reports import CycleReport, oldest
 
 
 def close_mirrors(cycle: CycleWork) -> None:
@@ -222,17 +221,3 @@ def report_cycle(work: CycleWork, closed: Cycle, seen: StoreSnapshot) -> CycleRe
         identical_as_of=as_of,
         never_reread=work.settings.sync_scrub_budget == 0,
     )
-
-
-def outcome_of(
-    collections: Iterable[CollectionReport], holds: tuple[Hold, ...], *, failed: bool
-) -> Outcome:
-    """The outcome of a cycle, from the states of its collections."""
-    states = {report.status for report in collections}
-    if failed or states & {MirrorStatus.ERROR, MirrorStatus.UNANSWERING}:
-        return Outcome.FAILED
-    if holds:
-        return Outcome.HELD
-    if states - {MirrorStatus.IDENTICAL}:
-        return Outcome.LIMITED
-    return Outcome.IDENTICAL

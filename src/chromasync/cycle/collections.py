@@ -20,8 +20,9 @@ from chromasync.definition import (
 from chromasync.errors import ChromasyncError
 from chromasync.model import Collection, Definition, Mirror, Side
 from chromasync.plan.distance import promise
-from chromasync.plan.pairing import Match, Pairing, Pairings, begun, final_name, superseded
+from chromasync.plan.pairing import Match, Pairing, Pairings, begun, final_name
 from chromasync.plan.redefinition import redefinition
+from chromasync.plan.superseded import superseded
 
 
 def ensure_collections(cycle: CycleWork, pairings: Pairings) -> None:

@@ -38,8 +38,6 @@ from chromasync.plan.pairing import (
     Pairing,
     Pairings,
     rebuilt,
-    successor_of,
-    superseded,
     take_out,
     why_incompatible,
 )
@@ -54,6 +52,7 @@ from chromasync.plan.removals import (
     judge_removals,
 )
 from chromasync.plan.sampler import Sampler
+from chromasync.plan.superseded import successor_of, superseded
 from chromasync.plan.whole import Newcomer, WholeRemoval, WholeRemovals
 from chromasync.ports import Progress, Reader, Store
 from chromasync.reports import PlannedAction, PlannedCollection, PlanReport

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import blake2b
 
-import numpy as np
 import orjson
 
 from chromasync.model import DIGEST_BYTES, UNKNOWN_DIGEST, Digests, Records, for_json
@@ -40,7 +39,7 @@ def embedding_digests(records: Records) -> Digests:
     """One digest per record's embedding, in order."""
     if records.embeddings is None:
         raise ValueError("digests of embeddings need records read with embeddings")
-    rows = np.ascontiguousarray(records.embeddings, dtype="<f4")
+    rows = records.embeddings.astype("<f4", order="C", copy=False)
     return Digests.of([_digest(row.tobytes()) for row in rows])
 
 

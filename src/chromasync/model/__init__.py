@@ -19,6 +19,7 @@ from chromasync.model.digests import DIGEST_BYTES, UNKNOWN_DIGEST, Digests
 from chromasync.model.direction import Direction, DirectionState
 from chromasync.model.holds import (
     DECISIONS,
+    PRIMARY_EMPTY,
     Hold,
     HoldKind,
 )
@@ -82,6 +83,7 @@ __all__ = [
     "DIGEST_BYTES",
     "MARKS_DATABASE",
     "MAX_RETRIES",
+    "PRIMARY_EMPTY",
     "SILENT_SECONDS",
     "UNKNOWN_DIGEST",
     "Alert",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 DIGEST_BYTES = 16
 
@@ -53,6 +54,9 @@ class Digests(bytes):
 
     def known(self) -> NDArray[np.bool_]:
         """Which rows are not `UNKNOWN_DIGEST`; bool of shape (rows,)."""
+        # a command that only shows states reads no digest, and need not load it
+        import numpy as np  # noqa: PLC0415
+
         table = np.frombuffer(self, dtype=np.uint8).reshape(-1, DIGEST_BYTES)
         known: NDArray[np.bool_] = np.count_nonzero(table, axis=1) > 0
         return known

@@ -35,6 +35,9 @@ DECISIONS = frozenset(
 )
 """Holds that need a decision which side is right; the other holds limit deletes."""
 
+PRIMARY_EMPTY = "the primary has no records left in any collection"
+"""The reason of a hold after which the replica may be the only copy left."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hold:

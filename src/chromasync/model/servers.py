@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 MARKS_DATABASE = "chromasync-marks"
 """The database of each tenant in which the replica carries its marks; it is never mirrored."""
@@ -16,7 +17,7 @@ MARKS_DATABASE = "chromasync-marks"
 Scalar = str | int | float | bool
 MetadataValue = Scalar | list[Scalar]
 Metadata = dict[str, MetadataValue]
-Floats = NDArray[np.float32]
+Floats: TypeAlias = "NDArray[np.float32]"
 
 
 class Side(StrEnum):

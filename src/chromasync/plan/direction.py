@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from chromasync.errors import ReplicaPromoted
 from chromasync.model import Direction, DirectionState, Mirror
-from chromasync.plan.pairing import is_superseded, successor_of
+from chromasync.plan.superseded import is_superseded, successor_of
 
 
 def promoted_error(direction: Direction) -> ReplicaPromoted:

@@ -35,8 +35,9 @@ from chromasync.model import (
 from chromasync.plan.divergence import Foreign, definition_digest, diverged_hold
 from chromasync.plan.known import KnownLedger
 from chromasync.plan.listing import Listing, place_of
-from chromasync.plan.pairing import Match, Pairing, Pairings, is_superseded
+from chromasync.plan.pairing import Match, Pairing, Pairings
 from chromasync.plan.removals import find_hold, is_approved
+from chromasync.plan.superseded import is_superseded
 from chromasync.ports import Reader, Store
 from chromasync.reconcile.diff import Differ
 from chromasync.reconcile.read import RecordReader

@@ -21,8 +21,8 @@ from collections.abc import Iterable, Mapping
 from chromasync.errors import GuardRefusal
 from chromasync.model import Hold, HoldKind, Mirror, Side
 from chromasync.plan.listing import Listing, place_of
-from chromasync.plan.pairing import is_superseded
 from chromasync.plan.removals import IdSum
+from chromasync.plan.superseded import is_superseded
 
 PRIMARY_KEY = "primary"
 """The key and the name of the hold of another primary."""

@@ -20,13 +20,13 @@ from chromasync.plan.listing import Listing, list_primary, list_replica, warn_of
 from chromasync.plan.pairing import (
     Pairing,
     Pairings,
-    is_superseded,
     pair_collections,
     unmarked,
     warn_of_filters,
     why_incompatible,
 )
 from chromasync.plan.removals import find_hold, is_approved
+from chromasync.plan.superseded import is_superseded
 from chromasync.ports import Reader, Store
 
 

@@ -37,8 +37,8 @@ from chromasync.config import Scope
 from chromasync.ledger.ids import ids_of
 from chromasync.ledger.idset import ShortIds
 from chromasync.model import Hold, HoldKind, Mirror
-from chromasync.plan.pairing import is_superseded
 from chromasync.plan.removals import IdSum, find_hold, is_approved
+from chromasync.plan.superseded import is_superseded
 from chromasync.ports import Store
 
 OLDER = "the primary may have gone back in time, so nothing is deleted until someone decides"

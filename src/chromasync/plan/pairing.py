@@ -135,26 +135,6 @@ def marked(name: str, what: str) -> str:
     return name[: most - len(mark)].rstrip(".") + mark
 
 
-SUPERSEDED = "superseded:"
-"""Prefix of the key of a superseded mirror: the replica collection's id and the mirror's follow."""
-
-
-def is_superseded(mirror: Mirror) -> bool:
-    """Whether a mirror only stands for a replica collection that will be replaced."""
-    return mirror.collection_id.startswith(SUPERSEDED)
-
-
-def superseded(mirror: Mirror, replica: Collection) -> Mirror:
-    """The mirror for the former collection `replica` after the real one has begun a new one."""
-    key = f"{SUPERSEDED}{replica.id}/{mirror.collection_id}"
-    return replace(mirror.with_primary(collection_id=key), replica_id=replica.id)
-
-
-def successor_of(mirror: Mirror) -> str:
-    """The id of the primary collection of a superseded mirror."""
-    return mirror.collection_id.partition("/")[2]
-
-
 def final_name(replica: Collection) -> str:
     """The name that a replica collection has, or will have when it is complete."""
     return unmarked(replica.name)

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from chromasync.config import MaxDelete
-from chromasync.model import Hold, HoldKind, Mirror, Removal
+from chromasync.model import PRIMARY_EMPTY, Hold, HoldKind, Mirror, Removal
 
 CONFIRMING_CYCLES = 2
 """Successful cycles in a row that must see a removal before it is carried out."""
@@ -51,7 +51,6 @@ UNCONFIRMED = {
 """Reasons to hold that end without an approval."""
 
 
-PRIMARY_EMPTY = "the primary has no records left in any collection"
 FROZEN = "another collection is diverged or in doubt, and someone must decide about it first"
 
 

@@ -17,8 +17,9 @@ from chromasync.ledger.idset import IdSet
 from chromasync.ledger.paging import pages
 from chromasync.model import Collection, Hold, HoldKind, Mirror
 from chromasync.plan.listing import Listing, Place, place_of
-from chromasync.plan.pairing import BUILDING_MARK, Pairings, final_name, is_superseded, successor_of
+from chromasync.plan.pairing import BUILDING_MARK, Pairings, final_name
 from chromasync.plan.removals import Candidate, IdSum, find_hold
+from chromasync.plan.superseded import is_superseded, successor_of
 from chromasync.ports import Reader
 
 UNKNOWN_ORIGIN = "the primary never had it"

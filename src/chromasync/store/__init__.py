@@ -7,6 +7,7 @@ differences between SQLite (`sqlite`) and PostgreSQL (`postgres`) are behind `co
 from __future__ import annotations
 
 from os import PathLike
+from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
@@ -24,7 +25,6 @@ from chromasync.store.leads import LeadPart
 from chromasync.store.ledger import LedgerPart
 from chromasync.store.measurements import MeasurementPart
 from chromasync.store.migrations import migrate
-from chromasync.store.postgres import PostgresBackend
 from chromasync.store.queue import QueuePart
 from chromasync.store.recommended import RecommendationPart
 from chromasync.store.rehearsal import Rehearsed, rehearse
@@ -35,6 +35,9 @@ from chromasync.store.snapshot import SnapshotPart
 from chromasync.store.sqlite import SqliteBackend, beside
 from chromasync.store.trials import TrialPart
 from chromasync.store.workers import WorkerPart
+
+if TYPE_CHECKING:
+    from chromasync.store.postgres import PostgresBackend
 
 __all__ = ["Rehearsed", "SqlStore", "open_store", "rehearse_store", "store_exists"]
 
@@ -125,7 +128,7 @@ def store_exists(place: StorePlace | str | PathLike[str]) -> bool:
     parsed = _parsed(place)
     if parsed.path is not None:
         return parsed.path.exists()
-    backend = PostgresBackend(parsed.url)
+    backend = _postgres(parsed.url)
     try:
         return backend.has(schema_versions.name)
     finally:
@@ -155,13 +158,20 @@ def _rehearsed(backend: Backend) -> Rehearsed:
 def _backend(place: StorePlace) -> Backend:
     if place.path is not None:
         return SqliteBackend(place.path)
-    backend = PostgresBackend(place.url)
+    backend = _postgres(place.url)
     try:
         retry_while_away(backend, backend.prepare)
     except BaseException:
         backend.close()
         raise
     return backend
+
+
+def _postgres(url: str) -> PostgresBackend:
+    # its driver takes longer to import than `chromasync status` may take, and a file needs none
+    from chromasync.store.postgres import PostgresBackend  # noqa: PLC0415
+
+    return PostgresBackend(url)
 
 
 def _parsed(place: StorePlace | str | PathLike[str]) -> StorePlace:

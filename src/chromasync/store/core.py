@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sqlalchemy import Connection, Engine, Table, and_, bindparam, inspect, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
 from chromasync import faultpoints
@@ -20,6 +19,9 @@ from chromasync.errors import LeaseLost, StoreError
 from chromasync.model import Term
 from chromasync.store.claim_floor import ClaimFloor
 from chromasync.store.schema import RUNNING, Later, Now, cycles, leases
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
 
 COORDINATOR = "coordinator"
 """Name of the lease that the leader holds."""

@@ -11,8 +11,6 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
-import stamina
-
 from chromasync.store.core import Backend, Core
 
 S = TypeVar("S", bound=Core)
@@ -34,6 +32,9 @@ def retry_while_away(backend: Backend, call: Callable[[], R]) -> R:
     """Return what `call` returns; retry it for `backend.retry_seconds` while its error may pass."""
     if backend.retry_seconds <= 0:
         return call()
+    # only PostgreSQL is retried, so a store in a file never loads this
+    import stamina  # noqa: PLC0415
+
     for attempt in stamina.retry_context(
         on=lambda error: backend.passes(error.__cause__),
         attempts=None,

@@ -152,9 +152,7 @@ replica_chunks = Table(
     Column("in_hand", Boolean, nullable=False),
     Column("gone_count", Integer, nullable=False),
     Column("reduced_count", Integer, nullable=False),
-    Index(
-        "sync_replica_chunks_suspect", "chunk_id", sqlite_where=SUSPECT, postgresql_where=SUSPECT
-    ),
+    Index("sync_replica_chunks_suspect", "chunk_id", sqlite_where=SUSPECT),
 )
 
 SAME_CHUNK = and_(replica_chunks.c.chunk_id == chunks.c.id, replica_chunks.c.replica == REPLICA)

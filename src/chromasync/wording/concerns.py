@@ -5,8 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from chromasync.model import Hold, HoldKind, MirrorStatus, Quarantined
-from chromasync.plan.removals import PRIMARY_EMPTY
+from chromasync.model import PRIMARY_EMPTY, Hold, HoldKind, MirrorStatus, Quarantined
 from chromasync.wording.words import full_name, plain, plural
 
 STATES = {
