@@ -282,11 +282,11 @@ class Application(Desk):
 
     def plan(self, progress: Progress, *, rebuild: Sequence[str] = ()) -> PlanReport:
         """What a cycle would do; writes nothing, neither to a server nor to the store."""
-        from chromasync.dryrun import DryRun
+        from chromasync.turned import plan_next_cycle
 
         primary, replica = self.servers
-        dry = DryRun(primary, replica, self._store_to_look_at(), self.settings, rebuild)
-        return dry.plan(progress)
+        store = self._store_to_look_at()
+        return plan_next_cycle(store, primary, replica, self.settings, progress, rebuild=rebuild)
 
     def verify(
         self,

@@ -9,7 +9,7 @@ from chromasync import __version__
 from chromasync.chroma import ChromaReader, Connection
 from chromasync.config import Settings
 from chromasync.dryrun import DryRun
-from chromasync.errors import ChromasyncError, SettingsError
+from chromasync.errors import ChromasyncError, ReplicaPromoted, SettingsError
 from chromasync.guard import refuse_equal_urls, refuse_same_server
 from chromasync.marks import Knowledge, Marks, look_at_replica, refuse_if_marked, say_refused
 from chromasync.model import Capabilities, Side
@@ -19,6 +19,7 @@ from chromasync.ports import Reader, Store
 from chromasync.quiet import Quiet
 from chromasync.reports import DECIDE, Check, DoctorReport, ExaminedServer
 from chromasync.store import Rehearsed, rehearse_store
+from chromasync.turned import as_next_cycle_finds
 
 Connect = Callable[[Side], Connection]
 OpenStore = Callable[[], Store]
@@ -93,12 +94,27 @@ def _examine_collections(
                     Check("guards", "cannot be checked without an up-to-date state store")
                 )
                 return
-            store = open_store()
-            if settings.sync_mark and store.direction().is_following:
-                checks.append(_examine_marks(settings, store, (left, primary), (right, replica)))
-            checks += _examine_guards(settings, store, left, right)
+            checks += _examine_next(settings, open_store(), (left, primary), (right, replica))
     except ChromasyncError as error:
         checks.append(Check("collections", str(error), error.exit_code))
+
+
+def _examine_next(
+    settings: Settings,
+    store: Store,
+    primary: tuple[Reader, Listing],
+    replica: tuple[Reader, Listing],
+) -> list[Check]:
+    """What the next cycle would find, and whether it turns the direction first."""
+    left, right = primary[0], replica[0]
+    try:
+        with as_next_cycle_finds(store, left, right, settings) as (seen, turns):
+            checks = [Check("direction", turns)] if turns else []
+            if settings.sync_mark:
+                checks.append(_examine_marks(settings, seen, primary, replica))
+            return [*checks, *_examine_guards(settings, seen, left, right)]
+    except ReplicaPromoted as error:
+        return [Check("guards", str(error), error.exit_code)]
 
 
 def _examine_marks(

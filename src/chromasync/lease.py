@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable
 from typing import Self
 
-from chromasync.errors import AnotherInstance, LeaseLost, StoreError
+from chromasync.errors import AnotherInstance, LeaseLost, ReplicaPromoted, StoreError
 from chromasync.events import Event
 from chromasync.model import Task
 from chromasync.ports import Control, Queue
@@ -280,7 +280,10 @@ class Lead:
 
     def _renew(self) -> bool:
         asked_at = monotonic()
-        renewed = self._control.take_lead(self.term.holder, self._ttl_seconds)
+        try:
+            renewed = self._control.take_lead(self.term.holder, self._ttl_seconds)
+        except ReplicaPromoted:
+            renewed = None
         if renewed != self.term:
             self._expires_at = 0.0
             return False

@@ -315,25 +315,29 @@ class MarkKeeper:
 
     # ---- the end ----------------------------------------------------------------------------
 
-    def release(self, holder: str) -> None:
-        """Record in the marks of this process that it has ended, if the replica answers."""
+    def release(self, holder: str, bare: Permit) -> None:
+        """Record in the marks of this process that it has ended, if the replica answers.
+
+        Args:
+            bare: the leader's permit to write; without the lead nothing is written.
+        """
         own = {spot: mark for spot, mark in self._left.items() if mark.holder == holder}
         if not own:
             return
         thread = threading.Thread(
-            target=self._release, args=(own,), name="mark-release", daemon=True
+            target=self._release, args=(own, bare), name="mark-release", daemon=True
         )
         thread.start()
         thread.join(RELEASE_SECONDS)
 
-    def _release(self, own: Mapping[Spot, Mark]) -> None:
+    def _release(self, own: Mapping[Spot, Mark], bare: Permit) -> None:
         deadline = monotonic() + RELEASE_SECONDS
 
         def permit() -> float:
             left = deadline - monotonic()
             if left <= 0:
                 raise LeaseLost("The process has ended.")
-            return left
+            return min(left, bare())
 
         try:
             found = self.marks.read(own)

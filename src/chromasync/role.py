@@ -156,7 +156,8 @@ class Participant:
             self._pool.drain()
         self._recorder.stop()
         self._watch.stop()
-        self._marks.release(self._name)
+        if self._lead is not None:
+            self._marks.release(self._name, self._lead.check)
         self._give_up_lead()
 
     def run_cycle(

@@ -95,7 +95,7 @@ def sync_until(
             single = role.Participant(primary, replica, mortal, app.settings)
         with faultpoints.injected(doom.reach):
             try:
-                with _swept(single):
+                with swept(single):
                     report = single.run_cycle(Quiet(), full=full)
                     doom.check()
                     single.__exit__(None, None, None)
@@ -121,7 +121,7 @@ def _silent_deaths() -> Iterator[None]:
 
 
 @contextmanager
-def _swept(single: role.Participant) -> Iterator[None]:
+def swept(single: role.Participant) -> Iterator[None]:
     """Enter the role; afterwards none of its threads is left, and nobody is told."""
     with _silent_deaths():
         yield from _entered(single)

@@ -106,6 +106,31 @@ def test_a_switchover_loses_nothing_and_turns_round(pair: Stage) -> None:
     assert (quiet.outcome, quiet.counts.applied) == (Outcome.IDENTICAL, 0)
 
 
+@pytest.mark.parametrize(
+    "planned", [True, pytest.param(False, marks=pytest.mark.long)], ids=["switchover", "failover"]
+)
+def test_plan_and_doctor_show_the_turn(pair: Stage, planned: bool) -> None:
+    """Before the first cycle with exchanged URLs, they say what travels; nothing is turned yet."""
+    arrange(pair)
+    pair.sync()
+    promote(pair, fence=planned, anyway=not planned)
+    application_goes_on(pair)
+    before = pair.status().direction
+    plan = pair.plan(**turned(pair))
+    assert "The direction turns with the next cycle" in plan.warnings[0]
+    doctor = pair.command("doctor", **turned(pair))
+    assert doctor.returncode == 0, doctor.stdout
+    assert "The direction turns with the next cycle" in " ".join(doctor.stdout.split())
+    assert pair.status().direction == before
+    assert pair.command("plan").returncode == DECIDE
+    assert pair.command("doctor").returncode == DECIDE
+    done = pair.sync(**turned(pair))
+    assert done.outcome is Outcome.IDENTICAL, done
+    assert sum(p.create for p in plan.collections) == done.counts.inserted == len(ADDED) + 5
+    assert sum(p.update for p in plan.collections) == 1
+    assert sum(p.delete for p in plan.collections) == done.counts.deleted == 1
+
+
 @pytest.mark.long
 def test_it_can_be_turned_back(pair: Stage) -> None:
     """A second switchover leads to the first direction, through the mark of the first promotion."""
@@ -323,12 +348,13 @@ def test_nothing_is_promised_of_an_older_replica(pair: Stage) -> None:
 
 @pytest.mark.long
 def test_a_primary_that_answers_with_an_error_is_alive(pair: Stage) -> None:
-    """A wrong token, for example, is no reason for a failover."""
+    """A wrong token or a limit of requests, for example, is no reason for a failover."""
     arrange(pair)
     pair.sync()
-    pair.servers.primary_proxy.fault = lambda _: Answer(401, b'{"error":"Unauthorized"}')
-    with pytest.raises(GuardRefusal, match="although with an error"):
-        promote(pair)
+    for answer in (Answer(401, b'{"error":"Unauthorized"}'), Answer(429, b"slow down")):
+        pair.servers.primary_proxy.fault = lambda _, answer=answer: answer
+        with pytest.raises(GuardRefusal, match="although with an error"):
+            promote(pair)
     assert promote(pair, anyway=True).outcome is PromoteOutcome.PROMOTED
 
 

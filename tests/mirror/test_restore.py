@@ -427,7 +427,7 @@ def test_a_promoted_replica_can_be_copied(filled: Stage, new: ChromaServer) -> N
     with filled.app() as app:
         url = filled.values()["REPLICA_URL"]
         app.store.begin_promotion("ann@here", url, planned=False, lease_seconds=120)
-        app.store.finish_promotion(None)
+        app.store.finish_promotion(0, None)
     report = restore(filled, new.url)
     assert (report.exit_code, report.recorded) == (0, False)
     assert any("was promoted" in warning for warning in report.warnings)

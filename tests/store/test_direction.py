@@ -45,7 +45,7 @@ def begin(store: SqlStore, who: str = WHO, *, planned: bool) -> Direction:
 
 def promoted(store: SqlStore, *, planned: bool = False) -> None:
     begin(store, planned=planned)
-    store.finish_promotion(None)
+    store.finish_promotion(0, None)
 
 
 def test_a_new_store_follows(store: SqlStore) -> None:
@@ -68,7 +68,7 @@ def test_nobody_leads_from_the_beginning_of_a_promotion_on(store: SqlStore) -> N
         store.led_by(term).open_cycle()
     assert store.leader() is None
     store.give_up_lead(term)
-    done = store.finish_promotion(None)
+    done = store.finish_promotion(0, None)
     assert done.state is DirectionState.PROMOTED
     with pytest.raises(ReplicaPromoted, match="was promoted by ann@here"):
         store.take_lead("another", 60)
@@ -115,6 +115,16 @@ def test_a_promotion_that_was_begun_can_be_cancelled(store: SqlStore) -> None:
     assert store.take_lead("me", 60) is not None
 
 
+def test_a_cancelled_promotion_finishes_no_later_one(store: SqlStore) -> None:
+    """Whoever began the later one may still have to wait for processes that write."""
+    first = begin(store, planned=True)
+    assert store.cancel_promotion(first.turns)
+    later = begin(store, planned=True)
+    assert store.finish_promotion(first.turns, None).state is DirectionState.PROMOTING
+    assert not store.cancel_promotion(first.turns)
+    assert store.finish_promotion(later.turns, None).state is DirectionState.PROMOTED
+
+
 def test_a_clock_that_went_back_keeps_nobody_waiting(store: SqlStore) -> None:
     """Rights to write that seem to end far away end at most one whole lease from now."""
     store.take_lead("elsewhere:1:1:led", 30)
@@ -132,17 +142,17 @@ def test_a_finished_promotion_stays(store: SqlStore) -> None:
     """It can be neither cancelled nor begun again."""
     begin(store, planned=True)
     as_of = store.now()
-    done = store.finish_promotion(as_of)
+    done = store.finish_promotion(0, as_of)
     assert done.identical_as_of == as_of
     assert not store.cancel_promotion()
     with pytest.raises(ReplicaPromoted):
         begin(store, planned=False)
-    assert store.finish_promotion(None) == done
+    assert store.finish_promotion(0, None) == done
 
 
 def test_nothing_is_finished_that_was_not_begun(store: SqlStore) -> None:
     """A store that follows goes on following."""
-    assert store.finish_promotion(None).is_following
+    assert store.finish_promotion(0, None).is_following
 
 
 # ---- turning -----------------------------------------------------------------------------------

@@ -162,7 +162,7 @@ REPEATED: dict[str, Callable[[Scene], object]] = {
         "me@here", "http://r", planned=True, lease_seconds=60
     ),
     "cancel_promotion": lambda s: s.store.cancel_promotion(),
-    "finish_promotion": lambda s: s.store.finish_promotion(None),
+    "finish_promotion": lambda s: s.store.finish_promotion(0, None),
     "turn": lambda s: s.store.turn(0, {COLLECTION}, whole_digests),
     "note_restored": lambda s: s.store.note_restored({"new": "replica"}),
     "forget_restored": lambda s: s.store.forget_restored(["new"]),
@@ -207,7 +207,7 @@ READING = {
 IN_STEPS = {"lead_alerts", "open_cycle", "save_chunks", "note_removal", "want_cycle"}
 """These look first at what is there; each of their steps is repeated."""
 
-VIEWS = {"led_by", "urgent", "close", "backend"}
+VIEWS = {"led_by", "urgent", "copied", "close", "backend"}
 
 
 def content_of(store: SqlStore) -> dict[str, list[tuple[Any, ...]]]:
@@ -292,7 +292,9 @@ def test_every_method_is_accounted_for() -> None:
     """A new method of the store is put to the test above, or it is known why not."""
     public = {name for name in dir(SqlStore) if not name.startswith("_")}
     assert public == set(REPEATED) | READING | VIEWS
-    outlasting = {name for name in public if hasattr(getattr(SqlStore, name), "__wrapped__")}
+    outlasting = {
+        name for name in public - VIEWS if hasattr(getattr(SqlStore, name), "__wrapped__")
+    }
     assert outlasting | IN_STEPS == set(REPEATED) | READING
 
 

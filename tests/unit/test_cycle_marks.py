@@ -10,7 +10,14 @@ import pytest
 
 from chromasync.cycle import marks as marking
 from chromasync.cycle import waiting
-from chromasync.errors import AccessRefused, AnotherStore, GuardRefusal, ServerUnreachable, Stopped
+from chromasync.errors import (
+    AccessRefused,
+    AnotherStore,
+    GuardRefusal,
+    LeaseLost,
+    ServerUnreachable,
+    Stopped,
+)
 from chromasync.lab.fake import Call, FakeServer
 from chromasync.marks import MarkKeeper, Marks
 from chromasync.model import MARKS_DATABASE, CycleStatus, MarkRow, Side
@@ -226,11 +233,18 @@ def test_a_process_releases_its_own_marks_only(house: House) -> None:
     mark = mark_on(house.replica)
     keeper = MarkKeeper(house.replica)
     keeper.write({SPOT: mark}, lambda: 60.0)
-    keeper.release("someone else")
+    keeper.release("someone else", lambda: 60.0)
     assert not mark_on(house.replica).released
     leave(house.replica, replace(mark, nonce="newer"))
-    keeper.release(mark.holder)
+    keeper.release(mark.holder, lambda: 60.0)
     assert not mark_on(house.replica).released
     leave(house.replica, mark)
-    keeper.release(mark.holder)
+    keeper.release(mark.holder, no_more)
+    assert not mark_on(house.replica).released
+    keeper.release(mark.holder, lambda: 60.0)
     assert mark_on(house.replica).released
+
+
+def no_more() -> float:
+    """The permit of a process that does not lead any more."""
+    raise LeaseLost("It does not lead.")

@@ -14,7 +14,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from chromasync import lease as leasing
-from chromasync.errors import AnotherInstance, LeaseLost, Retry, StoreUnavailable
+from chromasync.errors import (
+    AnotherInstance,
+    ChromasyncError,
+    LeaseLost,
+    ReplicaPromoted,
+    Retry,
+    StoreUnavailable,
+)
 from chromasync.events import Event
 from chromasync.lease import MARGIN_SHARE, Lead, Lease, LeaseKeeper
 from chromasync.model import Task, Term
@@ -277,7 +284,7 @@ class Leases:
         self.clock = clock
         self.term = term
         self.takes = 0.0
-        self.error: StoreUnavailable | None = None
+        self.error: ChromasyncError | None = None
         self.given_up: list[Term] = []
         self.count = 0
         self.answered: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -364,6 +371,17 @@ def test_a_leader_that_was_replaced_notices(clock: Clock, now: Term | None) -> N
         assert not thread.is_alive()
         with pytest.raises(LeaseLost, match="no longer leads"):
             lead.check()
+
+
+def test_a_leader_learns_that_the_replica_was_promoted(clock: Clock) -> None:
+    """Its lead was taken for good: that is no failure of the thread that renews it."""
+    leases = Leases(clock, MINE)
+    with leading(leases, SHORT) as lead:
+        (thread,) = [t for t in threading.enumerate() if t.name == "lead-keeper"]
+        leases.error = ReplicaPromoted("It was promoted.")
+        thread.join(timeout=PATIENCE)
+        assert not thread.is_alive()
+        assert not lead.holds
 
 
 Check = Callable[[], float]

@@ -23,15 +23,33 @@ def turn_if_asked(primary: Reader, replica: Reader, store: Store, settings: Sett
         ReplicaPromoted: the settings still lead to the promoted replica.
         ServerError: a server cannot be listed.
     """
+    promotion = due_turn(primary, replica, store, settings)
+    if promotion is not None and turn(store, promotion):
+        log.warning(Event.TURNED, primary=settings.primary_url, turns=promotion.turns + 1)
+
+
+def due_turn(
+    primary: Reader, replica: Reader, store: Store, settings: Settings
+) -> Direction | None:
+    """The promotion after which a cycle turns the direction first; None if the replica follows.
+
+    Raises:
+        ReplicaPromoted: the settings still lead to the promoted replica.
+        ServerError: a server cannot be listed.
+    """
     direction = store.direction()
     if direction.is_following:
-        return
+        return None
     if direction.state is DirectionState.PROMOTING:
         raise promoted_error(direction)
     if not _leads_other_way(primary, replica, store, settings, direction):
         raise promoted_error(direction)
-    if store.turn(direction.turns, turnable(store.mirrors()), whole_digests):
-        log.warning(Event.TURNED, primary=settings.primary_url, turns=direction.turns + 1)
+    return direction
+
+
+def turn(store: Store, promotion: Direction) -> bool:
+    """Exchange both sides in the store after this promotion; whether this call did."""
+    return store.turn(promotion.turns, turnable(store.mirrors()), whole_digests)
 
 
 def _leads_other_way(

@@ -28,6 +28,7 @@ from chromasync.errors import GuardRefusal, ServerError, ServerUnreachable
 from chromasync.events import Event
 from chromasync.failover.replica import Examined, examine_replica, refuse_stranger
 from chromasync.failover_reports import PromotedCollection, PromoteOutcome, PromoteReport
+from chromasync.lease import monotonic
 from chromasync.logs import get_logger
 from chromasync.marks import REFUSALS, Marks, say_refused
 from chromasync.model import Direction, DirectionState
@@ -41,6 +42,9 @@ MARGIN_SECONDS = 1.0
 
 LOOK_SECONDS = 0.25
 NOTE_SECONDS = 10.0
+RATE_LIMITED = 429
+"""A gateway answers 502 or 503 for a server that is dead, but no gateway answers this for it."""
+
 WRITE_SECONDS = 30.0
 """Time for the request that writes the mark."""
 
@@ -104,8 +108,9 @@ class Promotion:
         """
         began = time.monotonic()
         examined = examine_replica(self._replica, self._store, marked=self._settings.sync_mark)
-        if self._store.direction().state is DirectionState.PROMOTED:
-            warnings = self._mark() if examined.listed else ()
+        before = self._store.direction()
+        if before.state is DirectionState.PROMOTED:
+            warnings = self._mark(before.turns) if examined.listed else ()
             return report_promotion(self._look(), PromoteOutcome.ALREADY, warnings=warnings)
         refuse_stranger(examined, self._settings.replica_url)
         if self._checks is not None:
@@ -122,26 +127,24 @@ class Promotion:
             if fenced.outcome is not FenceOutcome.VERIFIED:
                 report = report_promotion(self._look(), PromoteOutcome.NOT_FENCED, fenced.reason)
                 return replace(report, fence=fenced)
-        with self._nobody_writes(who, planned=True) as waited:
+        with self._nobody_writes(who, planned=True) as (turns, waited):
             faultpoints.reach(faultpoints.BEFORE_COMPARISON)
             compared_at = self._store.now()
             compared = checks.verify()
-            warnings = () if compared.exit_code else self._mark()
+            warnings = () if compared.exit_code else self._mark(turns)
         if compared.exit_code:
-            self._store.cancel_promotion()
-            words = _say_different(compared)
-            report = report_promotion(self._look(), PromoteOutcome.DIFFERENT, words)
+            report = self._give_up(turns, _say_different(compared))
         else:
-            report = self._finish(compared_at, warnings)
+            report = self._finish(turns, compared_at, warnings)
         return replace(report, fence=fenced, verify=compared, waited_seconds=waited)
 
     def _fail_over(self, who: str, examined: Examined) -> PromoteReport:
         """Promote what the replica has."""
         self._refuse_alive()
-        with self._nobody_writes(who, planned=False) as waited:
-            warnings = (*examined.warnings, *self._mark())
+        with self._nobody_writes(who, planned=False) as (turns, waited):
+            warnings = (*examined.warnings, *self._mark(turns))
         as_of = None if examined.unsure else self._look().identical_as_of
-        report = self._finish(as_of, warnings)
+        report = self._finish(turns, as_of, warnings)
         return replace(
             report,
             waited_seconds=waited,
@@ -164,8 +167,10 @@ class Promotion:
         self._progress.start("asking the primary", None)
         try:
             self._primary.list_databases(self._settings.sync_tenants[0])
-        except ServerUnreachable:
-            return
+        except ServerUnreachable as error:
+            if error.status != RATE_LIMITED:
+                return
+            said = f"The primary answers, although with an error: {error.what}"
         except ServerError as error:
             said = f"The primary answers, although with an error: {error.what}"
         else:
@@ -180,10 +185,13 @@ class Promotion:
     # ---- steps ------------------------------------------------------------------------------
 
     @contextmanager
-    def _nobody_writes(self, who: str, *, planned: bool) -> Iterator[float]:
-        """In the block, no process can write to the replica; yields the seconds of the wait.
+    def _nobody_writes(self, who: str, *, planned: bool) -> Iterator[tuple[int, float]]:
+        """In the block, no process can write to the replica.
 
         If the block fails or is interrupted, the replica follows again.
+
+        Yields:
+            `Direction.turns` of this promotion, and the seconds of the wait.
         """
         begun = self._store.begin_promotion(
             who,
@@ -194,39 +202,68 @@ class Promotion:
         log.info(Event.PROMOTING, planned=planned, by=who)
         faultpoints.reach(faultpoints.AFTER_PROMOTION_BEGAN)
         try:
-            yield self._wait_for_writers(begun)
+            yield begun.turns, self._wait_for_writers(begun)
         except BaseException:
-            self._store.cancel_promotion()
+            self._store.cancel_promotion(begun.turns)
             raise
 
     def _wait_for_writers(self, begun: Direction) -> float:
-        """Wait until the last lease of a worker or leader has ended."""
-        began, noted = time.monotonic(), math.inf
+        """Wait until the last lease of a worker or leader has ended; returns the seconds.
+
+        Leases end by the monotonic clocks of their processes. So the wait is one of the monotonic
+        clock, too: a jump of the store's clock meanwhile does not shorten it.
+        """
+        began, noted = monotonic(), math.inf
+        longest = self._longest_wait(begun)
         self._progress.start("waiting until no process can write to the replica", None)
-        while (left := self._left(begun)) > 0:
+        while (left := longest - (monotonic() - began)) > 0:
             if left < noted - NOTE_SECONDS:
                 noted = left
                 self._progress.note(f"The last right to write ends in at most {left:.0f} seconds.")
             time.sleep(min(left, LOOK_SECONDS))
-        return time.monotonic() - began
+        return monotonic() - began
 
-    def _left(self, begun: Direction) -> float:
-        if begun.writers_until is None:
+    def _longest_wait(self, begun: Direction) -> float:
+        """Seconds until the last lease has ended; not more than when the promotion began."""
+        if begun.writers_until is None or begun.since_at is None:
             return 0.0
-        return (begun.writers_until - self._store.now()).total_seconds() + MARGIN_SECONDS
+        left = begun.writers_until - max(self._store.now(), begun.since_at)
+        return left.total_seconds() + MARGIN_SECONDS
 
-    def _finish(self, as_of: datetime | None, warnings: tuple[str, ...]) -> PromoteReport:
+    def _finish(
+        self, turns: int, as_of: datetime | None, warnings: tuple[str, ...]
+    ) -> PromoteReport:
+        """Make the promotion final.
+
+        Raises:
+            GuardRefusal: someone cancelled it, so the replica follows the primary.
+        """
         faultpoints.reach(faultpoints.AFTER_PROMOTION_MARK)
-        self._store.finish_promotion(as_of)
+        done = self._store.finish_promotion(turns, as_of)
+        if done.state is not DirectionState.PROMOTED or done.turns != turns:
+            raise GuardRefusal(
+                "This promotion was cancelled meanwhile, or the state store was restored from a "
+                "backup: the replica was not promoted.",
+                untouched="Nothing may write to it but chromasync.",
+                hint="Run `chromasync promote` again before applications use the replica.",
+            )
         log.warning(Event.PROMOTED, replica=self._settings.replica_url)
         return report_promotion(self._look(), PromoteOutcome.PROMOTED, warnings=warnings)
 
-    def _mark(self) -> tuple[str, ...]:
+    def _give_up(self, turns: int, reason: str) -> PromoteReport:
+        """Let the replica follow again, unless another run has promoted it meanwhile."""
+        self._store.cancel_promotion(turns)
+        seen = self._look()
+        if seen.direction.state is DirectionState.PROMOTED:
+            return report_promotion(seen, PromoteOutcome.ALREADY, warnings=(reason,))
+        return report_promotion(seen, PromoteOutcome.DIFFERENT, reason)
+
+    def _mark(self, turns: int) -> tuple[str, ...]:
         """Say in the replica's marks that it was promoted; returns a warning if it refuses."""
         if not self._settings.sync_mark:
             return ()
         spots = {(m.tenant, m.database) for m in self._store.mirrors() if m.replica_id}
-        turns, marks = self._store.direction().turns, Marks(self._replica)
+        marks = Marks(self._replica)
         try:
             known = marks.read(spots)
             due = {

@@ -6,7 +6,11 @@ differences between SQLite (`sqlite`) and PostgreSQL (`postgres`) are behind `co
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from os import PathLike
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
@@ -15,6 +19,7 @@ from chromasync.config import StorePlace
 from chromasync.model import Term
 from chromasync.store.alerts import AlertPart
 from chromasync.store.control import ControlPart
+from chromasync.store.copies import copy_rows
 from chromasync.store.core import Backend
 from chromasync.store.deployment import DeploymentPart
 from chromasync.store.direction import DirectionPart
@@ -79,6 +84,21 @@ class SqlStore(
         """
         backend = self._backend.urgent()
         return self if backend is self._backend else SqlStore(backend, self._term, self._floor)
+
+    @contextmanager
+    def copied(self) -> Iterator[SqlStore]:
+        """A copy of this store in a temporary file, for the block; see `copies`.
+
+        Raises:
+            StoreError: this store cannot be read, or there is no room for the copy.
+        """
+        with (
+            TemporaryDirectory(prefix="chromasync-") as folder,
+            closing(open_store(Path(folder) / "copy.db")) as copy,
+        ):
+            with copy.backend.migrating() as target, self._reading() as source:
+                copy_rows(source, target)
+            yield copy
 
     @retried
     def schema_version(self) -> int:

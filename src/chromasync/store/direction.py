@@ -242,20 +242,31 @@ class DirectionPart(Core):
         }
 
     @retried
-    def cancel_promotion(self) -> bool:
-        """Follow again; whether a promotion was under way."""
+    def cancel_promotion(self, turns: int | None = None) -> bool:
+        """Follow again; whether a promotion was under way.
+
+        Args:
+            turns: `Direction.turns` of the promotion; None for whichever is under way.
+        """
         with self._writing() as tx:
             before = DIRECTION.build(tx.execute(_LOCKED).one())
-            if before.state is not DirectionState.PROMOTING:
+            if before.state is not DirectionState.PROMOTING or turns not in (None, before.turns):
                 return False
             tx.execute(update(direction).values(_FOLLOWING | {"turns": before.turns + 1}))
             _free_lead(tx)
         return True
 
     @retried
-    def finish_promotion(self, identical_as_of: datetime | None) -> Direction:
-        """Record that the replica is the primary now; does nothing unless one is under way."""
-        promoted = update(direction).where(direction.c.direction_state == DirectionState.PROMOTING)
+    def finish_promotion(self, turns: int, identical_as_of: datetime | None) -> Direction:
+        """Record that the replica is the primary now, unless this promotion was cancelled.
+
+        Args:
+            turns: `Direction.turns` of the promotion. Another one that was begun meanwhile may
+                still have to wait, so this call does nothing then.
+        """
+        promoted = update(direction).where(
+            direction.c.direction_state == DirectionState.PROMOTING, direction.c.turns == turns
+        )
         with self._writing() as tx:
             tx.execute(
                 promoted.values(
