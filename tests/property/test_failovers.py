@@ -20,21 +20,39 @@ ACTS = [
     *("old", "old", "new", "write", "write", "create", "wait"),
     *("switchover", "failover", "cancel", "leave", "return"),
 ]
+PROMOTIONS = ["switchover", "failover"]
+some = st.lists(st.sampled_from(ACTS), max_size=2)
+fates = st.sampled_from(["go on", "go on", "die", "interrupt"])
 
-cuts = st.builds(
-    Cut,
-    nth=st.integers(1, 90),
-    meanwhile=st.lists(st.sampled_from(ACTS), max_size=4),
-    fate=st.sampled_from(["go on", "go on", "die", "interrupt"]),
+
+def cut(most: int, meanwhile: st.SearchStrategy[list[str]]) -> st.SearchStrategy[Cut]:
+    """A process is cut at one of its instants, or in one of its first writes."""
+    anywhere = st.builds(Cut, st.integers(1, most), meanwhile, fates)
+    in_write = st.builds(Cut, st.integers(1, 4), meanwhile, fates, in_write=st.just(True))
+    return anywhere | in_write
+
+
+with_promotion = st.builds(
+    lambda before, promotion, after: [*before, promotion, *after],
+    some,
+    st.sampled_from(PROMOTIONS),
+    some,
 )
-steps = st.tuples(st.sampled_from(ACTS), st.none() | cuts)
+steps = st.one_of(
+    st.tuples(st.sampled_from(ACTS), st.none()),
+    st.tuples(st.just("old"), cut(80, with_promotion)),
+    st.tuples(st.just("failover"), cut(14, some)),
+    st.tuples(st.just("switchover"), cut(240, some)),
+    st.tuples(st.just("new"), cut(80, some)),
+)
 
 
+@pytest.mark.long
 @pytest.mark.slower
-@examples(20)
+@examples(12)
 @given(
     seed=st.integers(0, 10**6),
-    program=st.lists(steps, min_size=1, max_size=6),
+    program=st.lists(steps, min_size=1, max_size=5),
     mark=st.sampled_from(["true", "true", "false"]),
 )
 def test_whatever_comes_back_overwrites_nothing(
@@ -45,8 +63,9 @@ def test_whatever_comes_back_overwrites_nothing(
         tempfile.TemporaryDirectory() as folder,
         world_of(Path(folder), seed, SYNC_MARK=mark) as world,
     ):
-        for name, cut in program:
-            world.act(name, cut)
+        for name, cut_at in program:
+            world.act("write")
+            world.act(name, cut_at)
             world.check()
             world.learn()
         world.settle()

@@ -67,6 +67,12 @@ MOMENTS = {
 }
 """Calls of the store that are instants, before and after them."""
 
+WRITES = {
+    *("upsert", "update", "delete"),
+    *("create_collection", "modify_collection", "drop_collection", "ensure_database"),
+}
+"""Requests that change a server."""
+
 Content = dict[str, dict[str, tuple[Any, ...]]]
 """What a server has: each record by its id, by the name of its collection."""
 
@@ -139,11 +145,15 @@ class Clock:
 
 @dataclass
 class Cut:
-    """What happens at the `nth` instant of a process: others act, and then its fate."""
+    """What happens at the `nth` instant of a process: others act, and then its fate.
+
+    With `in_write` only requests that write count.
+    """
 
     nth: int
     meanwhile: Sequence[str]
     fate: str
+    in_write: bool = False
 
 
 class Process:
@@ -157,12 +167,12 @@ class Process:
         self._left = cut.nth if cut is not None else 0
         self._lock = threading.Lock()
 
-    def reach(self) -> None:
+    def reach(self, *, writes: bool = False) -> None:
         """An instant of this process."""
         self.live()
         with self._lock:
-            self._left -= 1
-            is_now = self._left == 0
+            self._left -= writes or not (self._cut and self._cut.in_write)
+            is_now, self._left = self._left == 0, self._left or -1
         if is_now and self._cut is not None:
             with self.world.clock.frozen():
                 self.world.nested(self._cut.meanwhile)
@@ -216,7 +226,7 @@ class Line(FakeServer):
         self.process = process
 
     def _request(self, name: str, ids: Any = ()) -> None:
-        self.process.reach()
+        self.process.reach(writes=name in WRITES)
         if self.server in self.process.world.away:
             raise ServerUnreachable("It is away.", side=self.side)
         super()._request(name, ids)
@@ -347,7 +357,9 @@ class World:
 
     def judge(self, line: Line, name: str, ids: Sequence[str]) -> None:
         """Note a write if it may not reach its server; called just before it does."""
-        self.sent |= {i for i in ids if "/" not in i}
+        there = {i for rows in self.content(line.server).values() for i in rows}
+        # to delete what is not there changes nothing
+        self.sent |= {i for i in ids if "/" not in i and (name != "delete" or i in there)}
         if line.process.promotes and name in {"upsert", "create_collection", "ensure_database"}:
             return  # its mark
         state, turned = self.store.direction(), self.is_turned()
@@ -519,6 +531,7 @@ class World:
 
     def _fencing_cycle(self, process: Process, *, full: bool) -> CycleReport:
         """A cycle of the fence; whoever leads is frozen, and is replaced after a while."""
+        self.clock.skip(30.0)  # chunks of a frozen worker are not verified while its lease lasts
         while True:
             participant = self.participant(process, turned=False)
             try:
