@@ -127,7 +127,7 @@ def _examine_marks(
     try:
         known = Knowledge.of(store)
         reader, listing = primary
-        refuse_if_marked(Marks(reader), listing, known.deployment, settings.primary_url)
+        refuse_if_marked(Marks(reader), listing, known, settings.primary_url)
         look = look_at_replica(Marks(replica[0]), replica[1], listing.databases, known)
     except ChromasyncError as error:
         return Check("mark", str(error), error.exit_code)

@@ -166,17 +166,24 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    """The store's data about itself and about the marks that it wrote, by place."""
+    """The store's data about itself and about the marks that it wrote, by place.
+
+    `turned_after` is the instant of the promotion after which the direction was turned last.
+    """
 
     deployment: Deployment
     rows: Mapping[str, MarkRow]
     now: datetime
     turns: int = 0
+    turned_after: datetime | None = None
 
     @classmethod
     def of(cls, store: Control) -> Knowledge:
         """The data of this store now."""
-        return cls(store.deployment(), store.marks(), store.now(), store.direction().turns)
+        direction = store.direction()
+        turned_after = direction.since_at if direction.is_following else None
+        rows, now = store.marks(), store.now()
+        return cls(store.deployment(), rows, now, direction.turns, turned_after)
 
 
 def look_at_replica(
@@ -203,9 +210,7 @@ def look_at_replica(
     return Look(verdicts)
 
 
-def refuse_if_marked(
-    marks: Marks, listing: Listing, deployment: Deployment, primary_url: str
-) -> None:
+def refuse_if_marked(marks: Marks, listing: Listing, known: Knowledge, primary_url: str) -> None:
     """Check that the mirrored places of the primary carry no marks.
 
     Raises:
@@ -218,7 +223,7 @@ def refuse_if_marked(
         log.warning(Event.MARKS_UNREADABLE, reason=str(error))
         return
     legible = {mark_place(*spot): mark for spot, mark in found.items() if mark is not UNREADABLE}
-    refuse_marked_primary(legible, deployment, primary_url)
+    refuse_marked_primary(legible, known.deployment, primary_url, known.turned_after)
 
 
 def say_refused(refusal: ServerError) -> str:

@@ -280,6 +280,25 @@ def test_the_mark_keeps_out_whoever_does_not_know(pair: Stage, tmp_path: Path) -
     assert every(pair) == held
 
 
+@pytest.mark.long
+def test_a_replica_that_takes_no_mark_can_be_promoted_and_turned(pair: Stage) -> None:
+    """It still has the mark of a replica, from before; that keeps nobody from following it."""
+    arrange(pair)
+    pair.sync()
+    denied = Answer(403, b'{"error":"AuthError","message":"read only"}')
+    pair.servers.replica_proxy.fault = lambda request: None if request.is_read else denied
+    report = promote(pair, anyway=True)
+    assert report.outcome is PromoteOutcome.PROMOTED
+    assert "stores no mark" in report.warnings[0]
+    pair.servers.replica_proxy.fault = None
+    application_goes_on(pair)
+    mine = every(pair)
+    assert_left_alone(pair)
+    for _ in range(2):
+        assert pair.sync(**turned(pair)).outcome is Outcome.IDENTICAL
+    assert every(pair) == mine
+
+
 # ---- what the replica lacks ------------------------------------------------------------------
 
 

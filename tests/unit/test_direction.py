@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from chromasync.errors import GuardRefusal
 from chromasync.model import Deployment, Direction, DirectionState, MarkRow
 from chromasync.plan.direction import leads_other_way, promoted_error, turnable
 from chromasync.plan.mark import Mark, MarkState, judge_mark, parse_mark, refuse_marked_primary
@@ -74,6 +75,21 @@ def test_a_promoted_server_is_no_replica(store_id: str, turns: int, state: MarkS
 def test_a_promoted_server_is_a_primary() -> None:
     """Its mark is not refused where the mark of a replica is."""
     refuse_marked_primary({"t/d": PROMOTED, "t/e": replace(PROMOTED, store_id="x")}, ME, "http://p")
+
+
+def test_a_promoted_server_that_took_no_mark_is_a_primary() -> None:
+    """What this store left there before the promotion counts for nothing, but later marks do."""
+    left = replace(PROMOTED, promoted=None)
+    promoted_at = left.written_at + timedelta(hours=1)
+    refuse_marked_primary({"t/d": left}, ME, "http://p", promoted_at)
+    later = replace(left, written_at=promoted_at + timedelta(hours=1))
+    for mark, at in (
+        (left, None),
+        (later, promoted_at),
+        (replace(left, store_id="x"), promoted_at),
+    ):
+        with pytest.raises(GuardRefusal):
+            refuse_marked_primary({"t/d": mark}, ME, "http://p", at)
 
 
 @pytest.mark.parametrize("state", [DirectionState.PROMOTING, DirectionState.PROMOTED])

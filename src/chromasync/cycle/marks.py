@@ -75,7 +75,7 @@ class CycleMarks:
         if not cycle.settings.sync_mark:
             return list(mirrors)
         known, url = Knowledge.of(self._store), cycle.settings.primary_url
-        refuse_if_marked(Marks(cycle.primary), cycle.primary_listing, known.deployment, url)
+        refuse_if_marked(Marks(cycle.primary), cycle.primary_listing, known, url)
         self._keeper.refusal = None
         self._store_id = known.deployment.store_id
         spots = dict.fromkeys(

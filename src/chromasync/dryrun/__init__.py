@@ -216,7 +216,7 @@ class DryRun:
         if not self._settings.sync_mark:
             return
         known, url = Knowledge.of(self._store), self._settings.primary_url
-        refuse_if_marked(Marks(self._primary), sides.primary, known.deployment, url)
+        refuse_if_marked(Marks(self._primary), sides.primary, known, url)
         told = [m for m in sides.mirrors if sides.primary.tells_of(m)]
         places = [(m.tenant, m.database) for m in told]
         spots = dict.fromkeys([*sides.primary.databases, *places])

@@ -53,8 +53,8 @@ def refuse_wrong_sides(
             f"The server at PRIMARY_URL ({primary_url}) is the replica of earlier cycles: "
             "PRIMARY_URL and REPLICA_URL look swapped.",
             untouched=NOTHING_WRITTEN,
-            hint="Swap them back; to make the replica the new primary on purpose, "
-            "start with a new SYNC_DATA_DIR (or DATABASE_URL).",
+            hint="Swap them back; `chromasync promote` makes the replica the new primary on "
+            "purpose.",
         )
     if any(met.get(i) is Side.PRIMARY for i in replica_ids):
         raise GuardRefusal(

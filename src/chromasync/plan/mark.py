@@ -310,16 +310,29 @@ def overtaken(place: str) -> AnotherStore:
 
 
 def refuse_marked_primary(
-    found: Mapping[str, Mark], deployment: Deployment, primary_url: str
+    found: Mapping[str, Mark],
+    deployment: Deployment,
+    primary_url: str,
+    promoted_at: datetime | None = None,
 ) -> None:
     """Raise if the primary carries marks in mirrored places, because then it is a replica.
 
-    A promoted replica is a primary, so its mark is not refused.
+    A promoted replica is a primary, so its mark is not refused. If it took no mark when it was
+    promoted, it still has the one that this store left there before.
+
+    Args:
+        promoted_at: when the present primary was promoted; None if it never was.
 
     Raises:
         GuardRefusal: this store's replica, or another one's, was given as primary.
     """
-    found = {place: mark for place, mark in found.items() if mark.promoted is None}
+
+    def is_of_promoted(mark: Mark) -> bool:
+        own = mark.store_id == deployment.store_id
+        is_before = own and promoted_at is not None and mark.written_at <= promoted_at
+        return mark.promoted is not None or is_before
+
+    found = {place: mark for place, mark in found.items() if not is_of_promoted(mark)}
     for place, mark in found.items():
         if mark.store_id == deployment.store_id:
             raise GuardRefusal(
