@@ -163,9 +163,20 @@ def _indexes_not_held(
 
 
 def same_effect(wanted: Collection, found: Collection) -> bool:
-    """Whether `found` has the settings of `wanted`, except indexes that the server never stores."""
+    """Whether `found` has the settings of `wanted`, except those that the server never stores.
+
+    A server makes the kind of vector index that it has, with its own settings for that kind.
+    """
     left, right = effective(wanted), effective(found)
-    return replace(left, indexes=left.indexes - _never_held(left, right, found)) == right
+    left = replace(left, indexes=left.indexes - _never_held(left, right, found))
+    if left.index != right.index:
+        left = replace(
+            right,
+            space=left.space,
+            embedding_function=left.embedding_function,
+            indexes=left.indexes,
+        )
+    return left == right
 
 
 def without_sparse_indexes(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from chromasync.dryrun import DryRun
 from chromasync.errors import ChromasyncError, ReplicaPromoted, SettingsError
 from chromasync.guard import refuse_equal_urls, refuse_same_server
 from chromasync.marks import Knowledge, Marks, look_at_replica, refuse_if_marked, say_refused
-from chromasync.model import Capabilities, Side
+from chromasync.model import DEFAULT_TENANT, Capabilities, Side
 from chromasync.plan.listing import Listing, list_primary, list_replica, warn_of_leftovers
 from chromasync.plan.pairing import what_is_unmatched
 from chromasync.ports import Reader, Store
@@ -87,6 +87,7 @@ def _examine_collections(
             refuse_same_server(primary.collections, replica.collections)
             errors = [gone.error for gone in primary.missing]
             checks += [Check("collections", str(error), error.exit_code) for error in errors]
+            checks += _tenants(left, right)
             checks.append(_counted(primary, replica, settings))
             checks += _misspelt(primary, settings)
             if open_store is None:
@@ -154,6 +155,18 @@ def _examine_guards(
     if not undecided:
         return [Check("guards", "nothing waits for a decision")]
     return [Check("guards", f"{one.name}: {one.reason}.", DECIDE) for one in undecided]
+
+
+def _tenants(*readers: ChromaReader) -> list[Check]:
+    """The tenant of the token, for each server where it stands for the default tenant."""
+    return [
+        Check(
+            reader.side.value,
+            f"{DEFAULT_TENANT} means {reader.token_tenant}, the tenant of the token",
+        )
+        for reader in readers
+        if reader.token_tenant
+    ]
 
 
 def _counted(primary: Listing, replica: Listing, settings: Settings) -> Check:

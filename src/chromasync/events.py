@@ -121,6 +121,13 @@ class Event(StrEnum):
         "A defect of the page; the line has the traceback, and the service goes on.",
     )
 
+    # ---- servers ----------------------------------------------------------------------------
+
+    TENANT_FOUND = (
+        "the tenant of the token is used",
+        "The server has no default tenant; the tenant of our token stands for it: `tenant`.",
+    )
+
     # ---- tasks ------------------------------------------------------------------------------
 
     BACKING_OFF = (

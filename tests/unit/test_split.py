@@ -109,3 +109,18 @@ def test_any_other_error_ends_the_run() -> None:
     with pytest.raises(ServerUnreachable):
         run(range(10))
     assert len(sent) == 1
+
+
+def test_a_refusal_for_the_number_of_items_is_followed_by_requests_that_fit() -> None:
+    """When a refusal shows the limit, no later request has more items than that."""
+    limits = [1000]
+    sizes: list[int] = []
+
+    def send(items: Sequence[int]) -> None:
+        sizes.append(len(items))
+        if len(items) > 300:
+            limits.append(300)
+            raise RequestRefused("too many", side="replica")
+
+    assert Splitter(send, fits=lambda: limits[-1]).run(range(1000)) == []
+    assert sizes == [1000, 300, 300, 300, 100]

@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 from urllib.parse import urlencode
 
@@ -23,6 +23,7 @@ from chromasync.chroma import age, decode, http_errors, proxies
 from chromasync.chroma.connection import Connection, check_url, headers_of, tls_of
 from chromasync.chroma.meter import BUSY, OK, Meter
 from chromasync.chroma.pacer import Pacer, Turn
+from chromasync.chroma.tenant import IDENTITY_PATH, TokenTenant
 from chromasync.errors import (
     AccessRefused,
     Conflict,
@@ -38,9 +39,13 @@ from chromasync.errors import (
     TooLarge,
     UntrustedCertificate,
 )
+from chromasync.events import Event
+from chromasync.logs import get_logger
 from chromasync.ports import Permit
 
 T = TypeVar("T")
+
+_log = get_logger()
 
 LARGE_BODY = 64 * 1024
 LONGEST_RETRY_AFTER_SECONDS = 60.0
@@ -97,6 +102,7 @@ class Client:
         self.side = connection.side
         self.read_only = read_only
         self.meter = Meter()
+        self.tenant = TokenTenant()
         self._closed = False
         check_url(connection)
         self.proxy = proxies.proxy_for(connection.url)
@@ -134,7 +140,8 @@ class Client:
     ) -> T:
         """Send a request, repeat it after transient failures, and parse its answer.
 
-        The request must be idempotent; all of Chroma's requests that are used here are.
+        The request must be idempotent; all of Chroma's requests that are used here are. If the
+        server has no default tenant, the tenant of our token stands for it; see `tenant`.
 
         Args:
             method: HTTP method.
@@ -151,8 +158,40 @@ class Client:
             TooLarge: the answer is larger than `most_bytes`.
             ServerError: the subclass that fits, after the last attempt.
         """
-        ask = _Ask(method, path, body, params, most_bytes, rows)
-        state = _Repeats(self, len(body or b""))
+        ask = _Ask(method, self.tenant.path(path), body, params, most_bytes, rows)
+        try:
+            value = self._repeated(ask, parse, permit, most_attempts)
+        except (AccessRefused, NotFound):
+            if not self._has_other_tenant(ask.path):
+                raise
+            ask = replace(ask, path=self.tenant.path(path))
+            value = self._repeated(ask, parse, permit, most_attempts)
+        self.tenant.note_answer(ask.path)
+        return value
+
+    def _has_other_tenant(self, path: str) -> bool:
+        """Whether a failed request was for the default tenant, and our token is of another one."""
+        if not self.tenant.is_unknown(path):
+            return self.tenant.path(path) != path  # another thread has found out meanwhile
+        ask = _Ask("GET", IDENTITY_PATH)
+        try:
+            identity = self._repeated(ask, decode.mapping)
+        except ServerError:
+            return False  # the first failure says more
+        found = self.tenant.settle(identity)
+        if found:
+            _log.info(Event.TENANT_FOUND, side=self.side.value, tenant=self.tenant.other)
+        return found
+
+    def _repeated(
+        self,
+        ask: _Ask,
+        parse: Callable[[bytes], T],
+        permit: Permit | None = None,
+        most_attempts: int | None = None,
+    ) -> T:
+        """Send a request, and repeat it after transient failures."""
+        state = _Repeats(self, len(ask.body or b""))
         for attempt in stamina.retry_context(
             on=state.wait_seconds,
             attempts=most_attempts or self.connection.attempts,

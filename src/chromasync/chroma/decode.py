@@ -87,19 +87,23 @@ def database_name(entry: Any) -> str:
     return _text(entry, "name")
 
 
-def collection_answer(body: bytes) -> Collection:
-    """An answer that is one collection."""
-    return collection(parsed(body))
+def collection_answer(body: bytes, tenant: str = "") -> Collection:
+    """An answer that is one collection; see `collection`."""
+    return collection(parsed(body), tenant)
 
 
-def collection(entry: Any) -> Collection:
-    """One collection; unknown and missing fields are allowed."""
+def collection(entry: Any, tenant: str = "") -> Collection:
+    """One collection; unknown and missing fields are allowed.
+
+    Args:
+        tenant: where it was asked for; as the server says if empty.
+    """
     name = _text(entry, "name")
     dimension = entry.get("dimension")
     return Collection(
         id=_text(entry, "id"),
         name=name,
-        tenant=str(entry.get("tenant") or ""),
+        tenant=tenant or str(entry.get("tenant") or ""),
         database=str(entry.get("database") or ""),
         metadata=_object(entry, "metadata") or {},
         configuration=_object(entry, "configuration_json") or {},

@@ -38,6 +38,8 @@ MOST_ANSWER_BYTES = 32 * 1024 * 1024
 """Largest answer of a read of several records; parsing takes up to five times as much memory."""
 MOST_FIRST_BYTES = 4 * 1024 * 1024
 """Largest answer of a read of a small collection."""
+SMALLEST_CAP = 100
+"""No server caps its answers below so many records, so an answer with fewer was not cut."""
 EVERYTHING = ["documents", "metadatas", "uris"]
 
 
@@ -94,6 +96,11 @@ class ChromaReader:
         return self._client.pacer
 
     @property
+    def token_tenant(self) -> str:
+        """The tenant of our token, if it stands for the default tenant; empty if not."""
+        return self._client.tenant.other
+
+    @property
     def proxy(self) -> str:
         """The proxy through which the server is asked, without credentials; empty if directly."""
         return "" if self._client.proxy is None else str(self._client.proxy)
@@ -120,7 +127,7 @@ class ChromaReader:
     def list_collections(self, tenant: str, database: str) -> list[Collection]:
         """Every collection of a database; empty when the database does not exist."""
         base = database_path(tenant, database)
-        parse = decode.listed(decode.collection)
+        parse = decode.listed(partial(decode.collection, tenant=tenant))
         try:
             found = {c.id: c for c in self._client.request("GET", f"{base}/collections", parse)}
             total = self._client.request("GET", f"{base}/collections_count", decode.number)
@@ -176,12 +183,13 @@ class ChromaReader:
         parse = partial(decode.records, embeddings=embeddings)
         path = f"{collection_path(collection)}/get"
         parts: list[Records] = []
-        done = 0
-        while done < len(ids):
+        left = list(ids)
+        while left := self._limits.possible(left):
             size = self._limits.rows_of_read((collection.dimension or 0) if embeddings else 0)
             size = min(size, self._client.pacer.rows_at_once(path) or size)
-            wanted = list(ids[done : done + size])
-            content = {"ids": wanted, "include": include}
+            wanted = left[:size]
+            # with a limit, a server that caps its answers refuses; without one, it may just cut
+            content = {"ids": wanted, "include": include, "limit": len(wanted)}
             most_bytes = MOST_ANSWER_BYTES if len(wanted) > 1 else None
             part = self._get(
                 collection,
@@ -194,7 +202,7 @@ class ChromaReader:
             )
             if part is not None:
                 parts.append(part)
-                done += size
+                left = _cut_off(wanted, part) + left[size:]
         return _joined(parts, collection, embeddings=embeddings)
 
     def read_first(self, collection: Collection, limit: int) -> Records:
@@ -256,10 +264,18 @@ class ChromaReader:
                 most_attempts=most_attempts,
                 rows=rows,
             )
-        except QuotaExceeded:
-            if self._limits.quota_exceeded(read=count):
+        except QuotaExceeded as error:
+            if self._limits.quota_exceeded(error.said, read=count):
                 return None
             raise
+
+
+def _cut_off(wanted: Sequence[str], part: Records) -> list[str]:
+    """The ids to ask for again, because the answer lacks them and may have been cut."""
+    if not SMALLEST_CAP <= len(part) < len(wanted):
+        return []
+    found = set(part.ids)
+    return [record_id for record_id in wanted if record_id not in found]
 
 
 def _joined(parts: Sequence[Records], collection: Collection, *, embeddings: bool) -> Records:

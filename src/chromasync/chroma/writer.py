@@ -189,6 +189,10 @@ class ChromaWriter(ChromaReader):
         except NotFound:
             return
 
+    def most_records(self) -> int:
+        """The most records that one write may have now; a refusal for a quota reduces it."""
+        return min(self._limits.now.write_records, self.capabilities().max_batch_size)
+
     def batches(self, records: Records) -> list[Records]:
         """Cut records into batches for single requests, by bytes and by count."""
         runs = self._cut(encode.record_sizes(records, self.capabilities()))
@@ -212,14 +216,15 @@ class ChromaWriter(ChromaReader):
     def delete(self, collection: Collection, ids: Sequence[str]) -> None:
         """Delete records, in smaller requests if necessary; missing records are ignored."""
         left = list(ids)
-        while left:
+        while left := self._limits.possible(left):
             part = left[: self._ids_in_one_delete(left)]
             body = encode.ids_body(part, self.side)
             try:
                 self._write_records(collection, "delete", [body], len(part))
             except (TooLarge, QuotaExceeded):
-                if self._ids_in_one_delete(left) >= len(part):
-                    raise  # the refusal gave no reason for a smaller request
+                fitting = self._limits.possible(part)
+                if fitting == part and self._ids_in_one_delete(left) >= len(part):
+                    raise  # the refusal gave no reason for another request
                 continue
             del left[: len(part)]
 
@@ -250,8 +255,8 @@ class ChromaWriter(ChromaReader):
             except TooLarge:
                 self._limits.too_large(len(body))
                 raise
-            except QuotaExceeded:
-                self._limits.quota_exceeded(written=count)
+            except QuotaExceeded as error:
+                self._limits.quota_exceeded(error.said, written=count)
                 raise
 
     def _write(
@@ -315,9 +320,7 @@ class ChromaWriter(ChromaReader):
             )
 
     def _cut(self, sizes: Sequence[int]) -> list[range]:
-        now = self._limits.now
-        most = min(now.write_records, self.capabilities().max_batch_size)
-        return encode.cut(sizes, now.body_bytes, most)
+        return encode.cut(sizes, self._limits.now.body_bytes, self.most_records())
 
     def _ensure(self, path: str, parent: str, name: str) -> None:
         try:
@@ -353,13 +356,15 @@ class ChromaWriter(ChromaReader):
             content["metadata"] = metadata
         path = f"{database_path(definition.tenant, definition.database)}/collections"
         body = encode.plain_body(content, self.side)
-        created: Collection = self._write("POST", path, body, decode.collection_answer)
+        parse = partial(decode.collection_answer, tenant=definition.tenant)
+        created: Collection = self._write("POST", path, body, parse)
         return created
 
     def _find(self, tenant: str, database: str, name: str) -> Collection | None:
         path = f"{database_path(tenant, database)}/collections/{quote(name, safe='')}"
+        parse = partial(decode.collection_answer, tenant=tenant)
         try:
-            return self._client.request("GET", path, decode.collection_answer)
+            return self._client.request("GET", path, parse)
         except NotFound:
             return None
 

@@ -68,7 +68,7 @@ from chromasync.config.values import (
     cut_userinfo,
 )
 from chromasync.errors import SettingsError
-from chromasync.model import MARKS_DATABASE, Side
+from chromasync.model import DEFAULT_TENANT, MARKS_DATABASE, Side
 
 DATABASE_FILE = "chromasync.db"
 URL_FIELDS = ("primary_url", "replica_url")
@@ -127,7 +127,12 @@ class Settings(BaseSettings):
     )
 
     sync_tenants: Names = setting(
-        ("default_tenant",), MIRROR, LIST, "Tenants to mirror.", min_length=1
+        (DEFAULT_TENANT,),
+        MIRROR,
+        LIST,
+        "Tenants to mirror. If a server has no `default_tenant`, as Chroma Cloud, that name means "
+        "the tenant of the token.",
+        min_length=1,
     )
     sync_databases: OptionalNames = setting(
         None,

@@ -17,7 +17,7 @@ from chromasync.definition import (
     effective,
     not_held,
 )
-from chromasync.errors import ChromasyncError
+from chromasync.errors import ChromasyncError, RequestRefused
 from chromasync.model import Collection, Definition, Mirror, Side
 from chromasync.plan.distance import promise
 from chromasync.plan.pairing import Match, Pairing, Pairings, begun, final_name
@@ -27,13 +27,28 @@ from chromasync.plan.superseded import superseded
 
 def ensure_collections(cycle: CycleWork, pairings: Pairings) -> None:
     """Create, adopt, redefine and rename; fills `cycle.collections` for the walks."""
-    for tenant, database in cycle.primary_listing.databases:
-        if (tenant, database) not in cycle.replica_listing.databases:
-            cycle.replica.ensure_database(tenant, database)
+    refused = _ensure_databases(cycle)
     for pairing in pairings.pairings:
-        _ensure_collection(cycle, pairing)
+        error = refused.get((pairing.primary.tenant, pairing.primary.database))
+        if error is None:
+            _ensure_collection(cycle, pairing)
+        else:
+            cycle.refuse(pairing.mirror, error)
     pairings.vanished.extend(cycle.superseded)
     _rename(cycle, pairings)
+
+
+def _ensure_databases(cycle: CycleWork) -> dict[tuple[str, str], RequestRefused]:
+    """Create missing databases; returns those that the replica refuses, such as for a quota."""
+    refused = {}
+    for place in cycle.primary_listing.databases:
+        if place not in cycle.replica_listing.databases:
+            try:
+                cycle.replica.ensure_database(*place)
+            except RequestRefused as error:
+                refused[place] = error
+                cycle.warnings.append(f"Database {place[1]!r} was not created: {error.what}")
+    return refused
 
 
 def _ensure_collection(cycle: CycleWork, pairing: Pairing) -> None:

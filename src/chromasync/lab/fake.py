@@ -352,6 +352,10 @@ class FakeServer:
         starts = range(0, len(records), size)
         return [records.take(range(at, min(at + size, len(records)))) for at in starts]
 
+    def most_records(self) -> int:
+        """See `ports.Writer`."""
+        return self._capabilities.max_batch_size
+
     def change_batches(self, changes: Sequence[Change]) -> list[list[Change]]:
         """See `ports.Writer`; cut by count alone."""
         size = self._capabilities.max_batch_size

@@ -85,7 +85,19 @@ class Drip:
     pause_seconds: float = 0.05
 
 
-Fault = Answer | TruncateBody | ResetBefore | ResetAfter | Hang | Drip
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """Forward another request, and answer with what `answer` makes of the body of a success.
+
+    A path or a body of None stays as it is.
+    """
+
+    path: str | None = None
+    body: bytes | None = None
+    answer: Callable[[bytes], bytes] = bytes
+
+
+Fault = Answer | TruncateBody | ResetBefore | ResetAfter | Hang | Drip | Rewrite
 FaultHook = Callable[[Request], Fault | None]
 Reply = tuple[int, list[tuple[str, str]], bytes]
 
@@ -299,6 +311,8 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         if isinstance(fault, Hang) and not fault.after_forwarding:
             self.server.proxy.wait(fault.release)
+        if isinstance(fault, Rewrite):
+            return self._rewrite(request, fault)
         reply = self._forward(request)
         if isinstance(fault, Hang) and fault.after_forwarding:
             self.server.proxy.wait(fault.release)
@@ -308,6 +322,15 @@ class _Handler(BaseHTTPRequestHandler):
             status, headers, body = reply
             return status, headers, body[: int(len(body) * fault.keep)]
         return reply
+
+    def _rewrite(self, request: Request, fault: Rewrite) -> Reply | None:
+        path = request.path if fault.path is None else fault.path
+        body = request.body if fault.body is None else fault.body
+        reply = self._forward(replace(request, path=path, body=body))
+        if reply is None or not 200 <= reply[0] < 300:
+            return reply
+        status, headers, content = reply
+        return status, headers, fault.answer(content)
 
     def _forward(self, request: Request) -> Reply | None:
         path = self._base_path + request.path[len(self.server.proxy.prefix) :]

@@ -39,6 +39,7 @@ from chromasync.model.ledger import (
 from chromasync.model.measurement import ALL_PROCESSES, Measurement, Recommendation, Usage
 from chromasync.model.packed import PackedIds, pack_ids, unpack_ids
 from chromasync.model.servers import (
+    DEFAULT_TENANT,
     MARKS_DATABASE,
     Capabilities,
     Change,
@@ -80,6 +81,7 @@ __all__ = [
     "ALL_PROCESSES",
     "BUCKETS",
     "DECISIONS",
+    "DEFAULT_TENANT",
     "DIGEST_BYTES",
     "MARKS_DATABASE",
     "MAX_RETRIES",

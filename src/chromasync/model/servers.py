@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+DEFAULT_TENANT = "default_tenant"
 MARKS_DATABASE = "chromasync-marks"
 """The database of each tenant in which the replica carries its marks; it is never mirrored."""
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from chromasync import faultpoints
@@ -29,6 +29,9 @@ from chromasync.reconcile.read import RecordReader
 from chromasync.reconcile.split import Splitter
 
 ROUNDS = 3
+
+MOST_KEYS = 32
+"""Metadata keys of one record in one write; Chroma Cloud refuses more."""
 
 MayWrite = Callable[[str, Held], bool]
 """Whether a record that differs may be written; called with its id and the replica's record."""
@@ -218,11 +221,12 @@ class Applier(Comparer):
     def _send(self, wanted: Records, differences: dict[int, Difference], done: Applied) -> None:
         inserts = [row for row, d in differences.items() if d is Whole.INSERT]
         replaces = [r for r, d in differences.items() if d in (Whole.REPLACE, Whole.REBUILD)]
-        changes = [d for d in differences.values() if isinstance(d, Change)]
+        changes = [additions_of(d) for d in differences.values() if isinstance(d, Change)]
         self._insert(wanted, inserts, done, done.inserted)
         self._replace(wanted, replaces, done)
         for batch in self._writer.change_batches(changes):
-            culprits = Splitter(partial(self._writer.update, self._collection)).run(batch)
+            send = partial(self._writer.update, self._collection)
+            culprits = Splitter(send, fits=self._writer.most_records).run(batch)
             done.refuse((change.id, error) for change, error in culprits)
             done.count(done.updated, [change.id for change in batch])
             faultpoints.reach(faultpoints.MID_WRITE)
@@ -242,7 +246,8 @@ class Applier(Comparer):
                 whole = len(part) == len(batch)
                 self._writer.upsert(self._collection, batch if whole else batch.take(part))
 
-            culprits = [(batch.ids[at], e) for at, e in Splitter(send).run(range(len(batch)))]
+            splitter = Splitter(send, fits=self._writer.most_records)
+            culprits = [(batch.ids[at], e) for at, e in splitter.run(range(len(batch)))]
             done.refuse(culprits)
             done.absent.update(record_id for record_id, _ in culprits)
             done.count(kind, batch.ids)
@@ -260,6 +265,18 @@ class Applier(Comparer):
                 done.absent.add(wanted.ids[row])
             if difference is Whole.REBUILD:
                 done.failed.add(wanted.ids[row])
+
+
+def additions_of(change: Change) -> Change:
+    """The change without the keys that it removes, if all of it has more keys than servers take.
+
+    Servers with quotas count removed keys of a request, too. The next round removes these keys.
+    """
+    metadata = change.metadata or {}
+    added = {key: value for key, value in metadata.items() if value is not None}
+    if len(metadata) + change.clear_uri <= MOST_KEYS or not added:
+        return change
+    return replace(change, metadata=added, clear_uri=False)
 
 
 def describe_left(difference: Difference) -> str:

@@ -27,11 +27,18 @@ class Splitter(Generic[T]):
         send: does one request for the given items; raises `RequestRefused` or `ServerFault` when
             the server does not take them, and anything else for other reasons.
         most: the largest number of bad items before the error is raised; None for no limit.
+        fits: the most items that one request may have now, which a refusal may have shown.
     """
 
-    def __init__(self, send: Callable[[Sequence[T]], None], most: int | None = None) -> None:
+    def __init__(
+        self,
+        send: Callable[[Sequence[T]], None],
+        most: int | None = None,
+        fits: Callable[[], int] | None = None,
+    ) -> None:
         self._send = send
         self._most = most
+        self._fits = fits
         self._items: Sequence[T] = ()
         self._settled: set[int] = set()
         self._succeeded = False
@@ -58,10 +65,17 @@ class Splitter(Generic[T]):
         if len(rows) == 1:
             self._blame(rows[0], error)
             return
-        middle = len(rows) // 2
-        for half in (rows[:middle], rows[middle:]):
-            if left := [row for row in half if row not in self._settled]:
+        for part in self._parts(rows):
+            if left := [row for row in part if row not in self._settled]:
                 self._halve(left)
+
+    def _parts(self, rows: Sequence[int]) -> list[Sequence[int]]:
+        """Two halves, or more parts if a half does not fit into one request."""
+        middle = len(rows) // 2
+        fitting = len(rows) if self._fits is None else max(1, self._fits())
+        if len(rows) - middle <= fitting:
+            return [rows[:middle], rows[middle:]]
+        return [rows[at : at + fitting] for at in range(0, len(rows), fitting)]
 
     def _try(self, rows: Sequence[int]) -> RequestRefused | ServerFault | None:
         whole = len(rows) == len(self._items)
