@@ -15,7 +15,7 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from chromasync.config import MaxDelete, Settings
+from chromasync.config import MaxDelete, Settings, Target
 from chromasync.config.fields import field_extra
 from chromasync.config.from_keywords import keyword_fields
 from chromasync.config.shown import as_text
@@ -42,6 +42,7 @@ TYPES: dict[Any, str] = {
     SecretStr: "str",
     Path: "str | PathLike[str]",
     MaxDelete: "int | str",
+    Target: "str",
     tuple[str, ...]: "str | Sequence[str]",
     tuple[SecretStr, ...]: "str | Sequence[str]",
     dict[str, SecretStr]: "Mapping[str, str]",

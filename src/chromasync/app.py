@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from chromasync.chroma import ChromaReader, ChromaWriter, Connection
     from chromasync.failover_reports import PromoteReport, RestoreReport
     from chromasync.model import Vitals
-    from chromasync.ports import Progress
+    from chromasync.ports import Progress, Writer
     from chromasync.reports import (
         CycleReport,
         DoctorReport,
@@ -68,19 +68,19 @@ class Application(Desk):
         return Steering()
 
     @property
-    def servers(self) -> tuple[ChromaReader, ChromaWriter]:
+    def servers(self) -> tuple[ChromaReader, Writer]:
         """Primary (read-only) and replica; raises SettingsError, GuardRefusal."""
-        from chromasync.chroma import ChromaReader, ChromaWriter
-        from chromasync.guard import refuse_equal_urls
-        from chromasync.reach import primary_pacer
+        from chromasync.targeted import targeted_writer
+
+        primary, replica = self._connected
+        return primary, targeted_writer(replica, self.settings)
+
+    @property
+    def _connected(self) -> tuple[ChromaReader, ChromaWriter]:
+        from chromasync.reach import open_servers
 
         if self._servers is None:
-            refuse_equal_urls(self.settings.primary_url, self.settings.replica_url)
-            connection = self.connection(Side.PRIMARY)
-            pacer = primary_pacer(self.settings)
-            primary = self._stack.enter_context(ChromaReader(connection, pacer))
-            replica = self._stack.enter_context(ChromaWriter(self.connection(Side.REPLICA)))
-            self._servers = primary, replica
+            self._servers = open_servers(self.settings, self.connection, self._stack)
         return self._servers
 
     def connection(self, side: Side) -> Connection:
@@ -276,7 +276,7 @@ class Application(Desk):
             return
         from chromasync.web.page import open_page
 
-        process = None if participant is None else _OwnProcess(participant, self.servers)
+        process = None if participant is None else _OwnProcess(participant, self._connected)
         with open_page(self.settings, process):
             yield
 
@@ -321,6 +321,7 @@ class Application(Desk):
         from chromasync.chroma import ChromaReader, ChromaWriter
         from chromasync.failover.restore import Restore, refuse_urls, restore_settings
         from chromasync.reach import primary_pacer
+        from chromasync.targeted import targeted_reader
 
         settings = restore_settings(self.settings, to, names)
         refuse_urls(self.settings, settings.replica_url)
@@ -328,7 +329,8 @@ class Application(Desk):
         with Application.open(settings) as inside, ExitStack() as stack:
             ours = replace(inside.connection(Side.PRIMARY), called="replica", prefix="REPLICA")
             theirs = replace(inside.connection(Side.REPLICA), called="new server", prefix="PRIMARY")
-            source = stack.enter_context(ChromaReader(ours, primary_pacer(settings)))
+            reader = stack.enter_context(ChromaReader(ours, primary_pacer(settings)))
+            source = targeted_reader(reader, self.settings)
             target = stack.enter_context(ChromaWriter(theirs))
             return Restore(source, target, settings, main, names).run(progress)
 
@@ -390,7 +392,7 @@ class Application(Desk):
 
         self.settings.check_role()
         primary, replica = self.servers
-        for server in self.servers:
+        for server in self._connected:
             server.pacing.stop = stop or threading.Event()
         return Participant(
             primary,

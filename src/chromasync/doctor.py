@@ -15,10 +15,12 @@ from chromasync.marks import Knowledge, Marks, look_at_replica, refuse_if_marked
 from chromasync.model import DEFAULT_TENANT, Capabilities, Side
 from chromasync.plan.listing import Listing, list_primary, list_replica, warn_of_leftovers
 from chromasync.plan.pairing import what_is_unmatched
+from chromasync.plan.places import guarded_ids, meeting_error, meeting_places
 from chromasync.ports import Reader, Store
 from chromasync.quiet import Quiet
 from chromasync.reports import DECIDE, Check, DoctorReport, ExaminedServer
 from chromasync.store import Rehearsed, rehearse_store
+from chromasync.targeted import targeted_reader
 from chromasync.turned import as_next_cycle_finds
 
 Connect = Callable[[Side], Connection]
@@ -77,17 +79,18 @@ def _examine_collections(
 ) -> None:
     """List both sides as a cycle does, and report what its guards would hold."""
     try:
-        refuse_equal_urls(settings.primary_url, settings.replica_url)
+        refuse_equal_urls(settings)
         with (
             ChromaReader(connect(Side.PRIMARY)) as left,
-            ChromaReader(connect(Side.REPLICA)) as right,
+            ChromaReader(connect(Side.REPLICA)) as bare,
         ):
+            right = targeted_reader(bare, settings)
             primary = list_primary(left, settings.scope)
             replica = list_replica(right, settings.scope, primary)
-            refuse_same_server(primary.collections, replica.collections)
-            errors = [gone.error for gone in primary.missing]
+            refuse_same_server(guarded_ids(primary, right, settings), replica.collections)
+            errors = [*(gone.error for gone in primary.missing), *_meeting(primary, settings)]
             checks += [Check("collections", str(error), error.exit_code) for error in errors]
-            checks += _tenants(left, right)
+            checks += _tenants(left, bare)
             checks.append(_counted(primary, replica, settings))
             checks += _misspelt(primary, settings)
             if open_store is None:
@@ -181,6 +184,13 @@ def _counted(primary: Listing, replica: Listing, settings: Settings) -> Check:
         hint = "Nothing would be mirrored; note that patterns are case-sensitive."
         return Check("collections", f"{detail}. {hint}", SettingsError.exit_code)
     return Check("collections", detail)
+
+
+def _meeting(primary: Listing, settings: Settings) -> list[SettingsError]:
+    """The errors of collections that would meet on the replica."""
+    wanted = [c for c in primary.collections.values() if settings.scope.wants(c.name)]
+    meeting = meeting_places(wanted, settings.sync_target)
+    return [meeting_error(place, meeting) for place in sorted(meeting)]
 
 
 def _misspelt(primary: Listing, settings: Settings) -> list[Check]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from collections.abc import Collection as Container
 
+from chromasync.config import Settings
 from chromasync.errors import ChromasyncError, GuardRefusal, SettingsError
 from chromasync.model import Hold
 
@@ -125,19 +126,29 @@ def refuse_same_server(primary_ids: Container[str], replica_ids: Container[str])
             "PRIMARY_URL and REPLICA_URL list the same collection ids, so they lead to one server "
             "(or the replica was made from a copy of the primary's disk).",
             untouched="Nothing was written to either side.",
-            hint="Point REPLICA_URL at a server of its own, with an empty data folder.",
+            hint="Point REPLICA_URL at a server of its own, with an empty data folder. Copies "
+            "beside the originals need SYNC_TARGET, and the same address as both URLs.",
         )
 
 
-def refuse_equal_urls(primary_url: str, replica_url: str) -> None:
+def are_equal_urls(primary_url: str, replica_url: str) -> bool:
+    """Whether both URLs are the same."""
+    return primary_url.rstrip("/") == replica_url.rstrip("/")
+
+
+def refuse_equal_urls(settings: Settings) -> None:
     """Raise when both URLs are the same; collection ids cannot show this on an empty server.
+
+    With SYNC_TARGET they may be the same: see `plan.places`.
 
     Raises:
         GuardRefusal: PRIMARY_URL and REPLICA_URL are the same.
     """
-    if primary_url.rstrip("/") == replica_url.rstrip("/"):
+    primary_url, replica_url = settings.primary_url, settings.replica_url
+    if settings.sync_target.is_plain and are_equal_urls(primary_url, replica_url):
         raise GuardRefusal(
             f"PRIMARY_URL and REPLICA_URL are the same ({primary_url}).",
             untouched="Nothing was written to either side.",
-            hint="Point REPLICA_URL at a server of its own, with an empty data folder.",
+            hint="Point REPLICA_URL at a server of its own, with an empty data folder; or set "
+            "SYNC_TARGET, to keep copies beside the originals.",
         )

@@ -73,6 +73,14 @@ class SettingKeywords(TypedDict, total=False):
     mirrored before stays on the replica as it is. Allowed: case-sensitive patterns with * and
     ?, separated by commas. Default: none."""
 
+    target: str | None
+    """Where a collection goes on the replica; `docs/target.md` explains it. Collections that
+    would meet there are errors; the one that is there already goes on, and the others are not
+    written. If the part of the database has no `{database}`, SYNC_DATABASES must be set.
+    Allowed: TENANT/DATABASE/NAME with {tenant}, {database} and {name} in them; {name} stands
+    in the name, {database} also in the database, {tenant} in all three. Default:
+    {tenant}/{database}/{name}."""
+
     data_dir: str | PathLike[str] | None
     """Folder of the state file. Allowed: the path of a folder. Default: chromasync-data."""
 

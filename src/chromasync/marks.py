@@ -11,9 +11,11 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 import numpy as np
 
+from chromasync.config import FROM
 from chromasync.errors import (
     AccessRefused,
     ChromasyncError,
@@ -27,6 +29,7 @@ from chromasync.errors import (
 )
 from chromasync.events import Event
 from chromasync.lease import monotonic
+from chromasync.ledger.paging import pages
 from chromasync.logs import get_logger
 from chromasync.model import (
     MARKS_DATABASE,
@@ -81,6 +84,21 @@ class Marks:
             documents = self._documents(tenant, [mark_place(*spot) for spot in some])
             present = [spot for spot in some if mark_place(*spot) in documents]
             found |= {spot: parse_mark(documents[mark_place(*spot)]) for spot in present}
+        return found
+
+    def of_copies(self, spots: Iterable[Spot]) -> dict[Spot, Mark]:
+        """Any mark in each of these places, also of copies that SYNC_TARGET led there."""
+        found: dict[Spot, Mark] = {}
+        for tenant, some in _by_tenant(spots):
+            home = self._find(tenant)
+            if home is None:
+                continue
+            count = partial(self._server.count, home)
+            ids = [i for page in pages(self._server, home, count) for i in page]
+            records = self._server.read(home, ids, embeddings=False)
+            for claim, document in zip(records.ids, records.documents, strict=True):
+                place = claim.partition(FROM)[0]
+                found |= {s: parse_mark(document) for s in some if mark_place(*s) == place}
         return found
 
     def write(self, writer: Writer, marks: Mapping[Spot, Mark]) -> None:
@@ -218,7 +236,7 @@ def refuse_if_marked(marks: Marks, listing: Listing, known: Knowledge, primary_u
         ServerUnreachable: the primary is away.
     """
     try:
-        found = marks.read(spot for spot in listing.databases if spot[0] in listing.marked)
+        found = marks.of_copies(spot for spot in listing.databases if spot[0] in listing.marked)
     except REFUSALS as error:
         log.warning(Event.MARKS_UNREADABLE, reason=str(error))
         return

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from chromasync.chroma import Connection, Pace, Pacer
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from chromasync.chroma import ChromaReader, ChromaWriter, Connection, Pace, Pacer
 from chromasync.config import Settings
+from chromasync.guard import refuse_equal_urls
 from chromasync.model import Side
 from chromasync.shares import RESERVE
 
@@ -14,6 +18,20 @@ def primary_pacer(settings: Settings) -> Pacer:
     if settings.sync_max_requests_per_second is not None:
         pacer.allow(RESERVE * settings.sync_max_requests_per_second)
     return pacer
+
+
+def open_servers(
+    settings: Settings, connect: Callable[[Side], Connection], stack: ExitStack
+) -> tuple[ChromaReader, ChromaWriter]:
+    """Primary (read-only) and replica under its own names; `stack` closes them.
+
+    Raises:
+        GuardRefusal: PRIMARY_URL and REPLICA_URL are the same.
+        SettingsError: one of them is not set.
+    """
+    refuse_equal_urls(settings)
+    primary = stack.enter_context(ChromaReader(connect(Side.PRIMARY), primary_pacer(settings)))
+    return primary, stack.enter_context(ChromaWriter(connect(Side.REPLICA)))
 
 
 def connection_of(settings: Settings, side: Side) -> Connection:

@@ -49,8 +49,8 @@ def as_next_cycle_finds(
         ReplicaPromoted: the settings still lead to the promoted replica.
         ServerError, StoreError: a server cannot be listed, or the store cannot be read.
     """
-    promotion = due_turn(primary, replica, store, settings)
-    if promotion is None:
+    due = due_turn(primary, replica, store, settings)
+    if due is None:
         yield store, ""
         return
     words = (
@@ -58,5 +58,5 @@ def as_next_cycle_finds(
         f"primary, and {settings.replica_url} follows it. Nothing was turned yet."
     )
     with store.copied() as copy:
-        turn(copy, promotion)
+        turn(copy, due)
         yield copy, words

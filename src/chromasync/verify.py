@@ -31,6 +31,7 @@ from chromasync.model import Capabilities, Collection, Records
 from chromasync.plan.distance import Distances
 from chromasync.plan.listing import list_primary, list_replica, place_of, warn_of_leftovers
 from chromasync.plan.pairing import warn_of_filters, why_incompatible
+from chromasync.plan.places import guarded_ids, is_beside, meeting_error, meeting_places
 from chromasync.plan.redefinition import redefinition
 from chromasync.ports import Progress, Reader
 from chromasync.reconcile.diff import Differ, Whole, carried, describe
@@ -126,19 +127,24 @@ class Verifier:
         began = time.monotonic()
         primary = list_primary(self._primary, self._settings.scope, self._trials)
         replica = list_replica(self._replica, self._settings.scope, primary)
-        refuse_same_server(primary.collections.keys(), replica.collections.keys())
+        settings = self._settings
+        ids = guarded_ids(primary, self._replica, settings)
+        refuse_same_server(ids, replica.collections.keys())
         replica.hide(self._hidden())
-        wants = self._settings.scope.wants
+        wants = settings.scope.wants
         distances = Distances()
         distances.tell(primary, self._primary, wants)
         distances.tell(replica, self._replica, wants)
         lefts = {k: c for k, c in primary.by_place().items() if wants(c.name)}
         rights = {k: c for k, c in replica.by_place().items() if wants(c.name)}
+        meeting = meeting_places(lefts.values(), settings.sync_target)
         tallies = [
             self._compare(progress, left, rights.get(key), sample_percent)
             for key, left in sorted(lefts.items())
+            if key not in meeting
         ]
-        tallies += [self._extra(right) for key, right in sorted(rights.items()) if key not in lefts]
+        extra = [] if is_beside(settings) else rights.keys() - lefts.keys()
+        tallies += [self._extra(rights[key]) for key in sorted(extra)]
         findings = [finding for tally in tallies for finding in tally.findings]
         return VerifyReport(
             collections=tuple(tally.close() for tally in tallies),
@@ -146,9 +152,11 @@ class Verifier:
             sample_percent=sample_percent,
             duration_seconds=time.monotonic() - began,
             repaired=repaired,
-            warnings=warn_of_filters(primary, self._settings.scope)
-            + warn_of_leftovers(primary, replica),
-            failures=tuple(str(gone.error) for gone in primary.missing),
+            warnings=warn_of_filters(primary, settings.scope) + warn_of_leftovers(primary, replica),
+            failures=(
+                *(str(gone.error) for gone in primary.missing),
+                *(str(meeting_error(key, meeting)) for key in sorted(meeting)),
+            ),
         )
 
     def _extra(self, replica: Collection) -> _Tally:

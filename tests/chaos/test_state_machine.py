@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
+    initialize,
     invariant,
     precondition,
     rule,
@@ -80,16 +81,20 @@ class ReplicationMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.stage = Stage(self.servers, Path(self.folder.name))
-        # the official client embeds documents itself unless their embeddings come with them
-        self.primary_rest = Rest(self.servers.primary.url, self.stage.database)
-        self.replica_rest = Rest(self.servers.replica.url, self.stage.database)
         self.known: dict[str, Known] = {}
         self.vectors = np.random.default_rng(0)
         self.meddled = False
         self.vanished = False
         self.servers.primary_proxy.reset()
         self.servers.replica_proxy.reset()
+
+    @initialize(suffix=st.sampled_from(["", "-copies"]))
+    def begin(self, suffix: str) -> None:
+        """A place on the replica, the same as on the primary or another one."""
+        self.stage = Stage(self.servers, Path(self.folder.name), suffix=suffix)
+        # the official client embeds documents itself unless their embeddings come with them
+        self.primary_rest = Rest(self.servers.primary.url, self.stage.database)
+        self.replica_rest = Rest(self.servers.replica.url, self.stage.database + suffix)
 
     def teardown(self) -> None:
         try:

@@ -27,6 +27,7 @@ from chromasync.worker import pool as working
 from tests.support.house import House, house_of
 from tests.support.ledgers import joined, names, record
 from tests.support.properties import examples
+from tests.support.worlds import TARGETS
 
 IDS = names(70)
 WRITES = ("upsert", "update", "delete")
@@ -137,7 +138,7 @@ def contents(server: FakeServer, home: Any) -> dict[str, tuple[Any, ...]]:
     return dict(zip(records.ids, columns, strict=True))
 
 
-def lived(history: list[Era], most_deletes: str) -> World:
+def lived(history: list[Era], most_deletes: str, target: dict[str, str]) -> World:
     """The world after this history and a few quiet cycles, judged in each cycle."""
     with tempfile.TemporaryDirectory() as folder:
         store = open_store(Path(folder) / "state.db")
@@ -145,6 +146,7 @@ def lived(history: list[Era], most_deletes: str) -> World:
             "SYNC_SCRUB_BUDGET": "0",
             "SYNC_CHUNK_SIZE": "40",
             "SYNC_MARK": "off",
+            **target,
         }
         with house_of(store, SYNC_MAX_DELETE=most_deletes, **flags) as house:
             world = World(house)
@@ -180,12 +182,18 @@ def assert_settled(world: World) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @examples(12)
-@given(history=st.lists(eras, min_size=1, max_size=5), most_deletes=st.sampled_from(["100%", "3"]))
-def test_parts_lead_where_the_whole_leads(history: list[Era], most_deletes: str) -> None:
+@given(
+    history=st.lists(eras, min_size=1, max_size=5),
+    most_deletes=st.sampled_from(["100%", "3"]),
+    target=st.sampled_from(TARGETS[:3]),
+)
+def test_parts_lead_where_the_whole_leads(
+    history: list[Era], most_deletes: str, target: dict[str, str]
+) -> None:
     """Whatever comes, goes, changes, is refused, held or cut off: the same ledger in the end."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(working, "IDLE_SECONDS", 0.02)
-        in_part = lived(history, most_deletes)
+        in_part = lived(history, most_deletes, target)
         patch.setattr(plan, "MOST_SHARE", -1.0)
-        whole = lived(history, most_deletes)
+        whole = lived(history, most_deletes, target)
     assert in_part.known == whole.known

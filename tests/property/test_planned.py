@@ -20,7 +20,7 @@ from chromasync.quiet import Quiet
 from chromasync.reports import CycleReport, PlannedAction, PlannedCollection, PlanReport
 from chromasync.worker import attempt, pool
 from tests.support.properties import examples
-from tests.support.worlds import EVENTS, World, world_of
+from tests.support.worlds import EVENTS, TARGETS, World, world_of
 
 Replica = dict[str, Collection]
 """Its collections by id."""
@@ -37,7 +37,7 @@ def impatient() -> Iterator[None]:
 
 def plan_of(world: World) -> PlanReport:
     house = world.house
-    return DryRun(world.primary, world.replica, house.store, house.settings).plan(Quiet())
+    return DryRun(world.primary, house.seen, house.store, house.settings).plan(Quiet())
 
 
 def on_replica(world: World) -> Replica:
@@ -153,11 +153,13 @@ def same_words(was: Collection, now: Collection) -> bool:
             "SYNC_DRIFT": st.sampled_from([drift.value for drift in Drift]),
         }
     ),
+    target=st.sampled_from(TARGETS),
 )
 def test_a_cycle_does_what_the_plan_said(
-    seed: int, rounds: list[list[str]], flags: dict[str, str]
+    seed: int, rounds: list[list[str]], flags: dict[str, str], target: dict[str, str]
 ) -> None:
     """Actions, records created, updated and deleted, and what is held, again and again."""
+    flags |= target
     with tempfile.TemporaryDirectory() as folder, world_of(Path(folder), seed, flags) as world:
         for _ in range(5):
             world.befall("create")

@@ -13,11 +13,12 @@ from chromasync.lab.fake import Call, FakeServer
 from chromasync.lease import Lead
 from chromasync.marks import MarkKeeper
 from chromasync.model import Collection, Side
-from chromasync.ports import Progress
+from chromasync.ports import Progress, Writer
 from chromasync.quiet import Quiet
 from chromasync.reconcile.chunk import ChunkReconciler
 from chromasync.steering import Steering
 from chromasync.store import SqlStore
+from chromasync.targeted import targeted_writer
 from chromasync.worker.pool import WorkerPool
 from tests.support.ledgers import joined, names, record
 
@@ -39,9 +40,14 @@ class House:
         self._threads = threads
         self.pool = self._new_pool()
 
+    @property
+    def seen(self) -> Writer:
+        """The replica as the engine sees it: under the primary's names."""
+        return targeted_writer(self.replica, self.settings)
+
     def _new_pool(self) -> WorkerPool:
-        reconciler = ChunkReconciler(self.primary, self.replica)
-        self.marks = MarkKeeper(self.replica)
+        reconciler = ChunkReconciler(self.primary, self.seen)
+        self.marks = MarkKeeper(self.seen)
         return WorkerPool(
             self.store,
             reconciler,
@@ -64,7 +70,7 @@ class House:
 
     def sync(self, progress: Progress | None = None, **options: Any) -> Any:
         """One cycle of a coordinator that is new, as each cycle's is."""
-        parts = (self.primary, self.replica, self.store, self.settings)
+        parts = (self.primary, self.seen, self.store, self.settings)
         led = Coordinator(
             *parts,
             lead=self.lead,
@@ -77,7 +83,7 @@ class House:
 
     def copy(self) -> Collection:
         """The replica's collection."""
-        (found,) = self.replica.list_collections("default_tenant", "default_database")
+        (found,) = self.seen.list_collections("default_tenant", "default_database")
         return found
 
     def pause(self, seconds: float | None = None) -> None:

@@ -109,17 +109,24 @@ class Stage:
 
     The engine speaks to the servers through the proxies; the test speaks to them directly, with
     the official client.
+
+    Args:
+        suffix: the replica's database has this after its name, by SYNC_TARGET.
     """
 
     crew: Crew | None = None
 
-    def __init__(self, servers: Servers, folder: Path, database: str | None = None) -> None:
+    def __init__(
+        self, servers: Servers, folder: Path, database: str | None = None, *, suffix: str = ""
+    ) -> None:
         self.servers = servers
         self.folder = folder
         self.database = database or f"stage{next(_numbers)}"
         self.primary = client_of(servers.primary.url, self.database)
-        self.replica = client_of(servers.replica.url, self.database)
+        self.replica = client_of(servers.replica.url, self.database + suffix)
         self.overrides: dict[str, str] = {}
+        if suffix:
+            self.overrides["SYNC_TARGET"] = f"{{tenant}}/{{database}}{suffix}/{{name}}"
 
     def close(self) -> None:
         """Close both clients."""

@@ -58,8 +58,9 @@ class World:
     # ---- what is there ----------------------------------------------------------------------
 
     def listed(self, server: FakeServer) -> list[Collection]:
-        """A server's collections, but for the marks."""
-        every = [c for place in PLACES for c in server.list_collections(*place)]
+        """A server's collections under the primary's names, but for the marks."""
+        seen = self.house.seen if server is self.replica else server
+        every = [c for place in PLACES for c in seen.list_collections(*place)]
         return sorted(every, key=place_of)
 
     def taken(self, server: FakeServer) -> set[Place]:
@@ -198,7 +199,8 @@ class World:
         """A collection that others make there."""
         place, name = self.chance.choice(PLACES), self.chance.choice(NAMES)
         if (*place, name) not in self.taken(self.replica):
-            made = self.replica.make(name, place=place)
+            tenant, database, there = self.house.settings.sync_target.place_of(*place, name)
+            made = self.replica.make(there, place=(tenant, database))
             self.replica.put(made, self.records(self.new_ids()))
 
     def vanish(self) -> None:
@@ -255,6 +257,17 @@ class World:
         act: Callable[[], None] = getattr(self, event)
         act()
 
+
+TARGETS: list[dict[str, str]] = [
+    {},
+    {"SYNC_TARGET": "cloud/{tenant}.{database}/{name}"},
+    {"SYNC_TARGET": "{tenant}/{database}/{name}-copy"},
+    {
+        "SYNC_TARGET": "cloud/copies/{tenant}.{database}.{name}",
+        "SYNC_DATABASES": "default_database,hr",
+    },
+]
+"""Where collections go: to their own places, or to others where none of them meet."""
 
 EVENTS = [
     *("create", "add", "delete", "update", "readd", "drop", "recreate", "rename", "redefine"),

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from chromasync.config import Settings, Target
 from chromasync.errors import ChromasyncError, GuardRefusal, SettingsError
 from chromasync.guard import (
     choose_holds,
@@ -133,7 +134,9 @@ def test_one_server_on_both_sides_is_refused() -> None:
 
 
 def test_one_url_for_both_sides_is_refused() -> None:
-    """A slash at the end makes no difference."""
-    refuse_equal_urls("http://p", "http://r")
+    """A slash at the end makes no difference; a template leads elsewhere on one server."""
+    same = Settings(primary_url="http://p", replica_url="http://p/")
+    refuse_equal_urls(Settings(primary_url="http://p", replica_url="http://r"))
     with pytest.raises(GuardRefusal, match=r"are the same \(http://p\)"):
-        refuse_equal_urls("http://p", "http://p/")
+        refuse_equal_urls(same)
+    refuse_equal_urls(same.model_copy(update={"sync_target": Target(name="{name}-copy")}))

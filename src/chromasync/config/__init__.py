@@ -22,11 +22,14 @@ from chromasync.config.settings import (
 )
 from chromasync.config.sources import load_settings
 from chromasync.config.store_place import StorePlace
+from chromasync.config.target import FROM, UNMADE, Target
 from chromasync.config.values import MaxDelete, container_memory_mb
 
 __all__ = [
     "CONFIG_FILE",
     "DATABASE_FILE",
+    "FROM",
+    "UNMADE",
     "Drift",
     "LogFormat",
     "LogLevel",
@@ -39,6 +42,7 @@ __all__ = [
     "SettingLine",
     "Settings",
     "StorePlace",
+    "Target",
     "container_memory_mb",
     "load_settings",
 ]

@@ -117,6 +117,10 @@ GLOBS = "case-sensitive patterns with * and ?, separated by commas"
 YES_NO = "true or false"
 SECONDS = "a number of seconds above 0, at most 2678400 (31 days)"
 LEASE = "a number of seconds from 1 to 2678400 (31 days)"
+TARGET = (
+    "TENANT/DATABASE/NAME with {tenant}, {database} and {name} in them; {name} stands in the name, "
+    "{database} also in the database, {tenant} in all three"
+)
 
 
 def setting(

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import PrivateAttr, SecretStr, field_validator, model_validator
+from pydantic import PrivateAttr, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from chromasync.config import meanings
 from chromasync.config.fields import (
     ADVICE,
     ALERTS,
@@ -28,6 +29,7 @@ from chromasync.config.fields import (
     SECONDS,
     SERVERS,
     STATE,
+    TARGET,
     TEXT,
     URL,
     YES_NO,
@@ -46,6 +48,7 @@ from chromasync.config.refusals import missing_urls
 from chromasync.config.scope import Scope
 from chromasync.config.shown import as_text
 from chromasync.config.store_place import StorePlace
+from chromasync.config.target import Target
 from chromasync.config.values import (
     SHORTEST_TOKEN,
     AlertUrls,
@@ -61,6 +64,7 @@ from chromasync.config.values import (
     OptionalSeconds,
     Seconds,
     Share,
+    TargetTemplate,
     Threshold,
     WebhookUrl,
     add_header,
@@ -158,6 +162,7 @@ class Settings(BaseSettings):
         "mirrored before stays on the replica as it is.",
         shown="none",
     )
+    sync_target: TargetTemplate = setting(Target(), MIRROR, TARGET, meanings.TARGET)
 
     sync_data_dir: Path = setting(
         Path("chromasync-data"), STATE, "the path of a folder", "Folder of the state file."
@@ -199,11 +204,7 @@ class Settings(BaseSettings):
         MaxDelete(10, is_percentage=True),
         GUARDS,
         "a count such as 500, or a percentage such as 10%",
-        "Most deletes within a day, for each collection and for all of them together; more are "
-        "held until approved. A percentage never means less than 100 records in all collections "
-        "together; 0 and 0% mean never. A collection that disappears counts with all its records, "
-        "and only in the second successful cycle without it. When at least half of the collections "
-        "disappear at once, they are held, too.",
+        meanings.MAX_DELETE,
     )
     sync_drift: Drift = setting(
         Drift.MEND,
@@ -225,9 +226,7 @@ class Settings(BaseSettings):
         None,
         GUARDS,
         f"{SECONDS}, or off",
-        "Time for which a replaced or dropped collection stays on the replica under another name, "
-        "which ends in `.chromasync-kept-` and a part of its id; then it is dropped. When this is "
-        "switched off, collections kept before stay.",
+        meanings.KEEP_DROPPED,
         shown="off",
     )
     sync_scrub_budget: Fraction = setting(
@@ -249,10 +248,7 @@ class Settings(BaseSettings):
         0.5,
         GUARDS,
         "a percentage from 1% to 100%, or a fraction from 0.01",
-        "Share of the primary's time that large reads may take, in all processes together, so that "
-        "short queries of others are answered. Two seconds of it may be taken at once; then reads "
-        "become small. If the primary has cores to spare, the share grows. 100% means no such "
-        "limit.",
+        meanings.PRIMARY_SHARE,
     )
     sync_max_requests_per_second: float | None = setting(
         None,
@@ -397,6 +393,14 @@ class Settings(BaseSettings):
         """The database of the marks belongs to a replica and is never mirrored."""
         if given is not None and MARKS_DATABASE in given:
             raise ValueError(f"{MARKS_DATABASE} holds the marks of a replica")
+        return given
+
+    @field_validator("sync_target")
+    @classmethod
+    def _refuse_vague(cls, given: Target, info: ValidationInfo) -> Target:
+        """A template that leads several databases to one needs to know which ones."""
+        if not given.tells_databases_apart and not info.data.get("sync_databases"):
+            raise ValueError("without {database} in its database, SYNC_DATABASES must be set, too")
         return given
 
     # ---- for the program --------------------------------------------------------------------

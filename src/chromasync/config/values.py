@@ -16,6 +16,8 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 from pydantic import BeforeValidator, Field, PlainSerializer, SecretStr
 from pydantic_settings import NoDecode
 
+from chromasync.config.target import Target
+
 SMALLEST_PERCENTAGE_LIMIT = 100
 UNLIMITED_BYTES = 1 << 60
 MEGABYTE = 1 << 20
@@ -220,6 +222,12 @@ Threshold = Annotated[
     MaxDelete,
     NoDecode,
     BeforeValidator(MaxDelete.parse),
+    PlainSerializer(str, return_type=str),
+]
+TargetTemplate = Annotated[
+    Target,
+    NoDecode,
+    BeforeValidator(Target.parse),
     PlainSerializer(str, return_type=str),
 ]
 

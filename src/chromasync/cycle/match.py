@@ -41,6 +41,7 @@ def match_collections(cycle: CycleWork, marks: CycleMarks) -> Pairings | None:
     cycle.warnings += matched.warnings
     cycle.why_away = matched.why_away
     _note_untold(cycle, matched)
+    cycle.untold += matched.meeting
     cycle.store.remember_ids(cycle.cycle.id, sides.new_ids())
     _note_seen(cycle)
     _end_approvals(cycle)

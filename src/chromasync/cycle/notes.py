@@ -47,7 +47,9 @@ def note_absence(cycle: CycleWork) -> None:
 def note_definitions(cycle: CycleWork) -> None:
     """Store digests of the replica's definitions, to detect changes by others."""
     if cycle.redefined:
-        listing = list_replica(cycle.replica, cycle.settings.scope, cycle.primary_listing)
+        owned = {w.replica.id: (w.mirror.tenant, w.mirror.database) for w in cycle.collections}
+        scope, primary = cycle.settings.scope, cycle.primary_listing
+        listing = list_replica(cycle.replica, scope, primary, owned)
         for work in cycle.collections:
             work.replica = listing.collections.get(work.replica.id, work.replica)
     for work in cycle.collections:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
 from chromasync.config import Settings
 from chromasync.events import Event
 from chromasync.ledger.digest import whole_digests
 from chromasync.logs import get_logger
 from chromasync.marks import REFUSALS, Marks
-from chromasync.model import Direction, DirectionState
+from chromasync.model import Direction, DirectionState, Mirror
 from chromasync.plan.direction import leads_other_way, promoted_error, turnable
 from chromasync.plan.listing import Listing, list_primary, list_replica
 from chromasync.plan.mark import Mark
+from chromasync.plan.places import at_new_places
 from chromasync.ports import Reader, Store
 
 log = get_logger()
@@ -21,42 +26,64 @@ def turn_if_asked(primary: Reader, replica: Reader, store: Store, settings: Sett
 
     Raises:
         ReplicaPromoted: the settings still lead to the promoted replica.
+        SettingsError: SYNC_TARGET does not lead back.
         ServerError: a server cannot be listed.
     """
-    promotion = due_turn(primary, replica, store, settings)
-    if promotion is not None and turn(store, promotion):
-        log.warning(Event.TURNED, primary=settings.primary_url, turns=promotion.turns + 1)
+    due = due_turn(primary, replica, store, settings)
+    if due is not None and turn(store, due):
+        turns = due.promotion.turns + 1
+        log.warning(Event.TURNED, primary=settings.primary_url, turns=turns)
 
 
-def due_turn(
-    primary: Reader, replica: Reader, store: Store, settings: Settings
-) -> Direction | None:
-    """The promotion after which a cycle turns the direction first; None if the replica follows.
+@dataclass(frozen=True, slots=True)
+class DueTurn:
+    """A turn that is due.
+
+    Attributes:
+        promotion: the direction as the promotion left it.
+        turned: the collections whose ledger is kept, see `turnable`.
+        moved: the collections at their places on the former primary.
+    """
+
+    promotion: Direction
+    turned: AbstractSet[str]
+    moved: Sequence[Mirror]
+
+
+def due_turn(primary: Reader, replica: Reader, store: Store, settings: Settings) -> DueTurn | None:
+    """The turn that a cycle makes first; None if the replica follows.
 
     Raises:
         ReplicaPromoted: the settings still lead to the promoted replica.
+        SettingsError: SYNC_TARGET does not lead back.
         ServerError: a server cannot be listed.
     """
-    direction = store.direction()
-    if direction.is_following:
+    promotion = store.direction()
+    if promotion.is_following:
         return None
-    if direction.state is DirectionState.PROMOTING:
-        raise promoted_error(direction)
-    if not _leads_other_way(primary, replica, store, settings, direction):
-        raise promoted_error(direction)
-    return direction
+    if promotion.state is DirectionState.PROMOTING:
+        raise promoted_error(promotion)
+    mirrors = store.mirrors()
+    ours = list_primary(primary, settings.scope)
+    originals = dict.fromkeys(mirror.collection_id for mirror in mirrors)
+    theirs = list_replica(replica, settings.scope, ours, originals)
+    if not _leads_other_way(primary, ours, theirs, store, promotion):
+        raise promoted_error(promotion)
+    turned = turnable(mirrors)
+    kept = [mirror for mirror in mirrors if mirror.collection_id in turned]
+    moved = at_new_places(kept, ours.collections, theirs.collections, settings.sync_target)
+    return DueTurn(promotion, turned, moved)
 
 
-def turn(store: Store, promotion: Direction) -> bool:
-    """Exchange both sides in the store after this promotion; whether this call did."""
-    return store.turn(promotion.turns, turnable(store.mirrors()), whole_digests)
+def turn(store: Store, due: DueTurn) -> bool:
+    """Exchange both sides in the store; whether this call did."""
+    store.save_mirrors(due.moved)
+    return store.turn(due.promotion.turns, due.turned, whole_digests)
 
 
 def _leads_other_way(
-    primary: Reader, replica: Reader, store: Store, settings: Settings, direction: Direction
+    primary: Reader, ours: Listing, theirs: Listing, store: Store, direction: Direction
 ) -> bool:
-    ours = list_primary(primary, settings.scope)
-    theirs = list_replica(replica, settings.scope, ours)
     return leads_other_way(
         ours.collections,
         theirs.collections,
@@ -72,7 +99,7 @@ def _marks_of(primary: Reader, listing: Listing) -> list[Mark]:
     """The marks on the primary; none if it refuses to return them: its collections tell, too."""
     spots = [spot for spot in listing.databases if spot[0] in listing.marked]
     try:
-        return list(Marks(primary).read(spots).values())
+        return list(Marks(primary).of_copies(spots).values())
     except REFUSALS as error:
         log.warning(Event.MARKS_UNREADABLE, reason=str(error))
         return []

@@ -94,7 +94,8 @@ class CycleWork:
         replica: bound to the permit of the leader.
         store: bound to the leader's term.
         refused: mirrors that could not be processed, and why.
-        untold: mirrors in databases that the primary lacks, and why; they stay as they are.
+        untold: mirrors that stay as they are, and why: the primary lacks their database, or they
+            would meet others on the replica.
         deleted: records deleted on the replica, those of whole collections included.
         full: read everything again, regardless of the budget.
         why_away: why the primary may have been away since the last clean cycle; empty if it was

@@ -208,7 +208,10 @@ class DryRun:
             expected_seconds=self._expected.seconds(drafts, deleted),
             bytes=sum(p.bytes for p in planned),
             warnings=(*matched.warnings, *self._warnings),
-            failures=tuple(str(gone.error) for gone in matched.primary.missing),
+            failures=(
+                *(str(gone.error) for gone in matched.primary.missing),
+                *(str(error) for _, error in matched.meeting),
+            ),
         )
 
     def _look_at_marks(self, sides: Sides) -> None:

@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr, ValidationError
 
-from chromasync.config import Drift, Settings
+from chromasync.config import UNMADE, Drift, Settings, Target
 from chromasync.config.shown import hide_secrets
 from chromasync.config.values import LONGEST_SECONDS
 from chromasync.errors import GuardRefusal, NotFound, SettingsError
@@ -85,8 +85,13 @@ def restore_settings(settings: Settings, to: str, names: Sequence[str]) -> Setti
         changes |= {"sync_include": tuple(escape(name) for name in names), "sync_exclude": ()}
     changes["replica_headers"] = target.replica_headers
     changes |= {
-        # building names and kept collections are no content
-        "sync_exclude": (*changes.get("sync_exclude", settings.sync_exclude), f"*{BUILDING_MARK}*"),
+        # building names and kept collections are no content, nor is what SYNC_TARGET did not make
+        "sync_exclude": (
+            *changes.get("sync_exclude", settings.sync_exclude),
+            f"*{BUILDING_MARK}*",
+            f"{UNMADE}*",
+        ),
+        "sync_target": Target(),  # the source is seen under the primary's names
         "database_url": SecretStr(f"sqlite:///{state_path(settings, target.replica_url)}"),
         "sync_mark": False,
         "sync_drift": Drift.HOLD,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from chromasync.config import Drift, Settings
+from chromasync.config import UNMADE, Drift, Settings
 from chromasync.ledger.digest import replica_digests
 from chromasync.ledger.idset import IdSet
 from chromasync.ledger.paging import pages
@@ -211,7 +211,9 @@ class DivergenceLook:
         foreign = look.ids()
         self._left = look.contents(foreign, self._left, self._check_stop)
         known = mirror.definition_digest
-        if known is not None and known != definition_digest(replica):
+        # a name that SYNC_TARGET cannot have made is that of an earlier SYNC_TARGET
+        is_moved = replica.name.startswith(UNMADE)
+        if known is not None and not is_moved and known != definition_digest(replica):
             foreign.definition = "the collection was renamed or redefined on the replica"
         if foreign:
             look.note_primary_only(foreign)

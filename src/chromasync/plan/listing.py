@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
-from chromasync.config import Scope
-from chromasync.errors import NotFound
+from chromasync.config import UNMADE, Scope
+from chromasync.errors import NotFound, SettingsError
 from chromasync.model import MARKS_DATABASE, Collection, Mirror, Side
 from chromasync.ports import Reader
 from chromasync.trials import trial_of
 
 Place = tuple[str, str, str]
 """Tenant, database and name of a collection."""
+Owned = Mapping[str, tuple[str, str] | None]
+"""Collections of the replica by id, each with the tenant and the database of its original; None if
+the primary has that no more."""
 
 
 def place_of(collection: Collection | Mirror) -> Place:
@@ -108,7 +112,7 @@ def list_primary(reader: Reader, scope: Scope, trials: Container[str] = ()) -> L
     for tenant in scope.tenants:
         present = _without_marks(listing, tenant, reader.list_databases(tenant))
         for database in _databases(scope, tenant, present, listing.missing):
-            _list_database(reader, listing, tenant, database)
+            _list_database(reader, listing, tenant, database, _is_only_one)
     if not listing.databases:
         raise NotFound(
             " ".join(gone.what for gone in listing.missing),
@@ -136,11 +140,19 @@ def _databases(scope: Scope, tenant: str, present: list[str], missing: list[Miss
     return [database for database in chosen if database in present]
 
 
-def list_replica(reader: Reader, scope: Scope, primary: Listing) -> Listing:
+def list_replica(
+    reader: Reader, scope: Scope, primary: Listing, owned: Owned | None = None
+) -> Listing:
     """The replica's collections, in the primary's databases and in its own of the same tenants.
 
     A database that does not exist yet is not listed; a cycle creates it first. A tenant that the
-    primary lacks is not listed, either.
+    primary lacks is not listed, either. If several of the primary's databases lead to one of the
+    replica (SYNC_TARGET), a collection there is listed under the one whose copy it is, or under
+    the one that has a collection of its name.
+
+    Args:
+        owned: collections of this program. Of those that the template cannot have made, only
+            these are listed.
 
     Raises:
         ServerError: any part of the listing failed.
@@ -154,10 +166,27 @@ def list_replica(reader: Reader, scope: Scope, primary: Listing) -> Listing:
         for database in _without_marks(listing, tenant, _own_databases(reader, tenant))
     ]
     every = own if scope.databases is None else []
+    owned = owned or {}
+    better = partial(_is_better, owned=owned, wanted=primary.by_place())
     for tenant, database in dict.fromkeys([*primary.databases, *every]):
         if (tenant, database) in own:
-            _list_database(reader, listing, tenant, database)
+            _list_database(reader, listing, tenant, database, better)
+    listing.hide([i for i, c in listing.collections.items() if _is_unmade(c) and i not in owned])
     return listing
+
+
+def _is_unmade(collection: Collection) -> bool:
+    return collection.name.startswith(UNMADE)
+
+
+def _is_better(one: Collection, other: Collection, owned: Owned, wanted: Container[Place]) -> bool:
+    """Whether a collection is listed as `one`, and not under another database as `other`."""
+    source = owned.get(one.id)
+    if source is not None:
+        return (one.tenant, one.database) == source
+    if _is_unmade(one) or _is_unmade(other):
+        return not _is_unmade(one)
+    return place_of(one) in wanted
 
 
 def _own_databases(reader: Reader, tenant: str) -> list[str]:
@@ -167,11 +196,43 @@ def _own_databases(reader: Reader, tenant: str) -> list[str]:
         return []
 
 
-def _list_database(reader: Reader, listing: Listing, tenant: str, database: str) -> None:
+def _list_database(
+    reader: Reader,
+    listing: Listing,
+    tenant: str,
+    database: str,
+    better: Callable[[Collection, Collection], bool],
+) -> None:
+    """Add the collections of a database to a listing.
+
+    Args:
+        better: decides if another database listed a collection, too: whether this one is right.
+    """
     listed = reader.list_collections(tenant, database)
     listing.databases.append((tenant, database))
     listing.leftovers += [c for c in listed if listing.is_leftover(c.name)]
-    listing.collections.update((c.id, c) for c in listed if not listing.is_leftover(c.name))
+    for collection in listed:
+        if listing.is_leftover(collection.name):
+            continue
+        other = listing.collections.get(collection.id)
+        if other is None or better(collection, other):
+            listing.collections[collection.id] = collection
+
+
+def _is_only_one(one: Collection, other: Collection) -> bool:
+    """Whether the template made a collection from `one`, and not from `other`.
+
+    Raises:
+        SettingsError: it may have made it from both.
+    """
+    if _is_unmade(one) or _is_unmade(other):
+        return not _is_unmade(one)
+    raise SettingsError(
+        f"SYNC_TARGET does not tell whether a collection comes from {'/'.join(place_of(other))} "
+        f"or from {'/'.join(place_of(one))}.",
+        untouched="Nothing was written.",
+        hint="Name one database in SYNC_DATABASES, and repeat this for each of them.",
+    )
 
 
 def warn_of_leftovers(*listings: Listing) -> tuple[str, ...]:

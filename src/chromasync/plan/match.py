@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import partial
 
 from chromasync.config import Scope, Settings
+from chromasync.errors import SettingsError
 from chromasync.guard import refuse_same_server
 from chromasync.ledger.ids import lists_of
 from chromasync.ledger.idset import has_more
@@ -16,7 +17,13 @@ from chromasync.model import Deployment, Hold, HoldKind, Mirror, Side
 from chromasync.plan.distance import Distances
 from chromasync.plan.divergence import why_away
 from chromasync.plan.identity import PRIMARY_KEY, judge_primary, refuse_wrong_sides
-from chromasync.plan.listing import Listing, list_primary, list_replica, warn_of_leftovers
+from chromasync.plan.listing import (
+    Listing,
+    Owned,
+    list_primary,
+    list_replica,
+    warn_of_leftovers,
+)
 from chromasync.plan.pairing import (
     Pairing,
     Pairings,
@@ -25,8 +32,9 @@ from chromasync.plan.pairing import (
     warn_of_filters,
     why_incompatible,
 )
+from chromasync.plan.places import guarded_ids, is_beside, take_out_meeting
 from chromasync.plan.removals import find_hold, is_approved
-from chromasync.plan.superseded import is_superseded
+from chromasync.plan.superseded import is_superseded, successor_of
 from chromasync.ports import Reader, Store
 
 
@@ -43,6 +51,8 @@ class Matched:
         warnings: sentences for people.
         untold: mirrors in databases that the primary lacks; the listing says nothing about them.
         restored: the replica's collection that each restored collection was copied from.
+        meeting: mirrors of collections that would meet others on the replica, with their error;
+            they are not in the pairings.
     """
 
     primary: Listing
@@ -55,6 +65,7 @@ class Matched:
     warnings: tuple[str, ...]
     untold: list[Mirror]
     restored: dict[str, str]
+    meeting: list[tuple[Mirror, SettingsError]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +103,30 @@ def list_sides(primary: Reader, replica: Reader, store: Store, settings: Setting
     """
     scope = settings.scope
     ours = list_primary(primary, scope, store.live_trials())
-    theirs = list_replica(replica, scope, ours)
+    theirs = list_replica(replica, scope, ours, _owned(store, ours))
     mirrors = _covered(store, scope)
     met = _met(store, mirrors, [*ours.collections, *theirs.collections])
-    refuse_wrong_sides(ours.collections, (), met, settings.primary_url)
-    refuse_same_server(ours.collections, theirs.collections)
-    refuse_wrong_sides((), theirs.collections, met, settings.primary_url)
+    ids = guarded_ids(ours, replica, settings)
+    refuse_wrong_sides(ids, (), met, settings.primary_url)
+    refuse_same_server(ids, theirs.collections)
+    # beside the originals, the primary's side may have listed such collections before
+    copies = theirs.collections.keys() - ours.collections.keys()
+    refuse_wrong_sides((), copies, met, settings.primary_url)
     distances = Distances({one.collection_id: one for one in store.distances()})
     distances.tell(ours, primary, scope.wants)
     distances.tell(theirs, replica, lambda name: scope.wants(unmarked(name)))
     return Sides(ours, theirs, met, mirrors, distances, store.restored())
+
+
+def _owned(store: Store, primary: Listing) -> Owned:
+    """The replica's collections of this program, kept ones included."""
+    owned: dict[str, tuple[str, str] | None] = {one.replica_id: None for one in store.kept()}
+    for mirror in store.mirrors():
+        if mirror.replica_id is not None:
+            original = successor_of(mirror) if is_superseded(mirror) else mirror.collection_id
+            is_there = original in primary.collections
+            owned[mirror.replica_id] = (mirror.tenant, mirror.database) if is_there else None
+    return owned
 
 
 def pair_sides(sides: Sides, replica: Reader, store: Store, settings: Settings) -> Matched:
@@ -115,16 +140,20 @@ def pair_sides(sides: Sides, replica: Reader, store: Store, settings: Settings) 
         ours, wanted, deployment.primary_url, settings.primary_url, sides.restored
     )
     known = find_hold(store.holds(), PRIMARY_KEY, HoldKind.OTHER_PRIMARY)
+    pairings = pair_collections(
+        ours,
+        sides.replica,
+        told,
+        scope.wants,
+        partial(why_incompatible, server=replica.capabilities()),
+    )
+    meeting = take_out_meeting(pairings, settings.sync_target)
+    if is_beside(settings):
+        pairings.surplus.clear()  # nobody said that other collections there are copies
     return Matched(
         ours,
         sides.replica,
-        pair_collections(
-            ours,
-            sides.replica,
-            told,
-            scope.wants,
-            partial(why_incompatible, server=replica.capabilities()),
-        ),
+        pairings,
         sides.met,
         _why_away(deployment, mirrors, store, settings),
         other,
@@ -132,6 +161,7 @@ def pair_sides(sides: Sides, replica: Reader, store: Store, settings: Settings) 
         warn_of_filters(ours, scope) + warn_of_leftovers(ours, sides.replica),
         [m for m in mirrors if not ours.tells_of(m) and scope.wants(m.name)],
         sides.restored,
+        meeting,
     )
 
 

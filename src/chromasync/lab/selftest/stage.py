@@ -17,9 +17,10 @@ from chromasync.errors import NotFound, SettingsError
 from chromasync.lab.chroma_server import ChromaServer, LocalServerError, loopback_without_proxy
 from chromasync.lab.postgres_server import LocalPostgres, LocalPostgresError
 from chromasync.model import MARKS_DATABASE, Side
-from chromasync.ports import Store
+from chromasync.ports import Store, Writer
 from chromasync.reach import connection_of
 from chromasync.store import open_store
+from chromasync.targeted import targeted_writer
 from chromasync.trials import PREFIX, new_trial
 
 USUAL_DATABASE = "default_database"
@@ -65,7 +66,7 @@ class Stage:
     place: Place
     primary: ChromaReader
     application: ChromaWriter
-    replica: ChromaWriter
+    replica: Writer
     store: Store
     tenant: str
     database: str
@@ -122,11 +123,12 @@ def open_stage(place: Place) -> Iterator[Stage]:
     with (
         ChromaReader(place.connection(Side.PRIMARY)) as primary,
         ChromaWriter(place.connection(Side.PRIMARY), prefix=PREFIX) as application,
-        ChromaWriter(place.connection(Side.REPLICA)) as replica,
+        ChromaWriter(place.connection(Side.REPLICA)) as server,
         ExitStack() as stack,
     ):
-        for server in (primary, replica):
-            server.capabilities()
+        replica = targeted_writer(server, place.settings)
+        for asked in (primary, replica):
+            asked.capabilities()
         store = open_store(place.settings.store)
         stack.callback(store.close)
         tenant, database = _first_database(primary, place.settings)

@@ -1,0 +1,172 @@
+"""Decides whether SYNC_TARGET keeps collections apart, from each other and from their copies.
+
+    two collections would meet in one place   an error of those that are not there yet
+    both sides are one server, and a copy
+    would be mirrored in its turn             the cycle is refused
+    one server under two addresses            the cycle is refused
+
+Copies beside the originals are wanted only if both URLs are the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection as Container
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+
+from chromasync.config import Scope, Settings, Target
+from chromasync.errors import (
+    AccessRefused,
+    GuardRefusal,
+    NotFound,
+    RequestRefused,
+    ServerFault,
+    SettingsError,
+)
+from chromasync.guard import are_equal_urls, refuse_same_server
+from chromasync.model import Collection, Mirror
+from chromasync.plan.listing import Listing, Place, place_of
+from chromasync.plan.pairing import Match, Pairing, Pairings
+from chromasync.ports import Reader
+from chromasync.targeted import bare
+
+REFUSALS = (AccessRefused, NotFound, RequestRefused, ServerFault)
+"""Answers of a server, such as Chroma Cloud, to whom asks for a tenant of others."""
+
+
+def is_beside(settings: Settings) -> bool:
+    """Whether the settings ask for copies beside the originals on one server."""
+    same = are_equal_urls(settings.primary_url, settings.replica_url)
+    return same and not settings.sync_target.is_plain
+
+
+def guarded_ids(primary: Listing, replica: Reader, settings: Settings) -> Container[str]:
+    """The primary's collections that must not be among the copies on the replica, by id.
+
+    Copies beside the originals are listed on both sides; they are not mirrored themselves.
+
+    Raises:
+        GuardRefusal: both sides are one server under two addresses, or a copy on one server would
+            be mirrored in its turn.
+        ServerUnreachable: the replica is away.
+    """
+    if settings.sync_target.is_plain:
+        return primary.collections
+    if not is_beside(settings):
+        refuse_same_server(primary.collections, _ids_at(primary.databases, bare(replica)))
+        return primary.collections
+    scope = settings.scope
+    mirrored = {i: c for i, c in primary.collections.items() if scope.wants(c.name)}
+    refuse_loop(mirrored.values(), scope, settings.sync_target)
+    return mirrored
+
+
+def _ids_at(databases: Iterable[tuple[str, str]], server: Reader) -> set[str]:
+    """The collections in these databases of a server; none where it lets nobody look."""
+    ids: set[str] = set()
+    for place in databases:
+        with suppress(*REFUSALS):
+            ids |= {collection.id for collection in server.list_collections(*place)}
+    return ids
+
+
+def refuse_loop(collections: Iterable[Collection], scope: Scope, target: Target) -> None:
+    """Raise when the copy of one of these would be mirrored in its turn on the same server.
+
+    Raises:
+        GuardRefusal: the template leads to a place that the settings include.
+    """
+    for collection in sorted(collections, key=place_of):
+        place = target.place_of(*place_of(collection))
+        if scope.includes(*place):
+            raise GuardRefusal(
+                f"Both sides are one server, and SYNC_TARGET leads {'/'.join(place_of(collection))}"
+                f" to {'/'.join(place)}, which is mirrored, too: copies would be copied again.",
+                untouched="Nothing was written to either side.",
+                hint="Leave the copies out by SYNC_EXCLUDE or SYNC_DATABASES, or lead them to "
+                "another place.",
+            )
+
+
+def meeting_places(collections: Iterable[Collection], target: Target) -> dict[Place, Place]:
+    """The places of collections that would meet, each with the common place on the replica."""
+    if target.is_plain:
+        return {}
+    places = {place_of(c): target.place_of(*place_of(c)) for c in collections}
+    times = Counter(places.values())
+    return {place: there for place, there in places.items() if times[there] > 1}
+
+
+def take_out_meeting(pairings: Pairings, target: Target) -> list[tuple[Mirror, SettingsError]]:
+    """Take collections that would meet out of the pairings; returns them with their error.
+
+    If one of them alone is on the replica already, it stays in the pairings.
+    """
+    meeting = meeting_places((p.primary for p in pairings.pairings), target)
+    if not meeting:
+        return []
+    owners = Counter(meeting.get(place_of(p.primary)) for p in pairings.pairings if _is_there(p))
+    refused = [
+        p
+        for p in pairings.pairings
+        for there in [meeting.get(place_of(p.primary))]
+        if there is not None and not (_is_there(p) and owners[there] == 1)
+    ]
+    keys = {p.mirror.collection_id for p in refused}
+    pairings.pairings[:] = [p for p in pairings.pairings if p.mirror.collection_id not in keys]
+    return [(p.mirror, meeting_error(place_of(p.primary), meeting)) for p in refused]
+
+
+def _is_there(pairing: Pairing) -> bool:
+    """Whether the replica has the collection, or the one that it replaces."""
+    return pairing.match is Match.KEEP or pairing.superseded is not None
+
+
+def meeting_error(place: Place, meeting: dict[Place, Place]) -> SettingsError:
+    """The error of a collection whose place on the replica another one has, too."""
+    others = sorted("/".join(p) for p, at in meeting.items() if at == meeting[place] and p != place)
+    return SettingsError(
+        f"SYNC_TARGET leads {'/'.join(place)} to {'/'.join(meeting[place])}, and "
+        f"{' and '.join(others)} as well.",
+        untouched="Of these, only one that is there already is mirrored.",
+        hint="Give SYNC_TARGET {tenant} or {database} in the name, or rename one of them.",
+    )
+
+
+def at_new_places(
+    mirrors: Iterable[Mirror],
+    primary: Mapping[str, Collection],
+    replica: Mapping[str, Collection],
+    target: Target,
+) -> list[Mirror]:
+    """The mirrors whose collection has another place on the new primary, with that place.
+
+    Args:
+        mirrors: those from before the turn.
+        primary: the collections of the new primary by id.
+        replica: those of the new replica by id, under the primary's names.
+        target: the template from the new primary to the new replica.
+
+    Raises:
+        SettingsError: the template leads no collection to its counterpart.
+    """
+    known = [m for m in mirrors if m.replica_id in primary]
+    pairs = [(primary[m.replica_id or ""], replica.get(m.collection_id)) for m in known]
+    both = [(left, right) for left, right in pairs if right is not None]
+    if both and not target.is_plain and all(place_of(a) != place_of(b) for a, b in both):
+        left = "/".join(place_of(both[0][0]))
+        raise SettingsError(
+            f"SYNC_TARGET ({target}) does not lead {left} back to the collection that it is the "
+            "copy of.",
+            untouched="The direction was not turned, and nothing was written.",
+            hint="Set SYNC_TARGET to the way back. If there is none, set SYNC_DATA_DIR or "
+            "DATABASE_URL to a new store: it copies to where SYNC_TARGET leads.",
+        )
+    moved = []
+    for mirror in known:
+        place = place_of(primary[mirror.replica_id or ""])
+        if place != place_of(mirror):
+            tenant, database, name = place
+            moved.append(mirror.with_primary(tenant=tenant, database=database, name=name))
+    return moved
