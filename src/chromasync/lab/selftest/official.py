@@ -37,7 +37,9 @@ def ask(stage: Stage, names: Sequence[str]) -> Judgement:
     judgement = Judgement()
     clients = [_connect(stage, side) for side in Side]
     try:
-        ours, theirs = (_collections(client, stage.prefix) for client in clients)
+        ours, theirs = (
+            _collections(client, stage, side) for client, side in zip(clients, Side, strict=True)
+        )
         for name in sorted({*names, *ours, *theirs}):
             if name not in ours or name not in theirs:
                 judgement.note("collection", f"{name!r} is not on both sides")
@@ -59,8 +61,16 @@ def _judge(ours: Collection, theirs: Collection, judgement: Judgement) -> None:
         judge_page(ours, theirs, ids[start : start + PAGE], judgement)
 
 
-def _collections(client: ClientAPI, prefix: str) -> dict[str, Collection]:
-    return {c.name: c for c in client.list_collections() if c.name.startswith(prefix)}
+def _collections(client: ClientAPI, stage: Stage, side: Side) -> dict[str, Collection]:
+    """The test's collections on one side, by their names on the primary."""
+    listed = {_name_of(stage, side, c.name): c for c in client.list_collections()}
+    return {name: c for name, c in listed.items() if name.startswith(stage.prefix)}
+
+
+def _name_of(stage: Stage, side: Side, name: str) -> str:
+    if side is Side.PRIMARY:
+        return name
+    return stage.settings.sync_target.source_of_name(stage.tenant, stage.database, name)
 
 
 def _connect(stage: Stage, side: Side) -> ClientAPI:
@@ -68,6 +78,9 @@ def _connect(stage: Stage, side: Side) -> ClientAPI:
     from chromadb.config import Settings as ClientSettings  # noqa: PLC0415 -- same
 
     connection = stage.place.connection(side)
+    tenant, database = stage.tenant, stage.database
+    if side is Side.REPLICA:
+        tenant, database, _ = stage.settings.sync_target.place_of(tenant, database, "")
     address = urlsplit(connection.url)
     secure = address.scheme == "https"
     return chromadb.HttpClient(
@@ -75,7 +88,7 @@ def _connect(stage: Stage, side: Side) -> ClientAPI:
         port=address.port or (443 if secure else 80),
         ssl=secure,
         headers=dict(connection.headers),
-        tenant=stage.tenant,
-        database=stage.database,
+        tenant=tenant,
+        database=database,
         settings=ClientSettings(anonymized_telemetry=False),
     )
