@@ -182,6 +182,19 @@ def test_all_keys_of_many_records_may_be_renamed(to_cloud: Make) -> None:
     assert refusals(cloud.requests, "update") == []
 
 
+def test_a_target_on_the_cloud_is_in_the_tenant_of_the_token(to_cloud: Make) -> None:
+    """A template with another database leads there, with or without the tenant by its name."""
+    stage, cloud = to_cloud()
+    stage.create(count=5)
+    for tenant in (cloud.tenant, "{tenant}"):
+        stage.overrides["SYNC_TARGET"] = f"{tenant}/prod-{stage.database}/{{name}}"
+        assert stage.sync().outcome is Outcome.IDENTICAL
+    there = client_of(stage.servers.replica.url, f"prod-{stage.database}", cloud.tenant)
+    assert there.get_collection("docs", embedding_function=None).count() == 5
+    assert stage.replica.list_collections() == []
+    close_client(there)
+
+
 @pytest.mark.parametrize("side", ["from", "to"])
 def test_a_cloud_that_asks_to_slow_down_is_not_blamed_on_records(
     from_cloud: Make, to_cloud: Make, side: str
