@@ -70,6 +70,7 @@ def sync(
     Raises:
         SettingsError: a keyword or a value is wrong, or a server is missing.
         GuardRefusal: both places are the same server.
+        FolderInUse: somebody has a folder open, this process included.
         ServerError: a server cannot be used, after retries.
         StoreError: the state store cannot be used.
         Paused: someone paused the service.
@@ -107,6 +108,7 @@ def plan(
     Raises:
         SettingsError: a keyword or a value is wrong, or a server is missing.
         GuardRefusal: both places are the same server.
+        FolderInUse: somebody has a folder open, this process included.
         ServerError: a server cannot be used, after retries.
         StoreError: the state store cannot be used.
     """
@@ -143,6 +145,7 @@ def verify(
     Raises:
         SettingsError: a keyword or a value is wrong, or a server is missing.
         GuardRefusal: both places are the same server.
+        FolderInUse: somebody has a folder open, this process included.
         ServerError: a server cannot be used, after retries.
         StoreError: the state store cannot be used.
         Paused: someone paused the service, so nothing was repaired.

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from chromasync.failover_reports import PromoteReport, RestoreReport
     from chromasync.model import Vitals
     from chromasync.ports import Progress, Writer
+    from chromasync.reach import Places
     from chromasync.reports import (
         CycleReport,
         DoctorReport,
@@ -69,7 +70,7 @@ class Application(Desk):
 
     @property
     def servers(self) -> tuple[ChromaReader, Writer]:
-        """Primary (read-only) and replica; raises SettingsError, GuardRefusal."""
+        """Primary (read-only) and replica; raises SettingsError, GuardRefusal, FolderInUse."""
         from chromasync.targeted import targeted_writer
 
         primary, replica = self._connected
@@ -83,14 +84,19 @@ class Application(Desk):
             self._servers = open_servers(self.settings, self.connection, self._stack)
         return self._servers
 
+    @cached_property
+    def places(self) -> Places:
+        """Where both sides are: servers, or folders with their private servers."""
+        from chromasync.reach import Places
+
+        return Places(self.settings, self._stack)
+
     def connection(self, side: Side) -> Connection:
-        """The connection settings of one server; raises SettingsError when its URL is not set.
+        """The connection settings of one side; see `Places.connection`.
 
         In a pause, the processes of the service send no request over it.
         """
-        from chromasync.reach import connection_of
-
-        return replace(connection_of(self.settings, side), admit=self._steering.admit)
+        return replace(self.places.connection(side), admit=self._steering.admit)
 
     # ---- commands ---------------------------------------------------------------------------
 
@@ -115,9 +121,13 @@ class Application(Desk):
             AnotherInstance: another process leads, and cannot do `adopt` or `rebuild`.
             Paused: someone paused the service.
         """
+        from chromasync.folders import Use
+        from chromasync.reach import refuse_shared_folders
         from chromasync.role import refuse_to_plan
 
         refuse_to_plan(self.settings)
+        refuse_shared_folders(self.settings, lambda: self.store)
+        self.places.replica = Use.WRITE
         if not self.settings.worker_threads and not self.store.active_workers():
             progress.note(NOBODY_WORKS)
         return self._cycle(progress, threading.Event(), full=full, adopt=adopt, rebuild=rebuild)
@@ -130,8 +140,10 @@ class Application(Desk):
             ChromasyncError: a cycle of this process ended early.
         """
         from chromasync.fence import Fence, set_after
+        from chromasync.reach import refuse_folders
         from chromasync.role import refuse_to_plan
 
+        refuse_folders(self.settings, "fence")
         refuse_to_plan(self.settings)
         asked_at, stop = self.store.now(), threading.Event()
 
@@ -160,7 +172,9 @@ class Application(Desk):
             SettingsError: there is no state store.
         """
         from chromasync.failover.promote import Checks, Promotion
+        from chromasync.reach import refuse_folders
 
+        refuse_folders(self.settings, "promote")
         if not self._has_store():
             raise no_store(self.settings, "Nothing was promoted.")
         primary, replica = self.servers
@@ -205,6 +219,7 @@ class Application(Desk):
         rebuild: Sequence[str] = (),
     ) -> CycleReport:
         """A cycle of this process, or of the process that leads; see `sync`."""
+        from chromasync.reach import refuse_led_folders
         from chromasync.steering import paused_error
         from chromasync.wanted import WantedCycle, no_own_cycle
 
@@ -216,6 +231,7 @@ class Application(Desk):
                     return participant.run_cycle(progress, full=full, adopt=adopt, rebuild=rebuild)
             except AnotherInstance:
                 leader = self.store.leader()
+            refuse_led_folders(self.settings)
             if adopt or rebuild:
                 raise no_own_cycle()
             if leader is not None:
@@ -229,8 +245,10 @@ class Application(Desk):
         from chromasync.advice.keeper import AdviceKeeper
         from chromasync.alerts import receivers_of
         from chromasync.quiet import Quiet
+        from chromasync.reach import refuse_folders
         from chromasync.role import PATIENT_LEADS
 
+        refuse_folders(self.settings, "run")
         receivers = receivers_of(self.settings)
         single = self.settings.role is Role.SINGLE
         patience = PATIENT_LEADS * self.settings.sync_lead_seconds
@@ -300,8 +318,10 @@ class Application(Desk):
 
         All guards apply to the full cycle, so they may hold surplus records.
         """
+        from chromasync.folders import Use
         from chromasync.verify import Verifier
 
+        self.places.replica = Use.READ
         primary, replica = self.servers
         verifier = Verifier(primary, replica, self.settings, self._kept_ids, queries)
         with self._limited():
@@ -320,6 +340,7 @@ class Application(Desk):
         """
         from chromasync.chroma import ChromaReader, ChromaWriter
         from chromasync.failover.restore import Restore, refuse_urls, restore_settings
+        from chromasync.folders import Use
         from chromasync.reach import primary_pacer
         from chromasync.targeted import targeted_reader
 
@@ -327,6 +348,7 @@ class Application(Desk):
         refuse_urls(self.settings, settings.replica_url)
         main = self.store if self._has_store() else None
         with Application.open(settings) as inside, ExitStack() as stack:
+            inside.places.replica = Use.WRITE
             ours = replace(inside.connection(Side.PRIMARY), called="replica", prefix="REPLICA")
             theirs = replace(inside.connection(Side.REPLICA), called="new server", prefix="PRIMARY")
             reader = stack.enter_context(ChromaReader(ours, primary_pacer(settings)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
+from pathlib import Path
 
 from chromasync import __version__
 from chromasync.chroma import ChromaReader, Connection
@@ -63,15 +64,23 @@ def _examine_server(side: Side, connect: Connect, checks: list[Check]) -> Examin
     url = "not set"
     try:
         connection = connect(side)
-        url = connection.url
+        url = connection.shown
         with ChromaReader(connection) as reader:
             capabilities = reader.capabilities()
             way = f", through the {reader.proxy}" if reader.proxy else ""
         found = f"answers, and calls itself {capabilities.version}{way}"
+        if connection.address:
+            found = _of_folder(Path(connection.address))
         checks.append(Check(side.value, found))
     except ChromasyncError as error:
         checks.append(Check(side.value, str(error), error.exit_code))
     return ExaminedServer(side, url, capabilities)
+
+
+def _of_folder(folder: Path) -> str:
+    if not folder.exists():
+        return "is a folder that is not there yet; the first cycle makes it"
+    return "is a folder that nobody else has open, and a private server on it answers"
 
 
 def _examine_collections(

@@ -2,6 +2,8 @@
 
     ChromasyncError
     ├── SettingsError            a setting is wrong or missing                     exit 2
+    │   └── FolderError          a folder that Chroma cannot, or must not, open    exit 2
+    ├── FolderInUse              another process has the folder open   transient   exit 5
     ├── ServerError              a Chroma server answered badly (carries `side`)
     │   ├── ServerUnreachable    no usable answer after retries        transient   exit 3
     │   ├── ServerBusy           429 or 503, with Retry-After          transient   exit 3
@@ -77,6 +79,25 @@ class SettingsError(ChromasyncError):
 
     exit_code = 2
     default_hint = "Run `chromasync doctor` to see every setting and its origin."
+
+
+class FolderError(SettingsError):
+    """A folder is none of Chroma's, or Chroma would have to change it to open it."""
+
+    def __init__(
+        self, what: str, *, untouched: str = "Nothing in it was changed.", hint: str = ""
+    ) -> None:
+        super().__init__(what, untouched=untouched, hint=hint)
+
+
+class FolderInUse(ChromasyncError):
+    """Another process has the folder open, and Chroma does not share one between processes."""
+
+    retry = Retry.TRANSIENT
+    exit_code = 5
+
+    def __init__(self, what: str, *, hint: str) -> None:
+        super().__init__(what, untouched="It was not opened.", hint=hint)
 
 
 class ServerError(ChromasyncError):

@@ -38,6 +38,10 @@ class Event(StrEnum):
         "The store was not reachable when this process ceased to lead.",
     )
 
+    FOLDER_UPGRADED = (
+        "the folder is upgraded",
+        "An older Chroma wrote the replica's folder; some older versions cannot open it any more.",
+    )
     PAUSED = (
         "paused",
         "Someone paused the service: this process puts its tasks down and sends no more requests.",

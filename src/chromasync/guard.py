@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from collections.abc import Collection as Container
 
-from chromasync.config import Settings
+from chromasync.config import Settings, folder_of
 from chromasync.errors import ChromasyncError, GuardRefusal, SettingsError
 from chromasync.model import Hold
 
@@ -142,7 +142,7 @@ def refuse_equal_urls(settings: Settings) -> None:
     With SYNC_TARGET they may be the same: see `plan.places`.
 
     Raises:
-        GuardRefusal: PRIMARY_URL and REPLICA_URL are the same.
+        GuardRefusal: PRIMARY_URL and REPLICA_URL are the same, or a folder and one inside it.
     """
     primary_url, replica_url = settings.primary_url, settings.replica_url
     if settings.sync_target.is_plain and are_equal_urls(primary_url, replica_url):
@@ -151,4 +151,22 @@ def refuse_equal_urls(settings: Settings) -> None:
             untouched="Nothing was written to either side.",
             hint="Point REPLICA_URL at a server of its own, with an empty data folder; or set "
             "SYNC_TARGET, to keep copies beside the originals.",
+        )
+    refuse_nested(primary_url, replica_url)
+
+
+def refuse_nested(one_url: str, other_url: str) -> None:
+    """Raise when both URLs are folders, and one folder is inside the other.
+
+    Raises:
+        GuardRefusal: what is written to one would change the other.
+    """
+    one, other = folder_of(one_url), folder_of(other_url)
+    if one and other and (one.is_relative_to(other) or other.is_relative_to(one)):
+        raise GuardRefusal(
+            f"Both sides are the folder {one}."
+            if one == other
+            else f"One of the folders {one} and {other} is inside the other.",
+            untouched="Nothing was written to either side.",
+            hint="Give each side a folder of its own, beside the other or on another disk.",
         )

@@ -57,7 +57,9 @@ class SettingKeywords(TypedDict, total=False):
     2678400 (31 days). Default: 60."""
 
     tenants: str | Sequence[str] | None
-    """Tenants to mirror. Allowed: names, separated by commas. Default: default_tenant."""
+    """Tenants to mirror. If a server has no `default_tenant`, as Chroma Cloud, that name
+    means the tenant of the token. Allowed: names, separated by commas. Default:
+    default_tenant."""
 
     databases: str | Sequence[str] | None
     """Databases to mirror in each tenant. A missing database does not stop the others.

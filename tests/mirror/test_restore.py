@@ -18,6 +18,7 @@ from chromasync.app import Application
 from chromasync.config import load_settings
 from chromasync.errors import (
     AnotherInstance,
+    FolderError,
     GuardRefusal,
     NotChroma,
     Paused,
@@ -308,7 +309,8 @@ def test_servers_that_can_be_no_target(filled: Stage, short_waits: None) -> None
         (servers.primary_proxy.url, GuardRefusal, "is PRIMARY_URL"),
         (servers.primary.url, GuardRefusal, "is the primary, or was it"),
         (f"http://127.0.0.1:{free_port()}", ServerUnreachable, "The new server at .* cannot be"),
-        ("/srv/chroma", SettingsError, "is not a URL.*start a server on it"),
+        ("/no/such/folder", FolderError, "There is no folder /no/such"),
+        ("chroma-data", SettingsError, "or a folder like ./chroma"),
         ("http://", SettingsError, "cannot be the URL of a server"),
     ]
     for url, kind, words in cases:

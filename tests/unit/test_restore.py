@@ -79,15 +79,14 @@ def test_the_filters() -> None:
 @pytest.mark.parametrize(
     ("to", "words"),
     [
-        ("/srv/chroma", "is not a URL"),
-        ("chroma-data", "is not a URL"),
-        ("", "is not a URL"),
+        ("chroma-data", "or a folder like ./chroma"),
+        ("", "--to is empty"),
         ("ftp://new", "does not start with http"),
         ("http://me:secret@new:x", "host or port"),
     ],
 )
 def test_what_is_no_server(to: str, words: str) -> None:
-    """A folder is told what to do instead, and no password is shown."""
+    """A bare name is told how a folder is given, and no password is shown."""
     with pytest.raises(SettingsError, match=words) as caught:
         restore_settings(given(), to, ())
     assert "secret" not in str(caught.value)

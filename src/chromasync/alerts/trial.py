@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from chromasync.alerts.messages import Message
 from chromasync.alerts.receivers import Receiver, receivers_of
-from chromasync.config import Settings
+from chromasync.config import Settings, folder_of
 from chromasync.errors import AlertNotTaken, SettingsError
 from chromasync.reports import Check
 
@@ -19,8 +19,13 @@ NOWHERE = "would be sent to nobody: neither SYNC_WEBHOOK_URL nor SYNC_ALERT_URLS
 
 def place_of(settings: Settings) -> str:
     """The deployment in words: the program, and the hosts of both servers."""
-    hosts = [urlsplit(url).netloc for url in (settings.primary_url, settings.replica_url)]
+    hosts = [_host(url) for url in (settings.primary_url, settings.replica_url)]
     return f"chromasync {hosts[0]} → {hosts[1]}" if all(hosts) else "chromasync"
+
+
+def _host(url: str) -> str:
+    folder = folder_of(url)
+    return urlsplit(url).netloc if folder is None else str(folder)
 
 
 def check_receivers(settings: Settings, *, send: bool) -> list[Check]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -35,6 +35,7 @@ class Connection:
 
     Attributes:
         url: base URL, path prefix allowed.
+        address: what messages show instead of the URL; the URL if empty.
         headers: extra headers; kept out of every message, like the token.
         token: sent as `x-chroma-token`.
         verify: check the server's certificate.
@@ -67,6 +68,12 @@ class Connection:
     admit: Callable[[], None] = field(default=_always, repr=False)
     called: str = ""
     prefix: str = ""
+    address: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The place that the settings name: a URL or a folder."""
+        return self.address or self.url
 
     @property
     def place(self) -> str:
@@ -75,7 +82,10 @@ class Connection:
 
     def where(self, proxy: proxies.Proxy | None = None) -> http_errors.Where:
         """The name of this server in messages, with the proxy in front of it."""
-        return http_errors.place(self.side, self.url, proxy, called=self.called, prefix=self.prefix)
+        where = http_errors.place(
+            self.side, self.url, proxy, called=self.called, prefix=self.prefix
+        )
+        return replace(where, address=self.address) if self.address else where
 
     def setting(self, name: str) -> str:
         """The name of one of this server's settings."""

@@ -40,6 +40,10 @@ _SILENT = (
     "Check that the server runs and is not overloaded. Restart a server that stays silent. "
     "Work resumes by itself."
 )
+_PRIVATE = (
+    "The private server of this folder is overloaded or has ended, for example because memory ran "
+    "out. Repeat the command."
+)
 _PROXY_REFUSES_US = re.compile(r"^407\b|username/password|^Requested .* but got ")
 """Messages of a proxy, or of the SOCKS library, that it requires other credentials."""
 _ABSENT = re.compile(r"^Collection \S.* does not exists?\.?$")
@@ -122,6 +126,11 @@ class Where:
         """The server and its proxy, for failures that either of them may have caused."""
         return f"{self}, asked through the {self.proxy}," if self.proxy else str(self)
 
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is the private server of a folder."""
+        return self.address.startswith("/")
+
     def setting(self, name: str) -> str:
         """The name of this side's setting."""
         return f"{self.prefix or self.side.upper()}_{name}"
@@ -150,7 +159,10 @@ def from_exception(error: Exception, where: Where) -> ServerError:
         return _untrusted(refused, where)
     if where.proxy is not None and (failure := _from_proxy(error, where, where.proxy)):
         return failure
-    return _unanswered(error, where)
+    failure = _unanswered(error, where)
+    if where.is_folder:
+        failure.hint = _PRIVATE
+    return failure
 
 
 def _unanswered(error: Exception, where: Where) -> ServerUnreachable:

@@ -38,7 +38,8 @@ MEANINGS = {
     ExitCode.UNREACHABLE: "A server or the state store was not reachable, retries included.",
     ExitCode.PERMANENT: "Something is held, paused or quarantined, or failed permanently.",
     ExitCode.ANOTHER_LEADS: (
-        "Another process leads on this state store, or another state store uses this replica."
+        "Another process leads on this state store, another state store uses this replica, or "
+        "another process has the folder open."
     ),
     ExitCode.DECIDE: "Both sides differ, and a person must decide which side is right; nothing was "
     "written there.",

@@ -90,8 +90,12 @@ def _assignments(
 
 
 SETTING_OPTIONS = (
-    click.option("--primary", metavar="URL", help="The server to read from (PRIMARY_URL)."),
-    click.option("--replica", metavar="URL", help="The server to keep identical (REPLICA_URL)."),
+    click.option(
+        "--primary", metavar="URL", help="The server or folder to read from (PRIMARY_URL)."
+    ),
+    click.option(
+        "--replica", metavar="URL", help="The server or folder to keep identical (REPLICA_URL)."
+    ),
     click.option("--data-dir", metavar="DIR", help="Folder of the state file (SYNC_DATA_DIR)."),
     click.option(
         "--config",

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     ),
 )
 @click.option(
-    "--to", metavar="URL", required=True, help="The new server; it must have no collection."
+    "--to",
+    metavar="URL",
+    required=True,
+    help="The new server, which must have no collection; or a new folder.",
 )
 @click.option(
     "--collection",
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
 )
 @common_options
 def restore(invocation: Invocation, *, to: str, names: tuple[str, ...]) -> int:
-    """Copy the replica's content to a new, empty server.
+    """Copy the replica's content to a new, empty server, or to a new folder.
 
     Every record is then compared on both servers, and queries are sent to both. It ends with 0 only
     if they are identical; then the new server can be PRIMARY_URL, and the next cycle copies
@@ -90,6 +93,7 @@ def _extent(report: RestoreReport) -> str:
 
 
 def _what_next(report: RestoreReport) -> str:
+    from chromasync.config import folder_of
     from chromasync.wording.words import plain, plural
 
     url = plain(report.url)
@@ -103,6 +107,11 @@ def _what_next(report: RestoreReport) -> str:
         return (
             f"Left out: {left} of the replica. If they are mirrored, restore them, too, before you "
             f"make {url} the primary: a cycle would take them for dropped."
+        )
+    if report.recorded and (folder := folder_of(report.url)):
+        return (
+            f"Start a server on it (`chroma run --path {plain(str(folder))}`), set PRIMARY_URL to "
+            "its URL, and restart the service; the next cycle copies nothing."
         )
     if report.recorded:
         return f"Set PRIMARY_URL={url} and restart the service; the next cycle copies nothing."

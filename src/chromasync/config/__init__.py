@@ -15,6 +15,7 @@ from chromasync.config.fields import (
     SettingInfo,
     SettingLine,
 )
+from chromasync.config.folders import folder_of
 from chromasync.config.scope import Scope
 from chromasync.config.settings import (
     DATABASE_FILE,
@@ -44,5 +45,6 @@ __all__ = [
     "StorePlace",
     "Target",
     "container_memory_mb",
+    "folder_of",
     "load_settings",
 ]

@@ -108,7 +108,10 @@ ALERTS = "Alerts"
 ADVICE = "Advice"
 LOGS = "Logs"
 
-URL = "a URL that starts with http:// or https://; it may have a path prefix"
+URL = (
+    "a URL that starts with http:// or https://; it may have a path prefix. For sync, plan, verify "
+    "and restore also a folder of Chroma: ./chroma, /data/chroma or file:///data/chroma"
+)
 HEADERS = 'a JSON object of texts, such as {"x-team": "search"}'
 TEXT = "any text"
 FILE = "the path of an existing file"

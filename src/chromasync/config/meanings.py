@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from chromasync.model import MARKS_DATABASE
+
 TARGET = (
     "Where a collection goes on the replica; `docs/target.md` explains it. Collections that would "
     "meet there are errors; the one that is there already goes on, and the others are not written. "
@@ -23,4 +25,9 @@ PRIMARY_SHARE = (
     "Share of the primary's time that large reads may take, in all processes together, so that "
     "short queries of others are answered. Two seconds of it may be taken at once; then reads "
     "become small. If the primary has cores to spare, the share grows. 100% means no such limit."
+)
+MARK = (
+    "Keep a mark on the replica: one small record for each mirrored database, in a database of "
+    f"its own ({MARKS_DATABASE}). The mark shows that the replica or the state store was restored "
+    "from an older copy, or that another store writes to the same replica."
 )

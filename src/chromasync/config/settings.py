@@ -47,7 +47,7 @@ from chromasync.config.headers import headers_for
 from chromasync.config.refusals import missing_urls
 from chromasync.config.scope import Scope
 from chromasync.config.shown import as_text
-from chromasync.config.store_place import StorePlace
+from chromasync.config.store_place import StorePlace, own_state_file
 from chromasync.config.target import Target
 from chromasync.config.values import (
     SHORTEST_TOKEN,
@@ -172,7 +172,7 @@ class Settings(BaseSettings):
         STATE,
         "sqlite:///PATH, or postgresql://USER:PASSWORD@HOST/NAME",
         "The state store. More than one machine needs PostgreSQL.",
-        shown=f"SQLite file {DATABASE_FILE} under SYNC_DATA_DIR",
+        shown=f"SQLite file {DATABASE_FILE} under SYNC_DATA_DIR; with folders, one per replica",
     )
 
     sync_interval: Seconds = setting(
@@ -235,15 +235,7 @@ class Settings(BaseSettings):
         "a percentage from 0% to 100%, or a fraction below 1 such as 0.25",
         "Share of the interval that may be spent on re-reading unchanged content.",
     )
-    sync_mark: bool = setting(
-        True,
-        GUARDS,
-        "on or off",
-        "Keep a mark on the replica: one small record for each mirrored database, in a database of "
-        f"its own ({MARKS_DATABASE}). The mark shows that the replica or the state store was "
-        "restored from an older copy, or that another store writes to the same replica.",
-        shown="on",
-    )
+    sync_mark: bool = setting(True, GUARDS, "on or off", meanings.MARK, shown="on")
     sync_primary_share: Share = setting(
         0.5,
         GUARDS,
@@ -442,7 +434,8 @@ class Settings(BaseSettings):
         """The place of the state store."""
         if self.database_url is not None:
             return StorePlace.parse(self.database_url.get_secret_value())
-        return StorePlace.file(self.sync_data_dir / DATABASE_FILE)
+        name = own_state_file(self.primary_url, self.replica_url) or DATABASE_FILE
+        return StorePlace.file(self.sync_data_dir / name)
 
     def server(self, side: Side) -> ServerSettings:
         """The connection settings of the server of `side`.

@@ -6,10 +6,22 @@ from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 
+from chromasync.config.folders import file_name_of, folder_of
 from chromasync.config.shown import shown_database
 from chromasync.errors import SettingsError
 
 _SQLITE = "sqlite:///"
+
+
+def own_state_file(primary_url: str, replica_url: str) -> str:
+    """The name of the replica's own state file; empty if it has none.
+
+    A folder is used by single commands, often beside a service in the same place, and one primary
+    may have several backups. So each replica has a state file of its own if one side is a folder.
+    """
+    if not replica_url or (folder_of(primary_url) is None and folder_of(replica_url) is None):
+        return ""
+    return f"chromasync-{file_name_of(replica_url)}.db"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 from pydantic import BeforeValidator, Field, PlainSerializer, SecretStr
 from pydantic_settings import NoDecode
 
+from chromasync.config.folders import read_folder
 from chromasync.config.target import Target
 
 SMALLEST_PERCENTAGE_LIMIT = 100
@@ -110,11 +111,15 @@ def read_optional(given: object) -> object:
 def read_base_url(given: object) -> object:
     """Check a base URL and remove its trailing slash; an empty text stays empty.
 
-    Some hosts hand out a private service's address as a bare `host:port`: that is plain http.
+    Some hosts hand out a private service's address as a bare `host:port`: that is plain http. A
+    folder becomes its `file:` URL.
     """
     if not isinstance(given, str) or not given:
         return given
     text = given.strip()
+    folder = read_folder(text)
+    if folder is not None:
+        return folder
     parts = _http_parts(f"http://{text}" if re.fullmatch(r"[\w.-]+:\d+", text) else text)
     if parts.query or parts.fragment:
         raise ValueError("a base URL has no ? or # part")
@@ -199,7 +204,7 @@ def cut_userinfo(url: object) -> tuple[str, object]:
         parts = urlsplit(url) if isinstance(url, str) else None
     except ValueError:  # the field's own check reports the error
         parts = None
-    if parts is None or "@" not in parts.netloc:
+    if parts is None or not parts.scheme or "@" not in parts.netloc:
         return "", url
     userinfo, _, host = parts.netloc.rpartition("@")
     return unquote(userinfo), parts._replace(netloc=host).geturl()

@@ -15,22 +15,22 @@ takes each for the collection that its source mirrors.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from glob import escape
-from hashlib import blake2b
 from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr, ValidationError
 
 from chromasync.config import UNMADE, Drift, Settings, Target
+from chromasync.config.folders import file_name_of
 from chromasync.config.shown import hide_secrets
 from chromasync.config.values import LONGEST_SECONDS
 from chromasync.errors import GuardRefusal, NotFound, SettingsError
 from chromasync.failover_reports import RestoredCollection, RestoreReport
+from chromasync.guard import refuse_nested
 from chromasync.model import Collection, CycleStatus, MirrorStatus, Side
 from chromasync.plan.listing import Listing, list_primary, place_of
 from chromasync.plan.pairing import BUILDING_MARK
@@ -73,7 +73,7 @@ def restore_settings(settings: Settings, to: str, names: Sequence[str]) -> Setti
         names: the only collections to copy; none of them means all that the settings include.
 
     Raises:
-        SettingsError: `to` is not the URL of a server, or REPLICA_URL is not set.
+        SettingsError: `to` is neither a URL nor a folder, or REPLICA_URL is not set.
     """
     source = settings.server(Side.REPLICA)
     target = _parsed(settings, to)
@@ -104,20 +104,17 @@ def restore_settings(settings: Settings, to: str, names: Sequence[str]) -> Setti
 
 
 def state_path(settings: Settings, url: str) -> str:
-    """The state file of a restore to the server at `url`."""
-    host = re.sub(r"[^\w.-]", "_", urlsplit(url).netloc)
-    digest = blake2b(url.encode(), digest_size=4).hexdigest()
-    return str(settings.sync_data_dir / f"restore-{host}-{digest}.db")
+    """The state file of a restore to the server, or the folder, at `url`."""
+    return str(settings.sync_data_dir / f"restore-{file_name_of(url)}.db")
 
 
 def _parsed(settings: Settings, to: str) -> Settings:
     """Settings whose replica is the server at `to`, with its user and password as a header."""
-    if "://" not in to and not re.fullmatch(r"[\w.-]+:\d+", to.strip()):
+    if not to.strip():
         raise SettingsError(
-            f"{to!r} is not a URL, and a restore writes to a running server only.",
+            "--to is empty.",
             untouched="Nothing was started.",
-            hint="For a folder, start a server on it (`chroma run --path FOLDER --port PORT`) and "
-            "give its URL.",
+            hint="Give the URL of a new, empty server, or a new folder.",
         )
     headers = {name: value.get_secret_value() for name, value in settings.primary_headers.items()}
     if "@" in urlsplit(to).netloc:  # its own user and password
@@ -131,7 +128,7 @@ def _parsed(settings: Settings, to: str) -> Settings:
         raise SettingsError(
             f"{hide_secrets(to)!r} cannot be the URL of a server: {reason}.",
             untouched="Nothing was started.",
-            hint="Give a URL like http://host:8000.",
+            hint="Give a URL like http://host:8000, or a folder like ./chroma or /data/chroma.",
         ) from None
 
 
@@ -139,7 +136,7 @@ def refuse_urls(settings: Settings, target_url: str) -> None:
     """Raise if the URL of the new server is that of the replica or of the primary.
 
     Raises:
-        GuardRefusal: they are the same.
+        GuardRefusal: they are the same, or a folder and one inside it.
     """
     if target_url == settings.replica_url:
         raise GuardRefusal(
@@ -154,6 +151,8 @@ def refuse_urls(settings: Settings, target_url: str) -> None:
             hint="If a new, empty server answers there now, leave PRIMARY_URL out of this command: "
             'give --primary "".',
         )
+    for url in (settings.replica_url, settings.primary_url):
+        refuse_nested(url, target_url)
 
 
 class Restore:

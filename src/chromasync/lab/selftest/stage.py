@@ -18,7 +18,7 @@ from chromasync.lab.chroma_server import ChromaServer, LocalServerError, loopbac
 from chromasync.lab.postgres_server import LocalPostgres, LocalPostgresError
 from chromasync.model import MARKS_DATABASE, Side
 from chromasync.ports import Store, Writer
-from chromasync.reach import connection_of
+from chromasync.reach import connection_of, refuse_folders
 from chromasync.store import open_store
 from chromasync.targeted import targeted_writer
 from chromasync.trials import PREFIX, new_trial
@@ -102,6 +102,7 @@ def find_place(settings: Settings, say: Say, *, sqlite: bool) -> Iterator[Place]
         LocalServerError: no Chroma server is installed here, or it does not start.
     """
     configured = _is_configured(settings)
+    refuse_folders(settings, "selftest")
     with ExitStack() as stack:
         made = tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)
         folder = Path(stack.enter_context(made))
