@@ -13,7 +13,7 @@ from chromasync import faultpoints
 from chromasync.errors import GuardRefusal
 from chromasync.failover_reports import PromoteOutcome
 from chromasync.marks import Marks
-from chromasync.model import DirectionState
+from chromasync.model import DirectionState, Kept
 from chromasync.quiet import Quiet
 from chromasync.store import SqlStore
 from tests.chaos.mortal import swept
@@ -85,6 +85,13 @@ def test_a_comparison_undoes_no_promotion_of_another_run(world: World) -> None:
         assert run(world, planned=True) is PromoteOutcome.ALREADY
     assert world.store.direction().state is DirectionState.PROMOTED
     world.check()
+
+
+def test_kept_collections_are_named(world: World) -> None:
+    """They are like any other on the promoted replica, and would be mirrored back."""
+    world.store.save_kept(Kept("id", *HOME, "docs.chromasync-kept-1"))
+    report = world.promotion(Process(world, None, promotes=True), planned=False).run("ann@here")
+    assert any("docs.chromasync-kept-1" in warning for warning in report.warnings)
 
 
 @pytest.mark.parametrize("jump", [timedelta(days=1), timedelta(days=-1)])

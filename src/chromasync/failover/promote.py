@@ -26,7 +26,12 @@ from chromasync import faultpoints
 from chromasync.config import Settings
 from chromasync.errors import GuardRefusal, ServerError, ServerUnreachable
 from chromasync.events import Event
-from chromasync.failover.replica import Examined, examine_replica, refuse_stranger
+from chromasync.failover.replica import (
+    Examined,
+    examine_replica,
+    refuse_stranger,
+    warn_of_kept,
+)
 from chromasync.failover_reports import PromotedCollection, PromoteOutcome, PromoteReport
 from chromasync.lease import monotonic
 from chromasync.logs import get_logger
@@ -248,6 +253,7 @@ class Promotion:
                 hint="Run `chromasync promote` again before applications use the replica.",
             )
         log.warning(Event.PROMOTED, replica=self._settings.replica_url)
+        warnings += tuple(warn_of_kept(self._store))
         return report_promotion(self._look(), PromoteOutcome.PROMOTED, warnings=warnings)
 
     def _give_up(self, turns: int, reason: str) -> PromoteReport:

@@ -7,7 +7,7 @@ collections it lists, how many records they have, and for its marks. Nothing is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -91,6 +91,16 @@ def refuse_stranger(found: Examined, url: str) -> None:
         )
 
 
+def warn_of_kept(store: Store) -> Iterator[str]:
+    """A sentence if the replica keeps collections that were dropped; they count as its own now."""
+    names = sorted(one.name for one in store.kept())
+    if names:
+        yield (
+            f"The replica keeps collections that were dropped before: {_shown(names)}. They are "
+            "collections like any other now. Delete them there if nobody needs them."
+        )
+
+
 def _list(replica: Reader, mirrors: Iterable[Mirror]) -> Listing:
     listing = Listing()
     wanted = {(m.tenant, m.database) for m in mirrors}
@@ -135,6 +145,10 @@ def _is_of_this(mark: Mark, known: Knowledge) -> bool:
 
 
 def _names(mirrors: list[Mirror]) -> str:
-    shown = ", ".join(sorted(m.name for m in mirrors)[:SHOWN_NAMES])
-    more = len(mirrors) - SHOWN_NAMES
+    return _shown(sorted(m.name for m in mirrors))
+
+
+def _shown(names: list[str]) -> str:
+    shown = ", ".join(names[:SHOWN_NAMES])
+    more = len(names) - SHOWN_NAMES
     return f"{shown} and {more:,} more" if more > 0 else shown
