@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.failovers import Cut, world_of
+from tests.support.actors import Cut
+from tests.support.failovers import world_of
 from tests.support.properties import examples
 
 ACTS = [

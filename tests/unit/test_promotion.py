@@ -17,7 +17,8 @@ from chromasync.model import DirectionState, Kept
 from chromasync.quiet import Quiet
 from chromasync.store import SqlStore
 from tests.chaos.mortal import swept
-from tests.support.failovers import HOME, Process, World, world_of
+from tests.support.actors import Process
+from tests.support.failovers import HOME, World, world_of
 
 pytestmark = pytest.mark.slower
 
