@@ -371,7 +371,7 @@ class World:
             if self.used is self.first:
                 self.act(name)
                 self.check()
-        for name in ("old", "write", "write", "old"):
+        for name in ("old", "write", "cancel", "write", "old"):
             self.act(name)
             self.check()
         self.clock.skip(300.0)
