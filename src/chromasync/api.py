@@ -10,7 +10,8 @@ Arguments that all functions have:
     primary      the URL of the server that is read, or the path of its folder
     replica      the same of the server that is kept identical
     store        the state store: a SQLite file, `sqlite:///…` or `postgresql://…`; by default the
-                 file that the command line uses, `chromasync-data/chromasync.db`
+                 file that the command line uses: `chromasync-data/chromasync.db`, or one of the
+                 replica's own if one side is a folder
     environment  settings that the call does not give come from the environment and
                  `chromasync.toml`, as on the command line
     **settings   other settings by keyword, see `SettingKeywords`

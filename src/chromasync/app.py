@@ -319,8 +319,11 @@ class Application(Desk):
         All guards apply to the full cycle, so they may hold surplus records.
         """
         from chromasync.folders import Use
+        from chromasync.reach import refuse_shared_role
         from chromasync.verify import Verifier
 
+        if repair:
+            refuse_shared_role(self.settings)
         self.places.replica = Use.READ
         primary, replica = self.servers
         verifier = Verifier(primary, replica, self.settings, self._kept_ids, queries)
@@ -348,7 +351,7 @@ class Application(Desk):
         refuse_urls(self.settings, settings.replica_url)
         main = self.store if self._has_store() else None
         with Application.open(settings) as inside, ExitStack() as stack:
-            inside.places.replica = Use.WRITE
+            inside.places.replica = Use.MAKE
             ours = replace(inside.connection(Side.PRIMARY), called="replica", prefix="REPLICA")
             theirs = replace(inside.connection(Side.REPLICA), called="new server", prefix="PRIMARY")
             reader = stack.enter_context(ChromaReader(ours, primary_pacer(settings)))

@@ -19,6 +19,7 @@ from chromasync.plan.pairing import what_is_unmatched
 from chromasync.plan.places import guarded_ids, meeting_error, meeting_places
 from chromasync.ports import Reader, Store
 from chromasync.quiet import Quiet
+from chromasync.reach import refuse_shared_role
 from chromasync.reports import DECIDE, Check, DoctorReport, ExaminedServer
 from chromasync.store import Rehearsed, rehearse_store
 from chromasync.targeted import targeted_reader
@@ -213,6 +214,7 @@ def _misspelt(primary: Listing, settings: Settings) -> list[Check]:
 def _examine_role(settings: Settings, checks: list[Check]) -> None:
     try:
         settings.check_role()
+        refuse_shared_role(settings)
         checks.append(Check("role", f"{settings.role}, and nothing is missing for it"))
     except ChromasyncError as error:
         checks.append(Check("role", str(error), error.exit_code))

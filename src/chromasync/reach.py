@@ -118,8 +118,17 @@ def refuse_folders(settings: Settings, command: str) -> None:
                 "server.",
                 untouched="Nothing was started.",
                 hint="A folder is opened for one command: sync, plan, verify or restore. Start a "
-                f"server on it (`chroma run --path {folder}`) and give the server's URL.",
+                f"server on it (`chroma run --path {folder}`) and give the server's URL"
+                f"{_and_state(settings)}.",
             )
+
+
+def _and_state(settings: Settings) -> str:
+    """What keeps the state of a pair with a folder, when a server takes the folder's place."""
+    state = settings.store.path
+    if settings.database_url is not None or state is None or not state.exists():
+        return ""
+    return f", and --set DATABASE_URL={settings.store.url} to go on with its state"
 
 
 def _refuse_state_inside(settings: Settings) -> None:
@@ -147,16 +156,25 @@ def refuse_shared_folders(settings: Settings, open_store: Callable[[], Store]) -
     if not _has_folder(settings):
         return
     _refuse_state_inside(settings)
-    if settings.role is not Role.SINGLE:
+    refuse_shared_role(settings)
+    others = [w for w in open_store().workers() if w.status is WorkerStatus.ACTIVE]
+    if any(w.role != Role.SINGLE and not has_ended(w.worker_id) for w in others):
+        raise _led_by_others()
+
+
+def refuse_shared_role(settings: Settings) -> None:
+    """Raise if the settings share the work on a folder among processes.
+
+    Raises:
+        SettingsError: they do.
+    """
+    if _has_folder(settings) and settings.role is not Role.SINGLE:
         raise SettingsError(
             "With SYNC_DISTRIBUTED, other processes take part in the work, and they cannot reach a "
             "folder.",
             untouched="Nothing was started.",
             hint="Give --set SYNC_DISTRIBUTED=false, and no DATABASE_URL.",
         )
-    others = [w for w in open_store().workers() if w.status is WorkerStatus.ACTIVE]
-    if any(w.role != Role.SINGLE and not has_ended(w.worker_id) for w in others):
-        raise _led_by_others()
 
 
 def refuse_led_folders(settings: Settings) -> None:

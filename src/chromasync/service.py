@@ -19,6 +19,7 @@ from typing import Self, Unpack
 from chromasync.api import opened
 from chromasync.config.from_keywords import Place, settings_from
 from chromasync.keywords import SettingKeywords
+from chromasync.reach import refuse_folders
 from chromasync.reports import StatusSnapshot
 
 
@@ -52,6 +53,7 @@ class Service:
             primary, replica, store, dict(settings), environment=environment
         )
         self._settings.check_role()
+        refuse_folders(self._settings, "run")
         self._stop = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="chromasync", daemon=True)

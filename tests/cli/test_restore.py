@@ -30,7 +30,7 @@ def test_a_copy_that_differs(invoke: Invoke, fake: FakeProgram) -> None:
     assert result.exit_code == 1
     assert "docs is\\x07 held.\n" in result.stdout
     assert "is not identical to the replica; the same so far: 1,234 records" in result.stdout
-    assert "chromasync verify --primary http://two:8000 --replica http://new:80" in result.stdout
+    assert "chromasync verify --primary http://new:8000 --replica http://two:80" in result.stdout
     fake.restored = restore_report(different=2, cycle_code=6)
     document = json.loads(invoke("restore", "--to", "http://new:8000", *REPLICA, "--json").stdout)
     assert (document["exit_code"], document["is_identical"]) == (6, False)

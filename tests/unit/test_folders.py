@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
-import importlib.util
 import os
-import sqlite3
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import httpx2
 import pytest
 
-from chromasync import folders
 from chromasync.alerts import place_of
 from chromasync.app import Application
 from chromasync.chroma import Connection
@@ -26,24 +19,18 @@ from chromasync.config import DATABASE_FILE, Settings, folder_of, load_settings
 from chromasync.config.folders import read_folder
 from chromasync.errors import (
     AnotherInstance,
-    FolderError,
-    FolderInUse,
     GuardRefusal,
     SettingsError,
 )
 from chromasync.failover.restore import refuse_urls, restore_settings
-from chromasync.folders import Use, open_folder, server
-from chromasync.folders.database import DATABASE, FIRST_OF_1_0, Steps, refuse_steps, steps_of
-from chromasync.folders.in_use import kept_alone, refuse_open, users_of
+from chromasync.folders import Use
+from chromasync.folders.database import DATABASE
 from chromasync.guard import refuse_equal_urls, refuse_nested
-from chromasync.lab.chroma_server import LocalServerError
 from chromasync.model import Side, WorkerBeat, WorkerStatus
 from chromasync.quiet import Quiet
 from chromasync.reach import Places, connection_of
+from tests.unit.steps import LATEST, write_steps
 
-EARLY: Steps = frozenset({("metadb", 4), ("sysdb", 9)})
-FIRST = EARLY | {FIRST_OF_1_0}
-LATEST = FIRST | {("metadb", 6)}
 SERVER = "http://one:8000"
 
 
@@ -129,6 +116,17 @@ def test_each_replica_has_a_state_file_of_its_own(tmp_path: Path) -> None:
     assert given(PRIMARY_URL="/srv/chroma").store.path == service
     chosen = given(PRIMARY_URL="/a", REPLICA_URL="/b", DATABASE_URL=f"sqlite:///{tmp_path}/x.db")
     assert chosen.store.path == tmp_path / "x.db"
+
+
+def test_a_restore_finds_the_state_without_the_primary(tmp_path: Path) -> None:
+    """The primary was a folder and is gone; the file of a service beside it is not taken."""
+    values = {"REPLICA_URL": SERVER, "SYNC_DATA_DIR": str(tmp_path)}
+    own = given(PRIMARY_URL="/srv/chroma", **values).store
+    assert given(**values).store.path == tmp_path / DATABASE_FILE
+    assert own.path is not None
+    own.path.touch()
+    assert given(**values).store == own
+    assert given(PRIMARY_URL="http://one:8000", **values).store.path == tmp_path / DATABASE_FILE
 
 
 def test_messages_name_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,261 +250,3 @@ def test_a_restore_into_a_folder_of_this_service() -> None:
     refuse_urls(settings, inside.replica_url)
     assert inside.store.path is not None
     assert inside.store.path.name.startswith("restore-new-")
-
-
-# ---- which Chroma wrote it -------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("there", "ours", "may_upgrade", "words"),
-    [
-        (LATEST, LATEST, False, ""),
-        (EARLY, EARLY, False, ""),  # a Chroma of 0.6 opens its own
-        (FIRST, LATEST, True, ""),
-        (FIRST, LATEST, False, "older Chroma"),
-        (EARLY, LATEST, True, "0.5 or 0.6"),
-        (EARLY, LATEST, False, "0.5 or 0.6"),
-        (LATEST, FIRST, True, "newer Chroma"),
-        (LATEST, FIRST, False, "newer Chroma"),
-        (EARLY | {("sysdb", 10)}, LATEST, True, "newer Chroma"),
-    ],
-)
-def test_another_chroma(there: Steps, ours: Steps, may_upgrade: bool, words: str) -> None:
-    """Only the folder of a replica is upgraded, and only from 1.0 on."""
-    folder = Path("/srv/chroma")
-    if not words:
-        refuse_steps(folder, there, ours, may_upgrade=may_upgrade)
-        return
-    with pytest.raises(FolderError, match=words) as caught:
-        refuse_steps(folder, there, ours, may_upgrade=may_upgrade)
-    assert "Nothing in it was changed." in str(caught.value)
-    assert "give the server's URL" in caught.value.hint
-
-
-def write_steps(folder: Path, steps: Steps) -> None:
-    with closing(sqlite3.connect(folder / DATABASE)) as database, database:
-        database.execute("CREATE TABLE migrations (dir, version, filename, sql, hash)")
-        rows = [(part, number, "", "", "") for part, number in steps]
-        database.executemany("INSERT INTO migrations VALUES (?, ?, ?, ?, ?)", rows)
-
-
-def test_the_steps_are_read_from_the_file(tmp_path: Path) -> None:
-    """A missing or empty file has none; what is no database of Chroma's is named."""
-    assert steps_of(tmp_path) == frozenset()
-    file = tmp_path / DATABASE
-    file.touch()
-    assert steps_of(tmp_path) == frozenset()
-    file.write_text("These are my notes, not a database. " * 100)
-    with pytest.raises(FolderError, match="is no database of Chroma's"):
-        steps_of(tmp_path)
-    file.unlink()
-    write_steps(tmp_path, LATEST)
-    before = file.read_bytes()
-    assert steps_of(tmp_path) == LATEST
-    assert file.read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == [DATABASE]
-
-
-# ---- opening ---------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The folders on which a server was started; there is no real one."""
-    found: list[Path] = []
-
-    class Server:
-        url = "http://127.0.0.1:4711"
-
-        def __init__(self, path: Path, **_: Any) -> None:
-            self.path = path
-
-        def __enter__(self) -> Self:
-            found.append(self.path)
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-    monkeypatch.setattr(folders, "ChromaServer", Server)
-    monkeypatch.setattr(folders, "available_command", lambda: ["chroma"])
-    monkeypatch.setattr(folders, "steps_by", lambda _: LATEST)
-    return found
-
-
-@pytest.mark.parametrize("use", list(Use))
-def test_a_folder_with_data_is_opened(use: Use, tmp_path: Path, started: list[Path]) -> None:
-    """Whatever the command does with it."""
-    write_steps(tmp_path, LATEST)
-    with open_folder(tmp_path, use) as url:
-        assert url == "http://127.0.0.1:4711"
-    assert started == [tmp_path]
-
-
-def test_a_folder_that_is_read_is_never_made(tmp_path: Path, started: list[Path]) -> None:
-    """A typing error in the primary's path is an error, and leaves nothing behind."""
-    with (
-        pytest.raises(FolderError, match="There is no folder"),
-        open_folder(tmp_path / "chrona", Use.READ),
-    ):
-        pass
-    (tmp_path / "empty").mkdir()
-    with (
-        pytest.raises(FolderError, match="no folder of Chroma's"),
-        open_folder(tmp_path / "empty", Use.READ),
-    ):
-        pass
-    (tmp_path / "empty" / DATABASE).touch()
-    with (
-        pytest.raises(FolderError, match="no data of Chroma's"),
-        open_folder(tmp_path / "empty", Use.READ),
-    ):
-        pass
-    assert [path.name for path in tmp_path.rglob("*")] == ["empty", DATABASE]
-    assert started == []
-
-
-def test_a_new_replica_is_made_and_a_plan_makes_nothing(
-    tmp_path: Path, started: list[Path]
-) -> None:
-    """A plan sees an empty folder in its place, which is gone afterwards."""
-    new = tmp_path / "copy"
-    with open_folder(new, Use.LOOK):
-        assert not new.exists()
-    with open_folder(new, Use.WRITE):
-        assert new.is_dir()
-    assert started[1] == new
-    assert not started[0].exists()
-
-
-@pytest.mark.parametrize("use", [Use.WRITE, Use.LOOK])
-def test_where_no_replica_can_be(use: Use, tmp_path: Path, started: list[Path]) -> None:
-    """Not below a folder that is missing, not over other files, and not in the place of a file."""
-    (tmp_path / "notes").mkdir()
-    (tmp_path / "notes" / "mine.txt").touch()
-    cases = {
-        "unmounted/copy": "There is no folder .*unmounted",
-        "notes": "no folder of Chroma's",
-        "notes/mine.txt": "is not a folder",
-    }
-    for name, words in cases.items():
-        with pytest.raises(FolderError, match=words), open_folder(tmp_path / name, use):
-            pass
-    assert started == []
-    assert not (tmp_path / "unmounted").exists()
-
-
-def test_a_folder_that_may_not_be_written(
-    tmp_path: Path, started: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Neither in a folder nor in a database of someone else; Chroma would fail there."""
-    write_steps(tmp_path, LATEST)
-    real = os.access
-    for place in (tmp_path, tmp_path / DATABASE):
-
-        def access(path: Path, mode: int, place: Path = place) -> bool:
-            return path != place and real(path, mode)
-
-        monkeypatch.setattr(os, "access", access)
-        with pytest.raises(FolderError, match="may not write"), open_folder(tmp_path, Use.READ):
-            pass
-    assert started == []
-
-
-def test_an_old_folder_is_refused_before_a_server_starts(
-    tmp_path: Path, started: list[Path]
-) -> None:
-    """A newer Chroma would convert it as soon as it starts."""
-    write_steps(tmp_path, EARLY)
-    for use in Use:
-        with pytest.raises(FolderError, match=r"0\.5 or 0\.6"), open_folder(tmp_path, use):
-            pass
-    assert started == []
-
-
-def test_without_a_chroma(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error names the extra; nothing is made. A `chroma` on the path is enough."""
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    with pytest.raises(LocalServerError) as caught, open_folder(tmp_path / "new", Use.WRITE):
-        pass
-    assert "pip install 'chromasync[demo]'" in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
-    program = tmp_path / "chroma"
-    program.touch(mode=0o755)
-    assert server.available_command()[-1] == str(program)
-
-
-# ---- who has it open -------------------------------------------------------------------------
-
-
-@contextmanager
-def child(code: str, *words: str) -> Iterator[subprocess.Popen[str]]:
-    """A Python process that runs `code`, says a line, and waits."""
-    wait = f"{code}\nprint('ready', flush=True)\ninput()"
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", wait, *words],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def test_a_process_with_an_open_file_is_seen(tmp_path: Path) -> None:
-    """Also by another path to the same file; this process itself counts, too."""
-    folder = tmp_path / "chroma"
-    (folder / "index").mkdir(parents=True)
-    file = folder / "index" / "data.bin"
-    file.touch()
-    os.link(file, tmp_path / "elsewhere")
-    with file.open(), pytest.raises(FolderInUse, match=rf"this process \({os.getpid()}\)"):
-        refuse_open(folder)
-    with child("import sys; kept = open(sys.argv[1])", str(tmp_path / "elsewhere")) as process:
-        with pytest.raises(FolderInUse, match=rf"\({process.pid}\)"):
-            refuse_open(folder)
-        assert list(users_of(tmp_path / "other")) == []
-    refuse_open(folder)
-
-
-@pytest.mark.parametrize("words", [("run", "--path", "{}"), ("run", "--port", "1", "--path={}")])
-def test_a_server_is_seen_by_its_command(words: tuple[str, ...], tmp_path: Path) -> None:
-    """A server that was idle for long may have no file open."""
-    named = [word.format(tmp_path) for word in words]
-    with child("pass", *named) as process:
-        assert [f"({process.pid})" in user for user in users_of(tmp_path)] == [True]
-    assert list(users_of(tmp_path)) == []
-
-
-def test_two_commands_exclude_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second waits for a while, and then says why; no file is left in the folder."""
-    with (
-        kept_alone(tmp_path),
-        pytest.raises(FolderInUse, match="Another command"),
-        kept_alone(tmp_path, 0.0),
-    ):
-        pass
-    first = os.open(tmp_path, os.O_RDONLY)
-    fcntl.flock(first, fcntl.LOCK_EX)
-    monkeypatch.setattr(time, "sleep", lambda _: os.close(first))
-    with kept_alone(tmp_path, 60.0):
-        pass
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a lock nothing is opened."""
-
-    def refuse(*_: object) -> None:
-        raise OSError(95, "Operation not supported")
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(FolderError, match="cannot be locked"), kept_alone(tmp_path):
-        pass

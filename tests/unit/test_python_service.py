@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,6 +45,12 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Running:
     running = Running()
     monkeypatch.setattr(Application, "open", running.open)
     return running
+
+
+def test_a_service_of_a_folder_is_refused_at_once(tmp_path: Path) -> None:
+    """A folder is opened for one call, so the constructor says so, not a thread later."""
+    with pytest.raises(SettingsError, match="needs a server"):
+        chromasync.Service(tmp_path, TWO)
 
 
 def test_it_runs_in_a_thread_of_its_own_until_the_block_ends(program: Running) -> None:

@@ -100,7 +100,7 @@ def _what_next(report: RestoreReport) -> str:
     if not report.is_identical:
         return (
             "Repeat the command to go on; for details, run: "
-            f"chromasync verify --primary {plain(report.replica_url)} --replica {url}"
+            f"chromasync verify --primary {url} --replica {plain(report.replica_url)}"
         )
     if report.left_out:
         left = plural(len(report.left_out), "collection")

@@ -78,13 +78,13 @@ def settings_from(
 
 def server_place(place: Place) -> str:
     """The place of a server as a setting has it; a path object becomes an absolute path."""
-    return place if isinstance(place, str) else str(Path(place).absolute())
+    return place if isinstance(place, str) else str(Path(place).expanduser().absolute())
 
 
 def store_place(place: Place) -> str:
     """The place of a state store as a setting has it; whatever is no URL is a file."""
     text = os.fspath(place)
-    return text if "://" in text else f"sqlite:///{text}"
+    return text if "://" in text or not text else f"sqlite:///{Path(text).expanduser()}"
 
 
 def _unknown(name: str, fields: Mapping[str, str]) -> str:

@@ -47,7 +47,7 @@ from chromasync.config.headers import headers_for
 from chromasync.config.refusals import missing_urls
 from chromasync.config.scope import Scope
 from chromasync.config.shown import as_text
-from chromasync.config.store_place import StorePlace, own_state_file
+from chromasync.config.store_place import StorePlace, state_file
 from chromasync.config.target import Target
 from chromasync.config.values import (
     SHORTEST_TOKEN,
@@ -434,8 +434,8 @@ class Settings(BaseSettings):
         """The place of the state store."""
         if self.database_url is not None:
             return StorePlace.parse(self.database_url.get_secret_value())
-        name = own_state_file(self.primary_url, self.replica_url) or DATABASE_FILE
-        return StorePlace.file(self.sync_data_dir / name)
+        urls = self.primary_url, self.replica_url
+        return StorePlace.file(state_file(self.sync_data_dir, DATABASE_FILE, *urls))
 
     def server(self, side: Side) -> ServerSettings:
         """The connection settings of the server of `side`.

@@ -21,7 +21,27 @@ def own_state_file(primary_url: str, replica_url: str) -> str:
     """
     if not replica_url or (folder_of(primary_url) is None and folder_of(replica_url) is None):
         return ""
+    return _own_name(replica_url)
+
+
+def _own_name(replica_url: str) -> str:
     return f"chromasync-{file_name_of(replica_url)}.db"
+
+
+def state_file(folder: Path, usual: str, primary_url: str, replica_url: str) -> Path:
+    """The state file of a pair.
+
+    A restore may leave out the primary, which is dead. Then the replica's own file is taken if it
+    is there, because the primary may have been a folder.
+
+    Args:
+        folder: SYNC_DATA_DIR.
+        usual: the file's name if the replica has none of its own.
+    """
+    own = folder / _own_name(replica_url)
+    if replica_url and not primary_url and own.exists():
+        return own
+    return folder / (own_state_file(primary_url, replica_url) or usual)
 
 
 @dataclass(frozen=True, slots=True)

@@ -364,7 +364,7 @@ class Restore:
         left_out = sorted(
             "/".join(place_of(c))
             for c in listing.collections.values()
-            if c.id not in copied and BUILDING_MARK not in c.name
+            if c.id not in copied and BUILDING_MARK not in c.name and not c.name.startswith(UNMADE)
         )
         return RestoreReport(
             url=self._url,

@@ -35,8 +35,10 @@ class Use(StrEnum):
     """It must hold data; Chroma may not upgrade it."""
     WRITE = "write"
     """It is made if it is missing; Chroma may upgrade it."""
+    MAKE = "make"
+    """As WRITE, but Chroma may not upgrade it: a new folder needs no upgrade."""
     LOOK = "look"
-    """As READ, but a missing folder is shown as an empty one, which is a temporary one."""
+    """As READ, but a folder that is missing or empty is shown as a temporary empty one."""
 
 
 @contextmanager
@@ -52,7 +54,7 @@ def open_folder(folder: Path, use: Use) -> Iterator[str]:
         command = available_command()
         _check(folder, use)
         workspace = Path(stack.enter_context(TemporaryDirectory(prefix=PREFIX)))
-        if use is Use.LOOK and not folder.exists():
+        if use is Use.LOOK and not steps_of(folder):
             folder = workspace / "empty"
             folder.mkdir()
         lock = stack.enter_context(kept_alone(_made(folder, use)))
@@ -64,7 +66,7 @@ def open_folder(folder: Path, use: Use) -> Iterator[str]:
 
 def _made(folder: Path, use: Use) -> Path:
     """The folder, which is made if it is to be written to; never the folders above it."""
-    if use is Use.WRITE:
+    if use in (Use.WRITE, Use.MAKE):
         try:
             folder.mkdir(exist_ok=True)
         except OSError as error:

@@ -29,6 +29,8 @@ LOCK_SECONDS = 15.0
 """Longest wait for the lock; the server of a killed command ends within this time."""
 NAP_SECONDS = 0.1
 SHOWN_PROCESSES = 3
+PROGRAM, USUAL_FOLDER = "chroma", "chroma"
+"""`chroma run` without a path serves this folder of its working folder."""
 
 _DESCRIPTORS = "/proc/{pid}/fd"
 
@@ -146,7 +148,9 @@ def _serves(process: psutil.Process, folder: Path) -> bool:
     words = process.cmdline()
     given = [after for word, after in pairwise(words) if word == "--path"]
     given += [word.removeprefix("--path=") for word in words if word.startswith("--path=")]
-    if "run" not in words or not given:
+    if "run" not in words:
         return False
-    path = Path(given[0])
+    if not given and not any(Path(word).name == PROGRAM for word in words):
+        return False
+    path = Path(given[0] if given else USUAL_FOLDER)
     return (path if path.is_absolute() else Path(process.cwd(), path)).resolve() == folder
