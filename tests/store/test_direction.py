@@ -236,9 +236,11 @@ def test_a_turn_happens_once(store: SqlStore) -> None:
     """Two processes with the new settings may begin at the same time."""
     turnable(store)
     promoted(store)
-    assert store.turn(0, {COLLECTION}, whole_digests)
+    moved = [m.with_primary(database="there", name="other") for m in store.mirrors()]
+    assert store.turn(0, {COLLECTION}, whole_digests, moved)
     before = store.mirrors()
-    assert not store.turn(0, {COLLECTION}, whole_digests)
+    assert [(m.collection_id, m.database, m.name) for m in before] == [(COPY, "there", "other")]
+    assert not store.turn(0, {COLLECTION}, whole_digests, moved)
     assert store.mirrors() == before
 
 

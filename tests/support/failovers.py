@@ -17,13 +17,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from chromasync import fence as fencing
-from chromasync import role, verify
+from chromasync import role
 from chromasync.config import Settings, load_settings
 from chromasync.errors import (
     AnotherInstance,
@@ -432,7 +433,7 @@ def world_of(folder: Path, seed: int, **flags: str) -> Iterator[World]:
         clock.rule(patch)
         clock.rule_store(store)
         patch.setattr(fencing, "BETWEEN_SECONDS", 0.0)
-        patch.setattr(verify, "SETTLE_SECONDS", 0.0)
+        patch.setattr(import_module("chromasync.verify"), "SETTLE_SECONDS", 0.0)
         patch.setattr(pool, "IDLE_SECONDS", 0.02)
         patch.setattr(attempt, "STORE_RETRY_SECONDS", 0.02)
         world = World(store, clock, random.Random(seed), flags)

@@ -133,6 +133,17 @@ def test_an_empty_replica_is_free_and_an_empty_sample_proves_nothing() -> None:
     assert hold_adoption(ADOPTION, Likeness(0, 3, 3, 0), no_ids) is not None
 
 
+def test_a_copy_on_the_primarys_server_is_held_however_like_it_is() -> None:
+    """It may be an application's own snapshot, which a cycle would overwrite."""
+    for count in (0, 400):
+        like = Likeness(500, count, count // 2, count // 2)
+        found = hold_adoption(ADOPTION, like, no_ids, beside=True)
+        assert (found is None) is (count == 0)
+    assert found is not None
+    assert "an application's own" in found.reason
+    assert hold_adoption(ADOPTION, like, no_ids) is None
+
+
 def held(ids: tuple[str, ...] = ("a", "b"), replica: Collection = REPLICA) -> Hold:
     likeness = Likeness(500, 400, 200, 3)
     pairing = replace(ADOPTION, replica=replica)

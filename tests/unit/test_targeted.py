@@ -23,6 +23,7 @@ from chromasync.model import (
     Side,
 )
 from chromasync.plan.listing import Place, list_primary, place_of
+from chromasync.plan.places import refuse_wrong_way
 from chromasync.quiet import Quiet
 from chromasync.reports import Outcome, PlannedAction, PlanReport, VerifyReport
 from chromasync.status import take_snapshot
@@ -326,6 +327,30 @@ def test_copies_beside_the_originals(
             (tenant, database, name.format("mine")): 4,
         }
         assert house.sync().counts.applied == 0
+
+
+def test_an_applications_own_copy_is_held(store: SqlStore) -> None:
+    """It has the name of a copy and half of its records, so any other adoption would be made."""
+    with one_server(store, BESIDE, SYNC_EXCLUDE="*-copy") as house:
+        mine = house.primary.make("things-copy", place=(TENANT, DATABASE))
+        house.primary.put(mine, joined(*map(record, names(20))))
+        before = repr(house.primary.contents(mine))
+        assert [c.held for c in plan(house).collections] == [True]
+        for _ in range(2):
+            assert house.sync().outcome is Outcome.HELD
+        assert [hold.kind for hold in store.holds()] == [HoldKind.ADOPTION]
+        assert repr(house.primary.contents(mine)) == before
+
+
+def test_a_turn_must_lead_back(store: SqlStore) -> None:
+    """Nothing listed where the originals are is a wrong template, and not a lost server."""
+    with led_to(store, "{tenant}/{database}-copy/{name}") as house:
+        house.sync()
+        mirrors = store.mirrors()
+        with pytest.raises(SettingsError, match="does not lead back to default_tenant/"):
+            refuse_wrong_way(mirrors, set(), house.primary, house.settings)
+        refuse_wrong_way(mirrors, {mirrors[0].collection_id}, house.primary, house.settings)
+        refuse_wrong_way(mirrors, set(), FakeServer(), house.settings)
 
 
 @pytest.mark.parametrize(

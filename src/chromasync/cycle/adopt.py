@@ -22,6 +22,7 @@ from chromasync.plan.heirs import in_place_words, with_heirs
 from chromasync.plan.likeness import Likeness
 from chromasync.plan.match import Matched
 from chromasync.plan.pairing import Pairing, Pairings, why_incompatible
+from chromasync.plan.places import is_beside
 from chromasync.plan.sampler import Sampler, judge_adoption
 
 
@@ -70,7 +71,8 @@ def hold_unlike(cycle: CycleWork, pairings: Pairings) -> Pairings:
 
 
 def _is_held(cycle: CycleWork, sampler: Sampler, pairing: Pairing, holds: list[Hold]) -> bool:
-    verdict = None if cycle.adopt else judge_adoption(sampler, pairing, holds)
+    beside = is_beside(cycle.settings)
+    verdict = None if cycle.adopt else judge_adoption(sampler, pairing, holds, beside=beside)
     if verdict is None or verdict.hold is None:
         return False
     if verdict.is_decided:

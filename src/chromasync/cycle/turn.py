@@ -15,8 +15,9 @@ from chromasync.model import Direction, DirectionState, Mirror
 from chromasync.plan.direction import leads_other_way, promoted_error, turnable
 from chromasync.plan.listing import Listing, list_primary, list_replica
 from chromasync.plan.mark import Mark
-from chromasync.plan.places import at_new_places
+from chromasync.plan.places import at_new_places, refuse_wrong_way
 from chromasync.ports import Reader, Store
+from chromasync.targeted import bare
 
 log = get_logger()
 
@@ -71,14 +72,14 @@ def due_turn(primary: Reader, replica: Reader, store: Store, settings: Settings)
         raise promoted_error(promotion)
     turned = turnable(mirrors)
     kept = [mirror for mirror in mirrors if mirror.collection_id in turned]
+    refuse_wrong_way(kept, theirs.collections, bare(replica), settings)
     moved = at_new_places(kept, ours.collections, theirs.collections, settings.sync_target)
     return DueTurn(promotion, turned, moved)
 
 
 def turn(store: Store, due: DueTurn) -> bool:
     """Exchange both sides in the store; whether this call did."""
-    store.save_mirrors(due.moved)
-    return store.turn(due.promotion.turns, due.turned, whole_digests)
+    return store.turn(due.promotion.turns, due.turned, whole_digests, due.moved)
 
 
 def _leads_other_way(

@@ -41,6 +41,7 @@ from chromasync.plan.pairing import (
     take_out,
     why_incompatible,
 )
+from chromasync.plan.places import is_beside
 from chromasync.plan.redefinition import redefinition
 from chromasync.plan.removals import (
     FROZEN,
@@ -156,7 +157,7 @@ class DryRun:
             self._holds,
             partial(lacks_ledger_ids, self._store, self._primary),
         )
-        unlike = Undecided(self._sampler, self._holds)
+        unlike = Undecided(self._sampler, self._holds, beside=is_beside(self._settings))
         pairings = unlike.set_apart(pairings)
         progress.start("planning", None)
         drafter = Drafter(

@@ -20,9 +20,10 @@ class Undecided:
         records: number of the primary's records in them.
     """
 
-    def __init__(self, sampler: Sampler, holds: list[Hold]) -> None:
+    def __init__(self, sampler: Sampler, holds: list[Hold], *, beside: bool) -> None:
         self._sampler = sampler
         self._holds = holds
+        self._beside = beside
         self.planned: list[PlannedCollection] = []
         self.accepted: set[str] = set()
         self.records = 0
@@ -37,7 +38,7 @@ class Undecided:
         return replace(pairings, pairings=left)
 
     def _takes(self, pairing: Pairing) -> bool:
-        verdict = judge_adoption(self._sampler, pairing, self._holds)
+        verdict = judge_adoption(self._sampler, pairing, self._holds, beside=self._beside)
         if verdict is None or verdict.hold is None:
             return False
         if verdict.is_decided:

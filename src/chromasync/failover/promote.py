@@ -269,6 +269,8 @@ class Promotion:
         if not self._settings.sync_mark:
             return ()
         spots = {(m.tenant, m.database) for m in self._store.mirrors() if m.replica_id}
+        # cycles also mark databases that have no collections
+        spots |= {_spot(row.place) for row in self._store.marks().values() if row.written}
         marks = Marks(self._replica)
         try:
             known = marks.read(spots)
@@ -295,6 +297,11 @@ class Promotion:
             released=True,
             promoted=turns,
         )
+
+
+def _spot(place: str) -> tuple[str, str]:
+    tenant, _, database = place.partition("/")
+    return tenant, database
 
 
 def report_promotion(

@@ -51,22 +51,28 @@ def spread_runs(count: int) -> list[tuple[int, int]]:
 
 
 def hold_adoption(
-    pairing: Pairing, likeness: Likeness, count_ids: Callable[[Collection], IdSum]
+    pairing: Pairing,
+    likeness: Likeness,
+    count_ids: Callable[[Collection], IdSum],
+    *,
+    beside: bool = False,
 ) -> Hold | None:
     """The hold of a replica collection that is not mostly the same; None if it may be adopted.
 
     Args:
         count_ids: reads all ids of a replica collection; called only if it is held.
+        beside: the replica is on the primary's server, where a like collection may be an
+            application's own copy. So it is held, too.
     """
     replica = pairing.replica
-    if replica is None or not likeness.replica_count or likeness.is_mostly_same:
+    if replica is None or not likeness.replica_count or (likeness.is_mostly_same and not beside):
         return None
     return Hold(
         pairing.mirror.collection_id,
         pairing.mirror.name,
         HoldKind.ADOPTION,
         likeness.replica_count,
-        _reason(likeness),
+        _reason(likeness, beside=beside),
         tenant=pairing.mirror.tenant,
         database=pairing.mirror.database,
         set_digest=count_ids(replica).digest(HoldKind.ADOPTION, replica.id),
@@ -82,9 +88,14 @@ def is_decided(hold: Hold, holds: list[Hold]) -> bool:
     )
 
 
-def _reason(likeness: Likeness) -> str:
+def _reason(likeness: Likeness, *, beside: bool) -> str:
+    why = (
+        "may be an application's own, because it is on the primary's server"
+        if beside
+        else "looks like another collection"
+    )
     return (
-        f"it is in no ledger and looks like another collection: of {likeness.compared:,} compared "
+        f"it is in no ledger and {why}: of {likeness.compared:,} compared "
         f"records, {likeness.same:,} are the same on the primary "
         f"({likeness.primary_count:,} records on the primary, {likeness.replica_count:,} on the "
         "replica)"

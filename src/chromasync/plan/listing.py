@@ -231,7 +231,8 @@ def _is_only_one(one: Collection, other: Collection) -> bool:
         f"SYNC_TARGET does not tell whether a collection comes from {'/'.join(place_of(other))} "
         f"or from {'/'.join(place_of(one))}.",
         untouched="Nothing was written.",
-        hint="Name one database in SYNC_DATABASES, and repeat this for each of them.",
+        hint="Nothing can tell these collections apart on the replica. Stop its server, and start "
+        "a new one on a copy of its data folder.",
     )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection as Container
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from chromasync.config import Scope, Settings, Target
@@ -54,7 +54,7 @@ def guarded_ids(primary: Listing, replica: Reader, settings: Settings) -> Contai
     if settings.sync_target.is_plain:
         return primary.collections
     if not is_beside(settings):
-        refuse_same_server(primary.collections, _ids_at(primary.databases, bare(replica)))
+        refuse_same_server(primary.collections, ids_at(primary.databases, bare(replica)))
         return primary.collections
     scope = settings.scope
     mirrored = {i: c for i, c in primary.collections.items() if scope.wants(c.name)}
@@ -62,7 +62,7 @@ def guarded_ids(primary: Listing, replica: Reader, settings: Settings) -> Contai
     return mirrored
 
 
-def _ids_at(databases: Iterable[tuple[str, str]], server: Reader) -> set[str]:
+def ids_at(databases: Iterable[tuple[str, str]], server: Reader) -> set[str]:
     """The collections in these databases of a server; none where it lets nobody look."""
     ids: set[str] = set()
     for place in databases:
@@ -131,6 +131,37 @@ def meeting_error(place: Place, meeting: dict[Place, Place]) -> SettingsError:
         f"{' and '.join(others)} as well.",
         untouched="Of these, only one that is there already is mirrored.",
         hint="Give SYNC_TARGET {tenant} or {database} in the name, or rename one of them.",
+    )
+
+
+def refuse_wrong_way(
+    mirrors: Sequence[Mirror], listed: Container[str], server: Reader, settings: Settings
+) -> None:
+    """Raise if the settings lead the turned direction elsewhere than to the former primary's data.
+
+    Args:
+        mirrors: those from before the turn.
+        listed: the ids that are listed on the former primary, as the settings lead to it.
+        server: the former primary under its own names.
+
+    Raises:
+        SettingsError: none of its collections is listed although some are there.
+    """
+    if any(mirror.collection_id in listed for mirror in mirrors):
+        return
+    there = ids_at({(m.tenant, m.database) for m in mirrors}, server)
+    missed = [m for m in mirrors if m.collection_id in there]
+    if missed:
+        raise _no_way_back(settings.sync_target, missed[0])
+
+
+def _no_way_back(target: Target, mirror: Mirror) -> SettingsError:
+    return SettingsError(
+        f"SYNC_TARGET ({target}), with SYNC_TENANTS and SYNC_DATABASES, does not lead back to "
+        f"{'/'.join(place_of(mirror))} on the former primary.",
+        untouched="The direction was not turned, and nothing was written.",
+        hint="Set SYNC_TARGET and SYNC_DATABASES to the way back. If there is none, set "
+        "SYNC_DATA_DIR or DATABASE_URL to a new store: it copies to where SYNC_TARGET leads.",
     )
 
 

@@ -119,7 +119,9 @@ class AdoptionVerdict:
     is_decided: bool = False
 
 
-def judge_adoption(sampler: Sampler, pairing: Pairing, holds: list[Hold]) -> AdoptionVerdict | None:
+def judge_adoption(
+    sampler: Sampler, pairing: Pairing, holds: list[Hold], *, beside: bool = False
+) -> AdoptionVerdict | None:
     """The decision about adopting the replica collection of a pairing; None without adoption.
 
     Raises:
@@ -128,5 +130,5 @@ def judge_adoption(sampler: Sampler, pairing: Pairing, holds: list[Hold]) -> Ado
     if pairing.match is not Match.ADOPT or pairing.replica is None:
         return None
     likeness = sampler.of_replica(pairing.primary, pairing.replica)
-    hold = hold_adoption(pairing, likeness, sampler.ids)
+    hold = hold_adoption(pairing, likeness, sampler.ids, beside=beside)
     return AdoptionVerdict(likeness, hold, hold is not None and is_decided(hold, holds))

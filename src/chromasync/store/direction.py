@@ -278,19 +278,28 @@ class DirectionPart(Core):
             return direction_in(tx)
 
     @retried
-    def turn(self, turns: int, keys: Collection[str], combine: Combine) -> bool:
+    def turn(
+        self,
+        turns: int,
+        keys: Collection[str],
+        combine: Combine,
+        moved: Sequence[Mirror] = (),
+    ) -> bool:
         """Exchange both sides after a promotion; whether this call did.
 
         Args:
             turns: `Direction.turns` of the promotion; after a turn, a repeat does nothing.
             keys: the collections whose ledger is kept; all others are forgotten.
             combine: see `Combine`.
+            moved: collections that have another place on the promoted side, with that place.
         """
+        placed = {mirror.collection_id: mirror for mirror in moved}
         with self._writing(long=True) as tx:
             before = DIRECTION.build(tx.execute(_LOCKED).one())
             if before.state is not DirectionState.PROMOTED or before.turns != turns:
                 return False
-            former = [mirror for mirror in mirrors_in(tx) if mirror.collection_id in keys]
+            known = (placed.get(m.collection_id, m) for m in mirrors_in(tx))
+            former = [mirror for mirror in known if mirror.collection_id in keys]
             _turn_mirrors(tx, self._backend, former, combine)
             for table in _OF_ONE_DIRECTION:
                 tx.execute(delete(table))
