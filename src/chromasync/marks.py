@@ -48,12 +48,14 @@ from chromasync.plan.mark import (
     MarkVerdict,
     is_still,
     judge_mark,
+    judge_meeting,
     overtaken,
     parse_mark,
     refuse_marked_primary,
 )
 from chromasync.ports import Control, Permit, Reader, Writer
 from chromasync.processes import has_ended, machine_name
+from chromasync.targeted import TargetedReader
 
 MARKS_COLLECTION = "marks"
 REFUSALS = (RequestRefused, ServerFault, NotFound, Conflict, AccessRefused, NotChroma)
@@ -93,12 +95,30 @@ class Marks:
             home = self._find(tenant)
             if home is None:
                 continue
-            count = partial(self._server.count, home)
-            ids = [i for page in pages(self._server, home, count) for i in page]
-            records = self._server.read(home, ids, embeddings=False)
+            records = self._server.read(home, _ids_of(self._server, home), embeddings=False)
             for claim, document in zip(records.ids, records.documents, strict=True):
                 place = claim.partition(FROM)[0]
                 found |= {s: parse_mark(document) for s in some if mark_place(*s) == place}
+        return found
+
+    def meeting(self, spots: Iterable[Spot]) -> dict[Spot, list[Mark]]:
+        """The marks in the same places that SYNC_TARGET led other databases of a primary to."""
+        server = self._server
+        if not isinstance(server, TargetedReader):
+            return {}
+        found: dict[Spot, list[Mark]] = {}
+        for tenant, some in _by_tenant(spots):
+            home = self._find(tenant)
+            if home is None:
+                continue
+            ids = _ids_of(server, home)
+            claims = {spot: server.same_place(home, ids, spot[1]) for spot in some}
+            wanted = sorted({claim for each in claims.values() for claim in each})
+            if wanted:
+                records = server.read_claims(home, wanted)
+                documents = dict(zip(records.ids, records.documents, strict=True))
+                for spot, each in claims.items():
+                    found[spot] = [parse_mark(documents[c]) for c in each if c in documents]
         return found
 
     def write(self, writer: Writer, marks: Mapping[Spot, Mark]) -> None:
@@ -152,6 +172,11 @@ class Marks:
             return found
         self._known[tenant] = made
         return made
+
+
+def _ids_of(server: Reader, home: Collection) -> list[str]:
+    count = partial(server.count, home)
+    return [i for page in pages(server, home, count) for i in page]
 
 
 def _by_tenant(spots: Iterable[Spot]) -> Iterator[tuple[str, list[Spot]]]:
@@ -209,6 +234,8 @@ def look_at_replica(
 ) -> Look:
     """Judge the marks in these places of the replica, with one request for each tenant.
 
+    With SYNC_TARGET, other ones may be in the same places under the names of other databases.
+
     Raises:
         ServerUnreachable: the replica is away.
     """
@@ -216,14 +243,19 @@ def look_at_replica(
     for tenant in {tenant for tenant, _ in wanted}.difference(listing.marked):
         marks.forget(tenant)
     try:
-        found = marks.read(spot for spot in wanted if spot[0] in listing.marked)
+        present = [spot for spot in wanted if spot[0] in listing.marked]
+        found, meeting = marks.read(present), marks.meeting(present)
     except REFUSALS as error:
         return Look({}, error)
     verdicts = {}
     for spot in wanted:
         row = known.rows.get(mark_place(*spot)) or MarkRow(mark_place(*spot))
-        verdicts[spot] = judge_mark(
+        verdict = judge_mark(
             found.get(spot), row, known.deployment, known.now, _has_ended, turns=known.turns
+        )
+        others = meeting.get(spot, ())
+        verdicts[spot] = judge_meeting(
+            verdict, others, row, known.deployment, now=known.now, ended=_has_ended
         )
     return Look(verdicts)
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from chromasync.config import Settings, Target
+from chromasync.config import FROM, Settings, Target
 from chromasync.errors import AccessRefused, RequestRefused
 from chromasync.model import (
     MARKS_DATABASE,
@@ -126,6 +126,22 @@ class TargetedReader:
             return list(ids)
         before = mark_place(collection.tenant, "")
         return [self._target.claim(collection.tenant, i.removeprefix(before)) for i in ids]
+
+    def same_place(self, home: Collection, ids: Sequence[str], database: str) -> list[str]:
+        """Those of the marks' own ids that another database was led to the same place by.
+
+        Args:
+            home: the collection of marks.
+            ids: as the server has them.
+            database: of the primary, in the tenant of `home`.
+        """
+        own = self._target.claim(home.tenant, database)
+        place = own.partition(FROM)[0]
+        return [i for i in ids if i != own and i.partition(FROM)[0] == place]
+
+    def read_claims(self, home: Collection, claims: Sequence[str]) -> Records:
+        """The records of marks with these ids, as the server has them."""
+        return self.server.read(self._real(home), claims, embeddings=False)
 
     def count(self, collection: Collection) -> int:
         """See `ports.Reader`."""

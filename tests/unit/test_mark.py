@@ -17,6 +17,7 @@ from chromasync.plan.mark import (
     MarkVerdict,
     is_still,
     judge_mark,
+    judge_meeting,
     parse_mark,
     refresh_seconds,
     refuse_marked_primary,
@@ -99,6 +100,40 @@ def test_another_store_is_refused_while_its_process_is_there(
         assert verdict.error.exit_code == 5
         for words in ("process 1 on host host", "2026-11-29 12:00:00 UTC", "SYNC_MARK=off"):
             assert words in str(verdict.error)
+
+
+def meeting(
+    found: Mark | None, row: MarkRow, *others: Mark, ended: bool | None = None, now: datetime = NOW
+) -> MarkVerdict:
+    """The verdict on a place where SYNC_TARGET led other stores, too."""
+    own = judged(found, row, now=now)
+    return judge_meeting(own, others, row, ME, now=now, ended=lambda _: ended)
+
+
+def test_an_active_store_at_the_same_place_is_refused() -> None:
+    """Whichever mark is newer; this store's own marks of other databases there are no reason."""
+    older = replace(THEIRS, written_at=NOW - SECOND)
+    for found, row in ((None, NOTHING), (OURS, LEFT)):
+        verdict = meeting(found, row, replace(OURS, nonce="other"), older, ended=False)
+        assert (verdict.state, verdict.found) == (MarkState.REFUSED, found)
+        assert meeting(found, row, replace(OURS, nonce="other")) == judged(found, row)
+
+
+@pytest.mark.parametrize("written_at", [NOW + SECOND, NOW + timedelta(days=300)])
+def test_a_store_that_left_the_same_place_is_doubted_until_the_place_is_marked(
+    written_at: datetime,
+) -> None:
+    """Its mark stays there for good, and its clock may be wrong."""
+    gone = replace(THEIRS, written_at=written_at)
+    later = NOW + timedelta(hours=1)
+    first = meeting(OURS, LEFT, gone, ended=True, now=later)
+    assert (first.state, first.found) == (MarkState.DOUBT, OURS)
+    assert "no longer active" in first.why
+    marked = replace(OURS, nonce="n8", cycle_id=8, written_at=later + SECOND)
+    row = replace(first.row, cycle_id=8, nonce="n8", written=True)
+    second = meeting(marked, row, gone, ended=None, now=later + 2 * PATIENCE)
+    assert (second.state, second.row) == (MarkState.KNOWN, row)
+    assert meeting(None, NOTHING, gone, ended=True).state is MarkState.DOUBT
 
 
 @pytest.mark.parametrize(

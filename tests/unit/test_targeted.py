@@ -445,6 +445,31 @@ def test_two_stores_at_one_place_are_noticed(store: SqlStore, tmp_path: Any) -> 
     other.close()
 
 
+def test_stores_of_different_databases_at_one_place_are_noticed(
+    store: SqlStore, tmp_path: Any
+) -> None:
+    """Each has a mark of its own there; one whose collections have other names is let in."""
+    from chromasync.store import open_store
+
+    with led_to(store, "{tenant}/copies/a.{name}", SYNC_DATABASES=DATABASE) as house:
+        house.sync()
+        before = counts(house.replica)
+        others = {"{tenant}/copies/a.{name}": False, "{tenant}/copies/b.{name}": True}
+        for number, (target, is_let_in) in enumerate(others.items()):
+            other = open_store(tmp_path / f"{number}.db")
+            with led_to(other, target, SYNC_DATABASES=HR[1]) as second:
+                second.replica = house.replica
+                second.reconnect()
+                if is_let_in:
+                    assert second.sync().outcome is Outcome.IDENTICAL
+                else:
+                    with pytest.raises(AnotherStore):
+                        second.sync()
+                    assert counts(house.replica) == before
+            other.close()
+        assert house.sync().outcome is Outcome.IDENTICAL
+
+
 def test_a_replica_of_a_template_is_no_primary(store: SqlStore, tmp_path: Any) -> None:
     """Another store that is given it as its primary sees the mark, whatever led there."""
     from chromasync.store import open_store

@@ -19,7 +19,7 @@ the replica from the middle of a cycle has another random number than the store.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -187,6 +187,40 @@ def judge_mark(
     return MarkVerdict(row.place, MarkState.DOUBT, found, met_none, _why_doubtful(found, row))
 
 
+def judge_meeting(
+    verdict: MarkVerdict,
+    others: Iterable[Mark],
+    row: MarkRow,
+    deployment: Deployment,
+    *,
+    now: datetime,
+    ended: Ended,
+) -> MarkVerdict:
+    """Judge also the marks of other stores that SYNC_TARGET led to the same place.
+
+    Each store reads only the mark of its own database there, so these are not its own. One that is
+    older than the own mark was judged before. Clocks may be wrong, so the instant when it was first
+    seen counts as well; the row keeps it.
+
+    Args:
+        verdict: about the own mark, which is `row`.
+    """
+    foreign = [mark for mark in others if mark.store_id != deployment.store_id]
+    if verdict.error is not None or not foreign:
+        return verdict
+    foreign.sort(key=lambda mark: mark.written_at, reverse=True)
+    judged = [judge_mark(mark, row, deployment, now, ended) for mark in foreign]
+    for met in judged:
+        if met.error is not None:
+            return replace(met, found=verdict.found)
+    newest = _met(foreign[0], row, now)
+    seen_at = min(foreign[0].written_at, newest.met_at or now)
+    if verdict.found is None or verdict.found.written_at < seen_at:
+        verdict = replace(judged[0], found=verdict.found)
+    kept = replace(verdict.row, met_nonce=newest.met_nonce, met_at=newest.met_at)
+    return replace(verdict, row=kept)
+
+
 def _is_promoted(found: Mark, deployment: Deployment, turns: int) -> bool:
     """Whether the server was promoted; not if this store's direction was turned since then."""
     if found.promoted is None:
@@ -244,9 +278,7 @@ def _why_doubtful(found: Mark | None, row: MarkRow) -> str:
 
 
 def _judge_foreign(found: Mark, row: MarkRow, now: datetime, ended: Ended) -> MarkVerdict:
-    met = row
-    if row.met_nonce != found.fingerprint or row.met_at is None or row.met_at > now:
-        met = replace(row, met_nonce=found.fingerprint, met_at=now)
+    met = _met(found, row, now)
     if _is_alive(found, met, now, ended):
         error = _another_store(found, row.place)
         return MarkVerdict(row.place, MarkState.REFUSED, found, met, error.what, error)
@@ -260,6 +292,13 @@ def _judge_foreign(found: Mark, row: MarkRow, now: datetime, ended: Ended) -> Ma
             f"until {_shown(found.written_at)}, and is no longer active there."
         )
     return MarkVerdict(row.place, MarkState.DOUBT, found, met, why)
+
+
+def _met(found: Mark, row: MarkRow, now: datetime) -> MarkRow:
+    """The row with the instant when this mark of another store was first seen."""
+    if row.met_nonce != found.fingerprint or row.met_at is None or row.met_at > now:
+        return replace(row, met_nonce=found.fingerprint, met_at=now)
+    return row
 
 
 def _is_alive(found: Mark, met: MarkRow, now: datetime, ended: Ended) -> bool:
