@@ -170,12 +170,18 @@ class Client:
         return value
 
     def _has_other_tenant(self, path: str) -> bool:
-        """Whether a failed request was for the default tenant, and our token is of another one."""
+        """Whether a failed request was for the default tenant, and our token is of another one.
+
+        Raises:
+            ServerUnreachable, ServerFault: the server does not say whose token it is.
+        """
         if not self.tenant.is_unknown(path):
             return self.tenant.path(path) != path  # another thread has found out meanwhile
         ask = _Ask("GET", IDENTITY_PATH)
         try:
             identity = self._repeated(ask, decode.mapping)
+        except (ServerUnreachable, ServerFault):
+            raise  # without an answer, nothing is known of the tenant
         except ServerError:
             return False  # the first failure says more
         found = self.tenant.settle(identity)
