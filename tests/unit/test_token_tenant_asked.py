@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from chromasync.chroma import ChromaReader
 from chromasync.chroma.client import Client
 from chromasync.chroma.connection import Connection
+from chromasync.chroma.paths import collection_path
 from chromasync.chroma.tenant import IDENTITY_PATH
 from chromasync.errors import (
     AccessRefused,
@@ -19,7 +21,7 @@ from chromasync.errors import (
     ServerFault,
     ServerUnreachable,
 )
-from chromasync.model import DEFAULT_TENANT, Side
+from chromasync.model import DEFAULT_TENANT, Collection, Side
 
 
 @pytest.fixture
@@ -59,3 +61,20 @@ def test_a_server_that_refuses_to_say_it_has_no_such_tenant(
     reader, answers = asked
     answers[IDENTITY_PATH] = AccessRefused("Not you.", side=Side.REPLICA, status=403)
     assert reader.list_databases(DEFAULT_TENANT) == []
+
+
+def test_the_pace_is_asked_about_the_path_that_is_measured(
+    asked: tuple[ChromaReader, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It knows the seconds of a record by the tenant of the token."""
+    reader, answers = asked
+    answers[IDENTITY_PATH] = {"tenant": "cloud"}
+    answers["/api/v2/tenants/cloud/databases"] = ["main"]
+    reader.list_databases(DEFAULT_TENANT)
+    paths: list[str] = []
+    monkeypatch.setattr(reader.pacing, "rows_at_once", paths.append)
+    docs = Collection("0", "docs", DEFAULT_TENANT, "main")
+    with pytest.raises(NotFound):
+        reader.read(docs, ["a"])
+    real = collection_path(replace(docs, tenant="cloud"))
+    assert paths == [f"{real}/get"]

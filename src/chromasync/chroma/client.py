@@ -169,6 +169,10 @@ class Client:
         self.tenant.note_answer(ask.path)
         return value
 
+    def rows_at_once(self, path: str) -> int | None:
+        """The most records that one read of this path may ask for now; None for no limit."""
+        return self.pacer.rows_at_once(self.tenant.path(path))
+
     def _has_other_tenant(self, path: str) -> bool:
         """Whether a failed request was for the default tenant, and our token is of another one.
 

@@ -186,7 +186,7 @@ class ChromaReader:
         left = list(ids)
         while left := self._limits.possible(left):
             size = self._limits.rows_of_read((collection.dimension or 0) if embeddings else 0)
-            size = min(size, self._client.pacer.rows_at_once(path) or size)
+            size = min(size, self._client.rows_at_once(path) or size)
             wanted = left[:size]
             # with a limit, a server that caps its answers refuses; without one, it may just cut
             content = {"ids": wanted, "include": include, "limit": len(wanted)}
