@@ -23,6 +23,7 @@ from chromasync.model import (
     Side,
 )
 from chromasync.plan.listing import Place, list_primary, place_of
+from chromasync.plan.pairing import building_name
 from chromasync.plan.places import refuse_wrong_way
 from chromasync.quiet import Quiet
 from chromasync.reports import Outcome, PlannedAction, PlanReport, VerifyReport
@@ -370,6 +371,19 @@ def test_a_copy_that_would_be_copied_again_is_refused(
                 act()
             assert f"to {place}, which is mirrored, too" in caught.value.what
         assert counts(house.primary) == {(TENANT, DATABASE, "things"): 25}
+
+
+def test_a_copy_that_would_be_copied_while_it_is_built_is_refused(store: SqlStore) -> None:
+    """The exact name of a copy does not leave out the one that replaces it later."""
+    with one_server(store, BESIDE, SYNC_EXCLUDE="things-copy") as house:
+        with pytest.raises(GuardRefusal, match="copies would be copied again") as caught:
+            house.sync()
+        built = building_name(house.home)
+        assert f"leads {TENANT}/{DATABASE}/{built} to" in caught.value.what
+        assert f"{TENANT}/{DATABASE}/{built}-copy, which is mirrored" in caught.value.what
+        assert counts(house.primary) == {(TENANT, DATABASE, "things"): 25}
+    with one_server(store, BESIDE, SYNC_INCLUDE="things") as house:
+        assert house.sync().outcome is Outcome.IDENTICAL
 
 
 def test_a_restore_must_know_where_a_collection_came_from(store: SqlStore) -> None:

@@ -27,7 +27,7 @@ from chromasync.errors import (
 from chromasync.guard import are_equal_urls, refuse_same_server
 from chromasync.model import Collection, Mirror
 from chromasync.plan.listing import Listing, Place, place_of
-from chromasync.plan.pairing import Match, Pairing, Pairings
+from chromasync.plan.pairing import Match, Pairing, Pairings, building_name
 from chromasync.ports import Reader
 from chromasync.targeted import bare
 
@@ -74,19 +74,28 @@ def ids_at(databases: Iterable[tuple[str, str]], server: Reader) -> set[str]:
 def refuse_loop(collections: Iterable[Collection], scope: Scope, target: Target) -> None:
     """Raise when the copy of one of these would be mirrored in its turn on the same server.
 
+    A copy that replaces another one has the name of `building_name` until it is complete.
+
     Raises:
         GuardRefusal: the template leads to a place that the settings include.
     """
     for collection in sorted(collections, key=place_of):
-        place = target.place_of(*place_of(collection))
-        if scope.includes(*place):
-            raise GuardRefusal(
-                f"Both sides are one server, and SYNC_TARGET leads {'/'.join(place_of(collection))}"
-                f" to {'/'.join(place)}, which is mirrored, too: copies would be copied again.",
-                untouched="Nothing was written to either side.",
-                hint="Leave the copies out by SYNC_EXCLUDE or SYNC_DATABASES, or lead them to "
-                "another place.",
-            )
+        tenant, database, name = place_of(collection)
+        for known in (name, building_name(collection)):
+            place = target.place_of(tenant, database, known)
+            if scope.includes(*place):
+                raise _loop(f"{tenant}/{database}/{known}", "/".join(place))
+
+
+def _loop(source: str, place: str) -> GuardRefusal:
+    """The error of a copy that would be mirrored in its turn."""
+    return GuardRefusal(
+        f"Both sides are one server, and SYNC_TARGET leads {source} to {place}, which is mirrored, "
+        "too: copies would be copied again.",
+        untouched="Nothing was written to either side.",
+        hint="Leave the copies out by SYNC_EXCLUDE or SYNC_DATABASES, also while they are built "
+        "(*-copy leaves them out, docs-copy does not), or lead them to another place.",
+    )
 
 
 def meeting_places(collections: Iterable[Collection], target: Target) -> dict[Place, Place]:
