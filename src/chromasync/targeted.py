@@ -75,6 +75,11 @@ class TargetedReader:
         """See `ports.Reader`."""
         return self.server.pacing
 
+    @property
+    def token_tenant(self) -> str:
+        """See `ports.Reader`."""
+        return self.server.token_tenant
+
     def capabilities(self) -> Capabilities:
         """See `ports.Reader`."""
         return self.server.capabilities()

@@ -386,6 +386,23 @@ def test_a_copy_that_would_be_copied_while_it_is_built_is_refused(store: SqlStor
         assert house.sync().outcome is Outcome.IDENTICAL
 
 
+@pytest.mark.parametrize("side", [Side.PRIMARY, Side.REPLICA])
+def test_a_copy_under_the_other_name_of_its_tenant_is_refused(store: SqlStore, side: Side) -> None:
+    """On Chroma Cloud, default_tenant and the tenant of the token are one."""
+    leads = {Side.PRIMARY: (TENANT, "cloud"), Side.REPLICA: ("cloud", TENANT)}
+    tenant, other = leads[side]
+    target = f"{other}/{{database}}/{{name}}-copy"
+    with one_server(store, target, SYNC_TENANTS=tenant) as house:
+        house.primary.make(place=(tenant, DATABASE))
+        before = counts(house.primary)
+        asked = house.primary if side is Side.PRIMARY else house.replica
+        asked.token_tenant = "cloud"
+        for act in (house.sync, lambda: plan(house), lambda: verify(house)):
+            with pytest.raises(GuardRefusal, match=f"to {other}/.*copies would be copied again"):
+                act()
+        assert counts(house.primary) == before
+
+
 def test_a_restore_must_know_where_a_collection_came_from(store: SqlStore) -> None:
     """Seen as a primary, a replica lists each copy under the one database that it is from."""
     flags = {"SYNC_DATABASES": f"{DATABASE},hr"}

@@ -120,6 +120,7 @@ class FakeServer:
     ) -> None:
         self.side = side
         self.pacing = Pacer()
+        self.token_tenant = ""
         self._capabilities = capabilities
         self._shared = _Shared({tenant: {database}})
         self._permit: Permit | None = None

@@ -65,6 +65,7 @@ class Listing:
         marked: tenants in which this side has the database of the marks; it is not listed itself.
         trials: self-tests that are running, see `trials`.
         leftovers: collections of other self-tests; they are not in `collections`.
+        token_tenant: the tenant that the default tenant stands for on the primary; empty if none.
     """
 
     databases: list[tuple[str, str]] = field(default_factory=list)
@@ -73,6 +74,7 @@ class Listing:
     missing: list[Missing] = field(default_factory=list)
     trials: Container[str] = ()
     leftovers: list[Collection] = field(default_factory=list)
+    token_tenant: str = ""
 
     def tells_of(self, mirror: Mirror) -> bool:
         """Whether the listing would contain a mirror's collection if that existed."""
@@ -120,6 +122,7 @@ def list_primary(reader: Reader, scope: Scope, trials: Container[str] = ()) -> L
             untouched="Nothing was changed on the replica.",
             hint="Check SYNC_TENANTS and SYNC_DATABASES.",
         )
+    listing.token_tenant = reader.token_tenant
     return listing
 
 

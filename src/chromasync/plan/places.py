@@ -25,7 +25,7 @@ from chromasync.errors import (
     SettingsError,
 )
 from chromasync.guard import are_equal_urls, refuse_same_server
-from chromasync.model import Collection, Mirror
+from chromasync.model import DEFAULT_TENANT, Collection, Mirror
 from chromasync.plan.listing import Listing, Place, place_of
 from chromasync.plan.pairing import Match, Pairing, Pairings, building_name
 from chromasync.ports import Reader
@@ -58,7 +58,9 @@ def guarded_ids(primary: Listing, replica: Reader, settings: Settings) -> Contai
         return primary.collections
     scope = settings.scope
     mirrored = {i: c for i, c in primary.collections.items() if scope.wants(c.name)}
-    refuse_loop(mirrored.values(), scope, settings.sync_target)
+    # of both clients, because each knows it only if it asked for the default tenant
+    token_tenant = primary.token_tenant or bare(replica).token_tenant
+    refuse_loop(mirrored.values(), scope, settings.sync_target, token_tenant)
     return mirrored
 
 
@@ -71,10 +73,15 @@ def ids_at(databases: Iterable[tuple[str, str]], server: Reader) -> set[str]:
     return ids
 
 
-def refuse_loop(collections: Iterable[Collection], scope: Scope, target: Target) -> None:
+def refuse_loop(
+    collections: Iterable[Collection], scope: Scope, target: Target, token_tenant: str = ""
+) -> None:
     """Raise when the copy of one of these would be mirrored in its turn on the same server.
 
     A copy that replaces another one has the name of `building_name` until it is complete.
+
+    Args:
+        token_tenant: the tenant that `default_tenant` stands for, so both are one; empty if none.
 
     Raises:
         GuardRefusal: the template leads to a place that the settings include.
@@ -83,8 +90,14 @@ def refuse_loop(collections: Iterable[Collection], scope: Scope, target: Target)
         tenant, database, name = place_of(collection)
         for known in (name, building_name(collection)):
             place = target.place_of(tenant, database, known)
-            if scope.includes(*place):
+            if any(scope.includes(t, *place[1:]) for t in _names_of(place[0], token_tenant)):
                 raise _loop(f"{tenant}/{database}/{known}", "/".join(place))
+
+
+def _names_of(tenant: str, token_tenant: str) -> tuple[str, ...]:
+    """All names of a tenant on one server."""
+    both = (DEFAULT_TENANT, token_tenant)
+    return both if token_tenant and tenant in both else (tenant,)
 
 
 def _loop(source: str, place: str) -> GuardRefusal:
