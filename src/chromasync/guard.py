@@ -13,7 +13,7 @@ from collections.abc import Collection as Container
 
 from chromasync.config import Settings, folder_of
 from chromasync.errors import ChromasyncError, GuardRefusal, SettingsError
-from chromasync.model import Hold
+from chromasync.model import Hold, Side
 
 DIGEST_MARK = "@"
 SHORTEST_DIGEST = 4
@@ -127,25 +127,39 @@ def refuse_same_server(primary_ids: Container[str], replica_ids: Container[str])
             "(or the replica was made from a copy of the primary's disk).",
             untouched="Nothing was written to either side.",
             hint="Point REPLICA_URL at a server of its own, with an empty data folder. Copies "
-            "beside the originals need SYNC_TARGET, and the same address as both URLs.",
+            "beside the originals need SYNC_TARGET, and the same address as both URLs, with one "
+            "token and the same headers.",
         )
 
 
-def are_equal_urls(primary_url: str, replica_url: str) -> bool:
-    """Whether both URLs are the same."""
-    return primary_url.rstrip("/") == replica_url.rstrip("/")
+def is_one_server(settings: Settings) -> bool:
+    """Whether the settings give one server for both sides.
+
+    One address may be two servers to those who ask with two tokens, such as two tenants of Chroma
+    Cloud. If it is one server all the same, the ids of its collections show that.
+    """
+    if settings.primary_url.rstrip("/") != settings.replica_url.rstrip("/"):
+        return False
+    is_given = bool(settings.primary_url)
+    return not is_given or _headers(settings, Side.PRIMARY) == _headers(settings, Side.REPLICA)
+
+
+def _headers(settings: Settings, side: Side) -> dict[str, str]:
+    """The headers of a side, its token included."""
+    return {name.lower(): value for name, value in settings.server(side).headers.items()}
 
 
 def refuse_equal_urls(settings: Settings) -> None:
-    """Raise when both URLs are the same; collection ids cannot show this on an empty server.
+    """Raise when both sides are one server by the settings; see `is_one_server`.
 
-    With SYNC_TARGET they may be the same: see `plan.places`.
+    Collection ids cannot show this on an empty server. With SYNC_TARGET it may be one: see
+    `plan.places`.
 
     Raises:
         GuardRefusal: PRIMARY_URL and REPLICA_URL are the same, or a folder and one inside it.
     """
     primary_url, replica_url = settings.primary_url, settings.replica_url
-    if settings.sync_target.is_plain and are_equal_urls(primary_url, replica_url):
+    if settings.sync_target.is_plain and is_one_server(settings):
         raise GuardRefusal(
             f"PRIMARY_URL and REPLICA_URL are the same ({primary_url}).",
             untouched="Nothing was written to either side.",

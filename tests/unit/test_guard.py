@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -10,11 +11,13 @@ from chromasync.config import Settings, Target
 from chromasync.errors import ChromasyncError, GuardRefusal, SettingsError
 from chromasync.guard import (
     choose_holds,
+    is_one_server,
     refuse_equal_urls,
     refuse_same_server,
     refuse_unseen,
 )
 from chromasync.model import Hold, HoldKind
+from chromasync.plan.places import is_beside
 
 
 def held(key: str, name: str, database: str = "", kind: HoldKind = HoldKind.DELETES) -> Hold:
@@ -140,3 +143,26 @@ def test_one_url_for_both_sides_is_refused() -> None:
     with pytest.raises(GuardRefusal, match=r"are the same \(http://p\)"):
         refuse_equal_urls(same)
     refuse_equal_urls(same.model_copy(update={"sync_target": Target(name="{name}-copy")}))
+
+
+@pytest.mark.parametrize(
+    ("given", "is_one"),
+    [
+        ({}, True),
+        ({"primary_token": "a", "replica_token": "a"}, True),
+        ({"primary_token": "a", "replica_headers": {"X-Chroma-Token": "a"}}, True),
+        ({"primary_token": "a"}, False),
+        ({"primary_token": "a", "replica_token": "b"}, False),
+        ({"primary_headers": {"X-Tenant": "a"}, "replica_headers": {"x-tenant": "b"}}, False),
+        ({"primary_bearer": "a", "replica_bearer": "b"}, False),
+    ],
+)
+def test_one_address_is_one_server_to_one_token(given: dict[str, Any], is_one: bool) -> None:
+    """Two tokens may be those of two tenants of Chroma Cloud."""
+    url = "https://api.trychroma.com"
+    settings = Settings.model_validate({"primary_url": url, "replica_url": url} | given)
+    assert is_one_server(settings) == is_one
+    copies = settings.model_copy(update={"sync_target": Target(name="{name}-copy")})
+    assert is_beside(copies) == is_one
+    if not is_one:
+        refuse_equal_urls(settings)

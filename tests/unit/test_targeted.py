@@ -416,9 +416,12 @@ def test_a_restore_must_know_where_a_collection_came_from(store: SqlStore) -> No
             list_primary(house.seen, house.settings.scope)
 
 
-def test_one_server_under_two_addresses_is_refused(store: SqlStore) -> None:
+@pytest.mark.parametrize("apart", [{"REPLICA_URL": "http://other:1"}, {"REPLICA_TOKEN": "b"}])
+def test_one_server_under_two_addresses_or_tokens_is_refused(
+    store: SqlStore, apart: dict[str, str]
+) -> None:
     """Nobody asked for copies on the primary's server; that it has another place is no reason."""
-    flags = {"REPLICA_URL": "http://other:1", "SYNC_EXCLUDE": "*-copy"}
+    flags = {"SYNC_EXCLUDE": "*-copy"} | apart
     with one_server(store, BESIDE, **flags) as house:
         for act in (house.sync, lambda: plan(house), lambda: verify(house)):
             with pytest.raises(GuardRefusal, match="lead to one server") as caught:

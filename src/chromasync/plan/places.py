@@ -5,7 +5,7 @@
     would be mirrored in its turn             the cycle is refused
     one server under two addresses            the cycle is refused
 
-Copies beside the originals are wanted only if both URLs are the same.
+Copies beside the originals are wanted only if both URLs, tokens and headers are the same.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from chromasync.errors import (
     ServerFault,
     SettingsError,
 )
-from chromasync.guard import are_equal_urls, refuse_same_server
+from chromasync.guard import is_one_server, refuse_same_server
 from chromasync.model import DEFAULT_TENANT, Collection, Mirror
 from chromasync.plan.listing import Listing, Place, place_of
 from chromasync.plan.pairing import Match, Pairing, Pairings, building_name
@@ -37,8 +37,7 @@ REFUSALS = (AccessRefused, NotFound, RequestRefused, ServerFault)
 
 def is_beside(settings: Settings) -> bool:
     """Whether the settings ask for copies beside the originals on one server."""
-    same = are_equal_urls(settings.primary_url, settings.replica_url)
-    return same and not settings.sync_target.is_plain
+    return not settings.sync_target.is_plain and is_one_server(settings)
 
 
 def guarded_ids(primary: Listing, replica: Reader, settings: Settings) -> Container[str]:
