@@ -71,7 +71,9 @@ class Fence:
             try:
                 last = self._cycles(full)
             except Stopped:
-                return self._timed_out()
+                if self._stop.wait(BETWEEN_SECONDS):
+                    return self._timed_out()
+                continue  # the leader's next cycles left no time to report this one
             self._count += 1
             seen = self._look()
             verdict = self._judge(seen, last)
