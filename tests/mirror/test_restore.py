@@ -52,10 +52,8 @@ DATABASES = ("default_database", "people")
 
 def make(client: ClientAPI, name: str, space: Any = "cosine", **more: Any) -> Any:
     """A collection without an embedding function."""
-    configuration: Any = {"hnsw": {"space": space}}
-    return client.create_collection(
-        name, embedding_function=None, configuration=configuration, **more
-    )
+    more["configuration"] = {"hnsw": {"space": space}}
+    return client.create_collection(name, embedding_function=None, **more)
 
 
 @dataclass
