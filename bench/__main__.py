@@ -8,11 +8,11 @@ import sys
 import time
 from pathlib import Path
 
-import orjson
 import psutil
 from rich.console import Console
 
 from bench.child import ROOT
+from bench.kept import keep, timed_lines
 from bench.report import as_markdown, as_table, is_sound, rows_of
 from bench.rounds import Race, run_race
 from chromasync import __version__
@@ -23,25 +23,19 @@ OUT = ROOT / "bench" / "out"
 def main(arguments: list[str] | None = None) -> int:
     """Run the bench; 0 unless ours was not identical or wrote without need."""
     options = _parse(arguments)
-    console = Console(stderr=True)
-    started = time.monotonic()
-
-    def say(text: str) -> None:
-        console.print(f"{time.monotonic() - started:6.1f} s  {text}", highlight=False)
-
+    say, started = timed_lines(), time.monotonic()
     race = Race(options.records, options.rounds, options.counted, say)
     results = run_race(race) | {"machine": _machine(), "seconds": time.monotonic() - started}
     rows = rows_of(results)
     results["table"] = [row.cells for row in rows]
-    options.out.mkdir(parents=True, exist_ok=True)
-    file = options.out / f"bench-{options.records}.json"
-    file.write_bytes(orjson.dumps(results, option=orjson.OPT_INDENT_2))
+    name = f"bench-{options.records}.json"
+    keep(options.out, name, results)
     if options.markdown:
         print(as_markdown(rows))
     else:
-        width = max(140, console.width) if not sys.stdout.isatty() else None
+        width = max(140, Console(stderr=True).width) if not sys.stdout.isatty() else None
         Console(width=width).print(as_table(rows))
-    say(f"done; everything measured is in {file}")
+    say(f"done; everything measured is in {options.out / name}")
     return 0 if is_sound(results) else 1
 
 

@@ -14,28 +14,24 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx2
-import orjson
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from bench.__main__ import OUT
 from bench.child import run_child
+from bench.kept import Say, keep, timed_lines
 from bench.limited import memory_limit
 from bench.standin import DATABASE, TENANT, standing_in
 
 LOST_SHARE = 0.6
 SETTINGS: dict[str, Any] = {"budget": 0.0, "share": 1.0, "mark": False}
 """Nothing is read again; stand-ins have no other users to spare, and take no mark."""
-
-Say = Callable[[str], None]
 
 
 def measure(
@@ -119,12 +115,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--walk-only", action="store_true", help="no record is lost")
     parser.add_argument("--out", type=Path, default=OUT, help="folder for the JSON")
     options = parser.parse_args(arguments)
-    console = Console(stderr=True)
-    started = time.monotonic()
-
-    def say(text: str) -> None:
-        console.print(f"{time.monotonic() - started:7.1f} s  {text}", highlight=False)
-
+    say = timed_lines()
     results = measure(
         options.records,
         options.limit,
@@ -133,9 +124,7 @@ def main(arguments: list[str] | None = None) -> int:
         reserve_mb=options.reserve,
         walk_only=options.walk_only,
     )
-    options.out.mkdir(parents=True, exist_ok=True)
-    file = options.out / f"mass-{options.records}.json"
-    file.write_bytes(orjson.dumps(results, option=orjson.OPT_INDENT_2))
+    keep(options.out, f"mass-{options.records}.json", results)
     Console(width=120).print(as_table(results))
     print("Records left on the two sides: {:,} and {:,}.".format(*results["counts"]))
     return 0 if is_sound(results) else 1

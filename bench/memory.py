@@ -9,20 +9,18 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from bench.__main__ import OUT
 from bench.child import run_child
+from bench.kept import Say, keep, timed_lines
 from bench.raw import Connection, add_requests, create
 from bench.records import Data
 from chromasync.lab.chroma_server import ChromaServer
@@ -34,7 +32,6 @@ LIMIT_MB = 200
 JUDGED_PAGES = 10
 PAGE = 1000
 
-Say = Callable[[str], None]
 Phase = dict[str, Any]
 
 
@@ -148,16 +145,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--records", type=int, default=1_000_000, help="ids on the primary")
     parser.add_argument("--out", type=Path, default=OUT, help="folder for the JSON")
     options = parser.parse_args(arguments)
-    console = Console(stderr=True)
-    started = time.monotonic()
-
-    def say(text: str) -> None:
-        console.print(f"{time.monotonic() - started:7.1f} s  {text}", highlight=False)
-
+    say = timed_lines()
     results = measure(options.records, say)
-    options.out.mkdir(parents=True, exist_ok=True)
-    file = options.out / f"memory-{options.records}.json"
-    file.write_bytes(orjson.dumps(results, option=orjson.OPT_INDENT_2))
+    keep(options.out, f"memory-{options.records}.json", results)
     Console().print(as_table(results))
     print(f"State file: {results['state_bytes'] / 1e6:,.0f} MB.")
     print(

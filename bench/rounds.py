@@ -15,6 +15,7 @@ from typing import Any
 from bench import raw
 from bench.child import run_child
 from bench.edits import change_metadata, edit_everything
+from bench.kept import Say
 from bench.records import Data, make_records
 from chromasync.lab.chroma_server import ChromaServer
 from chromasync.lab.judge import connect, judge
@@ -26,7 +27,6 @@ READ_THREADS = 2
 REREADS = 3
 WALKS = 7
 
-Say = Callable[[str], None]
 Result = dict[str, Any]
 
 

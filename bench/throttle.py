@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -28,6 +27,7 @@ from bench import raw
 from bench.__main__ import OUT
 from bench.child import run_child
 from bench.foreground import looping
+from bench.kept import Say, keep, timed_lines
 from bench.records import DIMENSION, make_records
 from chromasync.lab.chroma_server import ChromaServer
 from chromasync.lab.judge import collections_of, connect
@@ -47,7 +47,6 @@ COPY_UNTHROTTLED = "first copy without throttle"
 NICENESS = 10
 """Who reads stands back for the application, as if it had a machine of its own."""
 
-Say = Callable[[str], None]
 Span = Sequence[float]
 
 
@@ -186,17 +185,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--copies", type=int, default=2, help="how often first copies are timed")
     parser.add_argument("--out", type=Path, default=OUT, help="folder for the JSON")
     options = parser.parse_args(arguments)
-    console = Console(stderr=True)
-    started = time.monotonic()
-
-    def say(text: str) -> None:
-        console.print(f"{time.monotonic() - started:7.1f} s  {text}", highlight=False)
-
+    say = timed_lines()
     bench = measure(options.records, options.rounds, options.copies, say)
-    options.out.mkdir(parents=True, exist_ok=True)
-    file = options.out / f"throttle-{options.records}.json"
     kept = {"rounds": bench.rounds, "copies": bench.copies}
-    file.write_bytes(orjson.dumps(kept, option=orjson.OPT_INDENT_2))
+    keep(options.out, f"throttle-{options.records}.json", kept)
     Console(width=140).print(as_table(bench))
     rose = statistics.median(ratios(bench, OURS))
     print(f"The 95th percentile rose {rose:.2f} times with throttle (goal: {GOAL}).")

@@ -11,19 +11,17 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from bench.__main__ import OUT
 from bench.child import run_child
+from bench.kept import Say, keep, timed_lines
 from bench.limited import memory_limit
 from bench.raw import Connection, add_requests, create
 from bench.records import Data
@@ -34,8 +32,6 @@ DIMENSION = 1536
 CHARACTERS = 4000
 BATCH = 200
 LARGE_BYTES = 20_000_000
-
-Say = Callable[[str], None]
 
 
 def wide_records(count: int, large_bytes: int) -> Data:
@@ -138,12 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1, help="worker threads")
     parser.add_argument("--out", type=Path, default=OUT, help="folder for the JSON")
     options = parser.parse_args(arguments)
-    console = Console(stderr=True)
-    started = time.monotonic()
-
-    def say(text: str) -> None:
-        console.print(f"{time.monotonic() - started:7.1f} s  {text}", highlight=False)
-
+    say = timed_lines()
     results = measure(
         options.records,
         say,
@@ -152,9 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
         reserve_mb=options.reserve,
         threads=options.threads,
     )
-    options.out.mkdir(parents=True, exist_ok=True)
-    file = options.out / f"wide-{options.records}-{options.threads}.json"
-    file.write_bytes(orjson.dumps(results, option=orjson.OPT_INDENT_2))
+    keep(options.out, f"wide-{options.records}-{options.threads}.json", results)
     Console(width=120).print(as_table(results))
     print(f"The official client says: {results['judged']}.")
     return 0 if is_sound(results) else 1

@@ -128,6 +128,7 @@ class Application(Desk):
         refuse_to_plan(self.settings)
         refuse_shared_folders(self.settings, lambda: self.store)
         self.places.replica = Use.WRITE
+        self.places.note_away = self.store.note_away
         if not self.settings.worker_threads and not self.store.active_workers():
             progress.note(NOBODY_WORKS)
         return self._cycle(progress, threading.Event(), full=full, adopt=adopt, rebuild=rebuild)

@@ -68,34 +68,37 @@ class Fence:
         """
         full = True
         while True:
-            try:
-                last = self._cycles(full)
-            except Stopped:
-                if self._stop.wait(BETWEEN_SECONDS):
-                    return self._timed_out()
-                continue  # the leader's next cycles left no time to report this one
-            self._count += 1
+            last = self._next_cycle(full)
             seen = self._look()
             verdict = self._judge(seen, last)
             if verdict is not None:
                 return verdict
-            full &= last.cycle.started_at < self._asked_at
-            left = self._unverified(seen)
-            progress.note(f"Another cycle follows: {_say_left(left)}")
+            if last is not None:
+                full &= last.cycle.started_at < self._asked_at
+                left = self._unverified(seen)
+                progress.note(f"Another cycle follows: {_say_left(left)}")
             if self._stop.wait(BETWEEN_SECONDS):
                 return self._timed_out()
 
-    def _judge(self, seen: StatusSnapshot, last: CycleReport) -> FenceReport | None:
+    def _next_cycle(self, full: bool) -> CycleReport | None:  # noqa: FBT001 -- as `Cycles`
+        """One more cycle; None if time ran out, or if the next ones left none to report it."""
+        try:
+            last = self._cycles(full)
+        except Stopped:
+            return None
+        self._count += 1
+        return last
+
+    def _judge(self, seen: StatusSnapshot, last: CycleReport | None) -> FenceReport | None:
         """The report; None if another cycle may help."""
-        left = self._unverified(seen)
-        listed = seen.clean_at is not None and seen.clean_at >= self._asked_at
-        if listed and not left:
+        if self._is_verified(seen):
             return self._report(seen, FenceOutcome.VERIFIED, "")
+        left = self._unverified(seen)
         if must_decide(seen.holds):
             names = _names(h.collection_name for h in seen.holds)
             why = f"Someone must decide which side is right: {names}."
             return self._report(seen, FenceOutcome.UNDECIDED, why)
-        if last.cycle.error is not None:
+        if last is not None and last.cycle.error is not None:
             why = f"Cycle {last.cycle.id} failed: {last.cycle.error}"
             return self._report(seen, FenceOutcome.FAILED, why, last.cycle.exit_code)
         stuck = [c for c in left if c.status in STUCK]
@@ -121,6 +124,10 @@ class Fence:
             why = _say_limited(limited)
             return self._report(seen, FenceOutcome.LIMITED, why)
         return None
+
+    def _is_verified(self, seen: StatusSnapshot) -> bool:
+        listed = seen.clean_at is not None and seen.clean_at >= self._asked_at
+        return listed and not self._unverified(seen)
 
     def _unverified(self, seen: StatusSnapshot) -> list[CollectionReport]:
         return [

@@ -1,11 +1,13 @@
-"""Names of processes (host:pid:start:random), whether one has ended, and who uses this one."""
+"""Names of processes (host:pid:start:random), what of them has ended, and who uses this one."""
 
 from __future__ import annotations
 
 import getpass
 import os
 import socket
+from collections.abc import Iterable
 from pathlib import Path
+from threading import Thread
 
 _CREATE_TIME_SLACK_SECONDS = 2.0
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -21,6 +23,11 @@ def machine_name() -> str:
         return f"{_BOOT_ID.read_text().strip()}/{_PID_NAMESPACE.readlink()}"
     except OSError:
         return socket.gethostname()
+
+
+def ended_among(threads: Iterable[Thread]) -> tuple[str, ...]:
+    """The names of those threads that were started and have ended."""
+    return tuple(t.name for t in threads if t.ident is not None and not t.is_alive())
 
 
 def operator_name() -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from chromasync.chroma import ChromaReader, ChromaWriter, Connection, Pace, Pacer
 from chromasync.config import Role, Settings, folder_of
-from chromasync.errors import AnotherInstance, SettingsError
+from chromasync.errors import AnotherInstance, FolderError, SettingsError
 from chromasync.folders import Use, open_folder
+from chromasync.folders.server import LocalServerError
 from chromasync.guard import refuse_equal_urls
 from chromasync.model import Side, WorkerStatus
 from chromasync.ports import Store
@@ -66,10 +67,13 @@ class Places:
 
     Attributes:
         replica: what the command does with a folder as the replica.
+        note_away: called if the primary's folder cannot be opened. The folder may come back stale,
+            as a server may that was away.
     """
 
     def __init__(self, settings: Settings, stack: ExitStack) -> None:
         self.replica = Use.LOOK
+        self.note_away: Callable[[], object] = lambda: None
         self._settings = settings
         self._stack = stack
         self._urls: dict[Side, str] = {}
@@ -89,9 +93,17 @@ class Places:
         if side not in self._urls:
             refuse_equal_urls(self._settings)
             _refuse_state_inside(self._settings)
-            use = self.replica if side is Side.REPLICA else Use.READ
-            self._urls[side] = self._stack.enter_context(open_folder(folder, use))
+            self._urls[side] = self._open(side, folder)
         return _private(usual, folder, self._urls[side])
+
+    def _open(self, side: Side, folder: Path) -> str:
+        use = self.replica if side is Side.REPLICA else Use.READ
+        try:
+            return self._stack.enter_context(open_folder(folder, use))
+        except (FolderError, LocalServerError):
+            if side is Side.PRIMARY:
+                self.note_away()
+            raise
 
 
 def _private(usual: Connection, folder: Path, url: str) -> Connection:

@@ -23,6 +23,7 @@ from chromasync.events import Event
 from chromasync.logs import get_logger
 from chromasync.model import ControlRow, Orders
 from chromasync.ports import Control
+from chromasync.processes import ended_among
 from chromasync.repeated import Repeated
 
 WATCH_SECONDS = 1.5
@@ -111,8 +112,7 @@ class Watch:
 
     def ended_threads(self) -> tuple[str, ...]:
         """The name of the thread if it has ended although nobody stopped it."""
-        ended = self._thread.ident is not None and not self._thread.is_alive()
-        return (self._thread.name,) if ended and not self._stop.is_set() else ()
+        return () if self._stop.is_set() else ended_among([self._thread])
 
     def stop(self) -> None:
         """Stop the thread."""

@@ -152,7 +152,7 @@ def test_there_and_back_again(tmp_path: Path) -> None:
             "SYNC_DATABASES": f"wares{SUFFIX}",
             "SYNC_TARGET": "{tenant}/wares/{name}-back",
         }
-        with pytest.raises(SettingsError, match=r"does not lead .*/docs back"):
+        with pytest.raises(SettingsError, match=r"does not lead back to .*/docs"):
             stage.sync()
         assert [c.name for c in stage.primary.list_collections()] == ["docs"]
         stage.overrides["SYNC_TARGET"] = "{tenant}/wares/{name}"

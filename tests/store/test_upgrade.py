@@ -28,9 +28,9 @@ from chromasync.model import (
     TaskCounts,
     TaskStatus,
     WorkerStatus,
+    pack_ids,
 )
 from chromasync.store import SqlStore, migrations, open_store
-from chromasync.store.idlists import pack_ids
 from chromasync.store.schema import (
     COUNT_COLUMNS,
     Later,

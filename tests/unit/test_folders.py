@@ -19,6 +19,7 @@ from chromasync.config import DATABASE_FILE, Settings, folder_of, load_settings
 from chromasync.config.folders import read_folder
 from chromasync.errors import (
     AnotherInstance,
+    FolderError,
     GuardRefusal,
     SettingsError,
 )
@@ -196,6 +197,17 @@ def test_no_work_is_shared(tmp_path: Path) -> None:
         app.store.beat(WorkerBeat("w", WorkerStatus.ACTIVE, None, 0, 0, "h", 1, "0", role="worker"))
         with pytest.raises(AnotherInstance, match="without the folder"):
             app.sync(Quiet())
+
+
+@pytest.mark.parametrize("side", ["PRIMARY_URL", "REPLICA_URL"])
+def test_a_primary_whose_folder_is_gone_was_away(side: str, tmp_path: Path) -> None:
+    """It may come back stale, so the next cycle looks who wrote to the replica meanwhile."""
+    values = {"PRIMARY_URL": SERVER, "REPLICA_URL": SERVER, "SYNC_DATA_DIR": str(tmp_path)}
+    values[side] = str(tmp_path / "gone" / "chroma")
+    with Application.open(given(**values)) as app:
+        with pytest.raises(FolderError, match="There is no folder"):
+            app.sync(Quiet())
+        assert (app.store.deployment().away_since is not None) is (side == "PRIMARY_URL")
 
 
 @pytest.mark.parametrize(

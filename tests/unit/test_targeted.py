@@ -243,9 +243,10 @@ def test_a_turn_must_lead_back(store: SqlStore) -> None:
         house.sync()
         mirrors = store.mirrors()
         with pytest.raises(SettingsError, match="does not lead back to default_tenant/"):
-            refuse_wrong_way(mirrors, set(), house.primary, house.settings)
-        refuse_wrong_way(mirrors, {mirrors[0].collection_id}, house.primary, house.settings)
-        refuse_wrong_way(mirrors, set(), FakeServer(), house.settings)
+            refuse_wrong_way(mirrors, {}, {}, house.primary, house.settings)
+        home = {house.home.id: house.home}
+        refuse_wrong_way(mirrors, {}, home, house.primary, house.settings)
+        refuse_wrong_way(mirrors, {}, {}, FakeServer(), house.settings)
 
 
 @pytest.mark.parametrize(

@@ -68,32 +68,22 @@ def due_turn(primary: Reader, replica: Reader, store: Store, settings: Settings)
     ours = list_primary(primary, settings.scope)
     originals = dict.fromkeys(mirror.collection_id for mirror in mirrors)
     theirs = list_replica(replica, settings.scope, ours, originals)
-    if not _leads_other_way(primary, ours, theirs, store, promotion):
+    own = store.deployment().store_id
+    is_marked = any(
+        mark.store_id == own and mark.promoted == promotion.turns
+        for mark in _marks_of(primary, ours)
+    )
+    if not leads_other_way(ours.collections, theirs.collections, mirrors, is_marked=is_marked):
         raise promoted_error(promotion)
     turned = turnable(mirrors)
     kept = [mirror for mirror in mirrors if mirror.collection_id in turned]
-    refuse_wrong_way(kept, theirs.collections, bare(replica), settings)
-    moved = at_new_places(kept, ours.collections, theirs.collections, settings.sync_target)
-    return DueTurn(promotion, turned, moved)
+    refuse_wrong_way(kept, ours.collections, theirs.collections, bare(replica), settings)
+    return DueTurn(promotion, turned, at_new_places(kept, ours.collections))
 
 
 def turn(store: Store, due: DueTurn) -> bool:
     """Exchange both sides in the store; whether this call did."""
     return store.turn(due.promotion.turns, due.turned, whole_digests, due.moved)
-
-
-def _leads_other_way(
-    primary: Reader, ours: Listing, theirs: Listing, store: Store, direction: Direction
-) -> bool:
-    return leads_other_way(
-        ours.collections,
-        theirs.collections,
-        store.mirrors(),
-        is_marked=any(
-            mark.store_id == store.deployment().store_id and mark.promoted == direction.turns
-            for mark in _marks_of(primary, ours)
-        ),
-    )
 
 
 def _marks_of(primary: Reader, listing: Listing) -> list[Mark]:

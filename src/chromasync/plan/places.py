@@ -156,69 +156,61 @@ def meeting_error(place: Place, meeting: dict[Place, Place]) -> SettingsError:
 
 
 def refuse_wrong_way(
-    mirrors: Sequence[Mirror], listed: Container[str], server: Reader, settings: Settings
+    mirrors: Sequence[Mirror],
+    primary: Mapping[str, Collection],
+    replica: Mapping[str, Collection],
+    server: Reader,
+    settings: Settings,
 ) -> None:
     """Raise if the settings lead the turned direction elsewhere than to the former primary's data.
 
     Args:
         mirrors: those from before the turn.
-        listed: the ids that are listed on the former primary, as the settings lead to it.
+        primary: the collections of the new primary by id.
+        replica: those of the former primary by id, as the settings lead to them.
         server: the former primary under its own names.
 
     Raises:
-        SettingsError: none of its collections is listed although some are there.
+        SettingsError: it has collections, and none of them is where a copy would be written.
     """
-    if any(mirror.collection_id in listed for mirror in mirrors):
-        return
-    there = ids_at({(m.tenant, m.database) for m in mirrors}, server)
-    missed = [m for m in mirrors if m.collection_id in there]
+    listed = [m for m in mirrors if m.collection_id in replica]
+    if not listed:
+        there = ids_at({(m.tenant, m.database) for m in mirrors}, server)
+        missed = [m for m in mirrors if m.collection_id in there]
+    elif settings.sync_target.is_plain:
+        missed = []
+    else:
+        both = [m for m in listed if m.replica_id in primary]
+        missed = [m for m in both if _is_elsewhere(m, primary, replica)]
+        missed = missed if len(missed) == len(both) else []
     if missed:
-        raise _no_way_back(settings.sync_target, missed[0])
+        raise SettingsError(
+            f"SYNC_TARGET ({settings.sync_target}), with SYNC_TENANTS and SYNC_DATABASES, does not "
+            f"lead back to {'/'.join(place_of(missed[0]))} on the former primary.",
+            untouched="The direction was not turned, and nothing was written.",
+            hint="Set SYNC_TARGET and SYNC_DATABASES to the way back. If there is none, set "
+            "SYNC_DATA_DIR or DATABASE_URL to a new store: it copies to where SYNC_TARGET leads.",
+        )
 
 
-def _no_way_back(target: Target, mirror: Mirror) -> SettingsError:
-    return SettingsError(
-        f"SYNC_TARGET ({target}), with SYNC_TENANTS and SYNC_DATABASES, does not lead back to "
-        f"{'/'.join(place_of(mirror))} on the former primary.",
-        untouched="The direction was not turned, and nothing was written.",
-        hint="Set SYNC_TARGET and SYNC_DATABASES to the way back. If there is none, set "
-        "SYNC_DATA_DIR or DATABASE_URL to a new store: it copies to where SYNC_TARGET leads.",
-    )
+def _is_elsewhere(
+    mirror: Mirror, primary: Mapping[str, Collection], replica: Mapping[str, Collection]
+) -> bool:
+    """Whether a collection's copy would not be written to the collection that it is a copy of."""
+    return place_of(primary[mirror.replica_id or ""]) != place_of(replica[mirror.collection_id])
 
 
-def at_new_places(
-    mirrors: Iterable[Mirror],
-    primary: Mapping[str, Collection],
-    replica: Mapping[str, Collection],
-    target: Target,
-) -> list[Mirror]:
+def at_new_places(mirrors: Iterable[Mirror], primary: Mapping[str, Collection]) -> list[Mirror]:
     """The mirrors whose collection has another place on the new primary, with that place.
 
     Args:
         mirrors: those from before the turn.
         primary: the collections of the new primary by id.
-        replica: those of the new replica by id, under the primary's names.
-        target: the template from the new primary to the new replica.
-
-    Raises:
-        SettingsError: the template leads no collection to its counterpart.
     """
-    known = [m for m in mirrors if m.replica_id in primary]
-    pairs = [(primary[m.replica_id or ""], replica.get(m.collection_id)) for m in known]
-    both = [(left, right) for left, right in pairs if right is not None]
-    if both and not target.is_plain and all(place_of(a) != place_of(b) for a, b in both):
-        left = "/".join(place_of(both[0][0]))
-        raise SettingsError(
-            f"SYNC_TARGET ({target}) does not lead {left} back to the collection that it is the "
-            "copy of.",
-            untouched="The direction was not turned, and nothing was written.",
-            hint="Set SYNC_TARGET to the way back. If there is none, set SYNC_DATA_DIR or "
-            "DATABASE_URL to a new store: it copies to where SYNC_TARGET leads.",
-        )
     moved = []
-    for mirror in known:
-        place = place_of(primary[mirror.replica_id or ""])
-        if place != place_of(mirror):
-            tenant, database, name = place
+    for mirror in mirrors:
+        there = primary.get(mirror.replica_id or "")
+        if there is not None and place_of(there) != place_of(mirror):
+            tenant, database, name = place_of(there)
             moved.append(mirror.with_primary(tenant=tenant, database=database, name=name))
     return moved

@@ -33,9 +33,10 @@ from chromasync.model import (
     Deletion,
     DeletionKind,
     PackedIds,
+    pack_ids,
+    unpack_ids,
 )
 from chromasync.store.core import Backend
-from chromasync.store.idlists import pack_ids, unpack_ids
 from chromasync.store.rows import HEAD, REPLICA_CHUNK, build_chunk, damaged
 from chromasync.store.schema import Instant, Now, deletions, quarantine
 from chromasync.store.schema_ledger import (

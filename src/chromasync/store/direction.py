@@ -50,10 +50,10 @@ from chromasync.model import (
     MirrorStatus,
     PrimaryCollection,
     Side,
+    unpack_ids,
 )
 from chromasync.plan.direction import promoted_error
 from chromasync.store.core import COORDINATOR, Backend, Core
-from chromasync.store.idlists import unpack_ids
 from chromasync.store.instants import correct_instants
 from chromasync.store.ledger import mirrors_in, put_mirrors
 from chromasync.store.queue import cancel_live

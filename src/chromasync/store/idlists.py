@@ -6,8 +6,6 @@ from sqlalchemy import Dialect, LargeBinary, TypeDecorator
 
 from chromasync.model import pack_ids, unpack_ids
 
-__all__ = ["IdsOrAll", "pack_ids", "unpack_ids"]
-
 
 class IdsOrAll(TypeDecorator[tuple[str, ...]]):
     """Some records of a chunk; NULL or a damaged value stands for all of them."""

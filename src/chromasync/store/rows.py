@@ -28,9 +28,9 @@ from chromasync.model import (
     Removal,
     ReplicaChunk,
     WorkerBeat,
+    unpack_ids,
 )
 from chromasync.store import schema, schema_ledger, schema_servers, schema_service
-from chromasync.store.idlists import unpack_ids
 
 T = TypeVar("T")
 

@@ -37,6 +37,7 @@ from chromasync.marks import MarkKeeper
 from chromasync.memory import Memory
 from chromasync.model import Task, WorkerBeat
 from chromasync.ports import Reconciler, Store
+from chromasync.processes import ended_among
 from chromasync.repeated import Repeated
 from chromasync.steering import Steering
 from chromasync.worker.attempt import Attempts
@@ -151,8 +152,7 @@ class WorkerPool:
     def ended_threads(self) -> tuple[str, ...]:
         """Names of threads that have ended although the pool is not stopping."""
         threads = (*self._threads, self._heartbeat.thread, self._keeper.thread)
-        ended = [t.name for t in threads if t.ident is not None and not t.is_alive()]
-        return () if self._state.stopping else tuple(ended)
+        return () if self._state.stopping else ended_among(threads)
 
     @contextmanager
     def watched(self) -> Iterator[None]:

@@ -19,6 +19,7 @@ from chromasync.events import Event
 from chromasync.lease import monotonic
 from chromasync.model import Traffic, Usage
 from chromasync.ports import Reader, Store
+from chromasync.processes import ended_among
 from chromasync.repeated import Repeated
 from chromasync.worker.tally import Tally, Work
 
@@ -113,8 +114,7 @@ class Recorder:
 
     def ended_threads(self) -> tuple[str, ...]:
         """The name of the thread if it has ended although nobody stopped it."""
-        ended = self._thread.ident is not None and not self._thread.is_alive()
-        return (self._thread.name,) if ended and not self._stop.is_set() else ()
+        return () if self._stop.is_set() else ended_among([self._thread])
 
     def stop(self) -> None:
         """End the thread, and record the last seconds; does nothing if it was never started."""
