@@ -65,6 +65,11 @@ Raises LeaseLost when writing is no longer allowed.
 """
 
 
+Unchanged = Callable[[Records], bool]
+"""Asked with the records of an answer whose embeddings are not decoded yet, but for the digest of
+their text: whether they are known, so that they need not be decoded."""
+
+
 class Pacing(Protocol):
     """The pace of this process's requests to one server.
 
@@ -104,6 +109,7 @@ class Reader(Protocol):
         *,
         embeddings: bool = True,
         most_attempts: int | None = None,
+        unchanged: Unchanged | None = None,
     ) -> Records: ...
     def nearest(self, collection: Collection, vector: Floats, count: int) -> Neighbours: ...
     def traffic(self) -> Traffic: ...
@@ -112,7 +118,8 @@ class Reader(Protocol):
 class Writer(Reader, Protocol):
     """A Chroma server to read and write.
 
-    `upsert`, `update` and `delete` send one request each (repeated when that is safe). Callers cut
+    `add`, `upsert`, `update` and `delete` send one request each (repeated when that is safe). `add`
+    leaves records that exist as they are. Callers cut
     batches with `batches`, and split batches that are refused.
     """
 
@@ -131,6 +138,7 @@ class Writer(Reader, Protocol):
     def most_records(self) -> int: ...
     def batches(self, records: Records) -> list[Records]: ...
     def change_batches(self, changes: Sequence[Change]) -> list[list[Change]]: ...
+    def add(self, collection: Collection, records: Records) -> None: ...
     def upsert(self, collection: Collection, records: Records) -> None: ...
     def update(self, collection: Collection, changes: Sequence[Change]) -> None: ...
     def delete(self, collection: Collection, ids: Sequence[str]) -> None: ...

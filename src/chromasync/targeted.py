@@ -28,7 +28,7 @@ from chromasync.model import (
     Traffic,
     mark_place,
 )
-from chromasync.ports import Pacing, Permit, Reader, Writer
+from chromasync.ports import Pacing, Permit, Reader, Unchanged, Writer
 
 
 def targeted_reader(server: Reader, settings: Settings) -> Reader:
@@ -125,6 +125,11 @@ class TargetedReader:
             return replace(collection, tenant=tenant)
         return replace(collection, tenant=tenant, database=database, name=name)
 
+    def _named(self, collection: Collection, records: Records) -> Records:
+        if collection.database != MARKS_DATABASE:
+            return records
+        return replace(records, ids=self._claims(collection, records.ids))
+
     def _claims(self, collection: Collection, ids: Sequence[str]) -> list[str]:
         """The ids of records on the server; those of marks are named by the replica's places."""
         if collection.database != MARKS_DATABASE:
@@ -167,11 +172,16 @@ class TargetedReader:
         *,
         embeddings: bool = True,
         most_attempts: int | None = None,
+        unchanged: Unchanged | None = None,
     ) -> Records:
         """See `ports.Reader`."""
         claims = self._claims(collection, ids)
         records = self.server.read(
-            self._real(collection), claims, embeddings=embeddings, most_attempts=most_attempts
+            self._real(collection),
+            claims,
+            embeddings=embeddings,
+            most_attempts=most_attempts,
+            unchanged=unchanged,
         )
         if collection.database != MARKS_DATABASE:
             return records
@@ -258,12 +268,13 @@ class TargetedWriter(TargetedReader):
         """See `ports.Writer`."""
         return self.server.change_batches(changes)
 
+    def add(self, collection: Collection, records: Records) -> None:
+        """See `ports.Writer`."""
+        self.server.add(self._real(collection), self._named(collection, records))
+
     def upsert(self, collection: Collection, records: Records) -> None:
         """See `ports.Writer`."""
-        named = records
-        if collection.database == MARKS_DATABASE:
-            named = replace(records, ids=self._claims(collection, records.ids))
-        self.server.upsert(self._real(collection), named)
+        self.server.upsert(self._real(collection), self._named(collection, records))
 
     def update(self, collection: Collection, changes: Sequence[Change]) -> None:
         """See `ports.Writer`."""

@@ -132,7 +132,7 @@ def test_a_mix_of_faults_on_both_sides(stage: Stage, seed: int) -> None:
     [
         *(("primary", ending) for ending in ("/get", "/count", "/collections")),
         *(("replica", ending) for ending in ("/get", "/count", "/collections")),
-        *(("replica", ending) for ending in ("/upsert", "/update", "/delete")),
+        *(("replica", ending) for ending in ("/add", "/update", "/delete")),
     ],
 )
 def test_a_server_that_fails_one_kind_of_request_for_a_whole_cycle(
@@ -149,13 +149,11 @@ def test_a_server_that_fails_one_kind_of_request_for_a_whole_cycle(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    "ending", ["/upsert", "/delete", *(["/update", "/get"] if NIGHTLY else [])]
-)
+@pytest.mark.parametrize("ending", ["/add", "/delete", *(["/update", "/get"] if NIGHTLY else [])])
 def test_a_server_that_was_broken_is_not_blamed_on_the_records(stage: Stage, ending: str) -> None:
     """Few records, none of which got through: as soon as the server takes them, they are sent."""
     small = stage.create(count=5, metadata=None)
-    if ending != "/upsert":
+    if ending != "/add":
         stage.sync()
         small.update(ids=["r0"], metadatas=[{"n": 100}])
         small.delete(ids=["r1", "r2"])

@@ -25,7 +25,7 @@ class FirstWrite:
 
     def __call__(self, request: Request) -> Fault | None:
         """Hold this request if it is the first of its kind."""
-        if self.reached.is_set() or not request.path.endswith("/upsert"):
+        if self.reached.is_set() or not request.path.endswith("/add"):
             return None
         self.reached.set()
         return Hang(self.release)

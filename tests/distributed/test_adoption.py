@@ -54,4 +54,4 @@ def test_a_collection_imported_again_is_compared_in_place(stage: Stage, fleet: F
     fleet.assert_converges()
     assert stage.on_replica("docs").id == before
     paths = [r.path for r in stage.replica_writes()[written:]]
-    assert [path for path in paths if path.endswith(("upsert", "delete"))] == []
+    assert [path for path in paths if path.endswith(("add", "upsert", "delete"))] == []

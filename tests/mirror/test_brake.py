@@ -94,7 +94,7 @@ def test_bad_records_are_still_found_one_by_one(stage: Stage) -> None:
     proxy.keep_bodies = True
 
     def refuse(request: Request) -> Answer | None:
-        if request.path.endswith("/upsert") and bad.search(request.body):
+        if request.path.endswith("/add") and bad.search(request.body):
             return Answer(500, b'{"error":"InternalError","message":"boom"}')
         return None
 

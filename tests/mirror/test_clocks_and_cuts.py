@@ -66,7 +66,7 @@ class Dying:
         self._left = writes
 
     def __call__(self, request: Request) -> ResetBefore | None:
-        self._left -= request.path.endswith("/upsert")
+        self._left -= request.path.endswith("/add")
         return ResetBefore() if self._left < 0 else None
 
 

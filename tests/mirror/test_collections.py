@@ -178,7 +178,7 @@ def test_a_freed_name_goes_to_a_new_collection(stage: Stage) -> None:
     stage.create(count=3, space="l2")
     report, writes = sync_watched(stage)
     assert (report.counts.inserted, report.counts.applied) == (3, 3)
-    assert writes.actions == {"upsert": 3}
+    assert writes.actions == {"add": 3}
     assert stage.on_replica("archive").count() == 20
 
 
@@ -193,7 +193,7 @@ def test_a_name_that_went_to_an_excluded_collection_is_free(stage: Stage) -> Non
     stage.create(count=3)
     with watched(stage.servers.replica_proxy) as writes:
         report = stage.sync()
-    assert (report.outcome, writes.actions) == (Outcome.IDENTICAL, {"upsert": 3})
+    assert (report.outcome, writes.actions) == (Outcome.IDENTICAL, {"add": 3})
     assert [c.name for c in report.collections] == ["docs"]
     assert stage.on_replica("docs").count() == 3
     (metadata,) = stage.on_replica("docs-old").get(ids=["r0"])["metadatas"] or []
@@ -261,9 +261,9 @@ def test_a_collection_created_again(stage: Stage, what: str, name: str) -> None:
     with old_one_serving(stage, name, old_id) as seen, watched(proxy) as writes:
         assert stage.sync().outcome is Outcome.IDENTICAL
     assert seen
-    assert writes.actions == {"upsert": 30, "delete": 30}
-    upserted = [r.path for r in writes.to_records if action_of(r) == "upsert"]
-    assert not [path for path in upserted if old_id in path]
+    assert writes.actions == {"add": 30, "delete": 30}
+    added = [r.path for r in writes.to_records if action_of(r) == "add"]
+    assert not [path for path in added if old_id in path]
     assert str(stage.on_replica(name).id) != old_id
     assert {c.name for c in stage.replica.list_collections()} == {name, "other"}
     stage.assert_identical()
@@ -272,11 +272,11 @@ def test_a_collection_created_again(stage: Stage, what: str, name: str) -> None:
 
 @contextmanager
 def old_one_serving(stage: Stage, name: str, old_id: str) -> Iterator[list[int]]:
-    """At every upsert, the replica's collection of this name is the old one, whole."""
+    """At every add, the replica's collection of this name is the old one, whole."""
     seen: list[int] = []
 
     def look(request: Request) -> Fault | None:
-        if action_of(request) == "upsert" and not is_of_mark(request):
+        if action_of(request) == "add" and not is_of_mark(request):
             served = stage.replica.get_collection(name, embedding_function=None)
             seen.append(served.count() if str(served.id) == old_id else -1)
         return None
@@ -425,7 +425,7 @@ def test_many_collections_change_at_once(stage: Stage) -> None:
     ]
     report, writes = sync_watched(stage)
     assert report.counts.inserted == sum(n * 3 for n in range(12))
-    assert writes.actions == {"upsert": report.counts.inserted}
+    assert writes.actions == {"add": report.counts.inserted}
     made[3].update(ids=["r1"], metadatas=[{"n": -1}])
     made[4].delete(ids=["r2"])
     made[5].modify(name="many5-renamed")
@@ -433,6 +433,6 @@ def test_many_collections_change_at_once(stage: Stage) -> None:
     fill(made[0], 2)
     stage.create("late", count=1)
     _, writes = sync_watched(stage)
-    assert writes.actions == {"update": 1, "delete": 1, "upsert": 3}
+    assert writes.actions == {"update": 1, "delete": 1, "add": 3}
     puts = [body for method, body in writes.to_collections if method == "PUT"]
     assert sorted(puts, key=str) == [{"new_metadata": {"n": 66}}, {"new_name": "many5-renamed"}]

@@ -55,7 +55,7 @@ def test_only_the_differences_are_written_as_the_plan_says(stage: Stage) -> None
     assert (planned.create, planned.update, planned.delete, planned.held) == (4, 2, 3, False)
     with watched(stage.servers.replica_proxy) as writes:
         report = stage.sync()
-    assert writes.actions == {"upsert": 4, "update": 2, "delete": 3}
+    assert writes.actions == {"add": 4, "update": 2, "delete": 3}
     assert report.outcome is Outcome.IDENTICAL
     assert str(stage.on_replica().id) == replica_id
     stage.assert_identical()
@@ -143,5 +143,5 @@ def test_a_rename_at_the_same_time_is_a_rename(stage: Stage) -> None:
     fill(stage.create(), 60)
     with watched(stage.servers.replica_proxy) as writes:
         assert stage.sync().outcome is Outcome.IDENTICAL
-    assert writes.actions == {"upsert": 60}
+    assert writes.actions == {"add": 60}
     stage.assert_identical()

@@ -119,7 +119,7 @@ def test_bytes_are_near_what_is_sent(stage: Stage) -> None:
         before = len(stage.replica_writes())
         stage.sync()
         writes = stage.replica_writes()[before:]
-        sent = sum(r.body_size for r in writes if r.path.endswith(("upsert", "update")))
+        sent = sum(r.body_size for r in writes if r.path.endswith(("add", "update")))
         assert 0.7 * sent < expected < 1.3 * sent, (expected, sent)
 
 

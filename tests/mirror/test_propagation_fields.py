@@ -92,10 +92,10 @@ CASES: dict[str, Case] = {
         update(embedding=NEW, document="d", metadata={"n": None, "m": 2.5}, uri="u"),
         only(embedding=NEW, document="d", metadata={"n": None, "m": 2.5}, uri="u"),
     ),
-    "new": Case(lambda primary, name: put(primary, name, WHOLE), [("upsert", WHOLE)], {}),
+    "new": Case(lambda primary, name: put(primary, name, WHOLE), [("add", WHOLE)], {}),
     "new and bare": Case(
         lambda primary, name: put(primary, name, {"embedding": OLD}),
-        [("upsert", {"embedding": OLD})],
+        [("add", {"embedding": OLD})],
         {},
     ),
     "deleted": Case(lambda primary, name: primary.write("delete", ids=[name]), [("delete", {})]),

@@ -129,7 +129,7 @@ def test_records_that_come_back_changed_send_the_change(stage: Stage, on_primary
     assert writes.by_id == {
         "r30": [("update", {"metadata": dropped})],
         "r60": [("update", {"document": "rewritten"})],
-        "new": [("upsert", {"embedding": [1.0] * 8})],
+        "new": [("add", {"embedding": [1.0] * 8})],
         "r5": [("delete", {})],
         "r200": [("delete", {})],
     }
@@ -176,7 +176,7 @@ def test_more_records_than_one_statement_takes(stage: Stage) -> None:
     docs.add(ids=["new"], embeddings=vectors(1, 2))
     with watched(stage.servers.replica_proxy) as writes:
         report = stage.sync()
-    assert writes.actions == {"update": 3, "delete": 3, "upsert": 1}
+    assert writes.actions == {"update": 3, "delete": 3, "add": 1}
     assert report.counts.read == count - 2
     stage.assert_identical()
     stage.assert_quiet()

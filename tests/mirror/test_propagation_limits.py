@@ -44,7 +44,7 @@ def refuse(stage: Stage, record_id: str) -> None:
     """The replica refuses every write that carries this record."""
 
     def fault(request: Request) -> Fault | None:
-        writes = action_of(request) in ("upsert", "update")
+        writes = action_of(request) in ("add", "update")
         return REFUSED if writes and names_id(request, record_id) else None
 
     stage.servers.replica_proxy.fault = fault

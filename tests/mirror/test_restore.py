@@ -374,7 +374,7 @@ def test_a_failed_restore_ends_its_pause(
 ) -> None:
     """The service goes on following, and the restore continues later."""
     with RecordingProxy(new.url) as proxy:
-        proxy.fault = lambda request: ResetBefore() if action_of(request) == "upsert" else None
+        proxy.fault = lambda request: ResetBefore() if action_of(request) == "add" else None
         with pytest.raises(ServerUnreachable, match="The new server at"):
             restore(filled, proxy.url)
         assert pause_of(filled) is None
@@ -386,7 +386,7 @@ def test_a_failed_restore_ends_its_pause(
 def test_a_new_server_that_refuses_writes(filled: Stage, new: ChromaServer) -> None:
     """What is not identical is never called so, the cause is told, and no copy is recorded."""
     with RecordingProxy(new.url) as proxy:
-        proxy.fault = lambda request: Answer(403) if action_of(request) == "upsert" else None
+        proxy.fault = lambda request: Answer(403) if action_of(request) == "add" else None
         ended = filled.command("restore", "--to", proxy.url)
         assert f"The new server at {proxy.url} refuses access." in ended.stdout
     assert ended.returncode == 4

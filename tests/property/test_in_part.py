@@ -30,7 +30,7 @@ from tests.support.properties import examples
 from tests.support.worlds import TARGETS
 
 IDS = names(70)
-WRITES = ("upsert", "update", "delete")
+WRITES = ("add", "upsert", "update", "delete")
 
 
 class Era(NamedTuple):

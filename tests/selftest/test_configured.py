@@ -91,7 +91,7 @@ def refuse_writes(request: Request) -> Fault | None:
 
 def busy(request: Request) -> Fault | None:
     """A replica that is too busy to write, but for what the self-test does itself."""
-    is_record = request.path.endswith(("/upsert", "/update"))
+    is_record = request.path.endswith(("/add", "/upsert", "/update"))
     return Answer(503, b'{"error":"Busy","message":"later"}') if is_record else None
 
 

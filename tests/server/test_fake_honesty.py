@@ -107,6 +107,18 @@ def test_a_repeated_upsert_merges(writer: Writer, make: Make) -> None:
     np.testing.assert_array_equal(found, again.embeddings)
 
 
+def test_an_add_leaves_what_is_there(writer: Writer, make: Make) -> None:
+    """An existing record keeps every field, without an error, and a new one is inserted."""
+    home = make("a", documents=["one"], metadatas=[{"k": 1}], uris=["u"])
+    writer.add(home, records("a", "b", documents=["two", "new"], metadatas=[{"k": 2}, {}], seed=5))
+    assert one(writer, home) == ("one", {"k": 1}, "u")
+    assert writer.read(home, ["b"]).documents == ["new"]
+    found, first = (reading.embeddings for reading in (writer.read(home, ["a"]), records("a")))
+    assert found is not None
+    assert first is not None
+    np.testing.assert_array_equal(found, first)
+
+
 def test_the_last_of_two_equal_ids_counts(writer: Writer, make: Make) -> None:
     """One upsert with an id twice leaves one record, with the last document."""
     home = make("a", "a", documents=["one", "two"])

@@ -376,7 +376,7 @@ def test_the_primary_cannot_be_written(proxy: RecordingProxy) -> None:
     assert proxy.requests == []
     with pytest.raises(ReadOnlyViolation):
         type(writer(proxy.url))(primary._client.connection)
-    for name in ("upsert", "update", "delete", "create_collection", "drop_collection"):
+    for name in ("add", "upsert", "update", "delete", "create_collection", "drop_collection"):
         assert not hasattr(primary, name)
 
 

@@ -123,6 +123,31 @@ def test_records_go_and_come_back_whole(version: str, fleet: Fleet) -> None:
 
 
 @every_version
+def test_the_text_of_embeddings_changes_with_them_alone(version: str, fleet: Fleet) -> None:
+    """It is the same in each read and after a change of a document, not after a tiny move."""
+    url = fleet.url(version)
+    at = writer(url)
+    made = create(at)
+    sent = records([f"r{n}" for n in range(40)])
+    assert sent.embeddings is not None
+    sent.embeddings[0] = [1e-38, 3.4e38, 1 / 3, -0.0]
+    at.upsert(made, sent)
+
+    def text() -> bytes | None:
+        found = reader(url).read(made, sent.ids, unchanged=lambda _: True)
+        assert (found.ids, found.embeddings) == (sent.ids, None)
+        return found.text_digest
+
+    first = text()
+    assert first is not None
+    assert text() == first
+    at.update(made, [Change("r7", document="another")])
+    assert text() == first
+    at.update(made, [Change("r9", embedding=np.nextafter(sent.embeddings[9], np.float32(9)))])
+    assert text() != first
+
+
+@every_version
 def test_changes_touch_only_what_they_name(version: str, fleet: Fleet) -> None:
     """An update changes the named fields of each record and leaves the others alone."""
     at = writer(fleet.url(version))

@@ -34,7 +34,7 @@ MOMENTS = {
 """Calls of the store that are instants, before and after them."""
 
 WRITES = {
-    *("upsert", "update", "delete"),
+    *("add", "upsert", "update", "delete"),
     *("create_collection", "modify_collection", "drop_collection", "ensure_database"),
 }
 """Requests that change a server."""
@@ -208,6 +208,10 @@ class Line(FakeServer):
     def ensure_database(self, tenant: str, database: str) -> None:
         with self.process.world.clock.writing():
             super().ensure_database(tenant, database)
+
+    def add(self, collection: Collection, records: Records) -> None:
+        with self.process.world.clock.writing():
+            super().add(collection, records)
 
     def upsert(self, collection: Collection, records: Records) -> None:
         with self.process.world.clock.writing():

@@ -52,6 +52,8 @@ NAMES = ("docs", "mail")
 FLAGS = {"SYNC_CHUNK_SIZE": "5", "SYNC_WORKERS": "1", "SYNC_ASSUME_AWAY": "1000000"}
 LEAD_SECONDS = 31.0
 """After so long, a silent leader is replaced."""
+MARKING = {"add", "upsert", "create_collection", "ensure_database"}
+"""What a promotion sends to write its mark."""
 
 
 Content = dict[str, dict[str, tuple[Any, ...]]]
@@ -149,7 +151,7 @@ class World:
         there = {i for rows in self.content(line.server).values() for i in rows}
         # to delete what is not there changes nothing
         self.sent |= {i for i in ids if "/" not in i and (name != "delete" or i in there)}
-        if line.process.promotes and name in {"upsert", "create_collection", "ensure_database"}:
+        if line.process.promotes and name in MARKING:
             return  # its mark
         state, turned = self.store.direction(), self.is_turned()
         primary = self.servers[turned]

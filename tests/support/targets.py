@@ -50,6 +50,10 @@ class StrictServer(FakeServer):
         self._check_place(collection)
         return super().read(collection, ids, **more)
 
+    def add(self, collection: Collection, records: Records) -> None:
+        self._check_place(collection)
+        super().add(collection, records)
+
     def upsert(self, collection: Collection, records: Records) -> None:
         self._check_place(collection)
         super().upsert(collection, records)

@@ -242,7 +242,7 @@ class World:
 
     def cut(self) -> None:
         """A cycle that is stopped in its midst."""
-        name = self.chance.choice(["upsert", "list_ids", "delete", "read"])
+        name = self.chance.choice(["add", "list_ids", "delete", "read"])
         self.house.stops_at(self.chance.choice([self.primary, self.replica]), name)
         with suppress(ChromasyncError):
             self.house.sync()

@@ -110,7 +110,7 @@ def is_of_mark(request: Request) -> bool:
 
 def writes_records(request: Request) -> bool:
     """Whether a request inserts records of a mirrored collection, or overwrites them."""
-    return action_of(request) == "upsert" and not is_of_mark(request)
+    return action_of(request) in ("add", "upsert") and not is_of_mark(request)
 
 
 def _records_of(request: Request) -> Iterator[RecordWrite]:

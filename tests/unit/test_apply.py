@@ -84,7 +84,7 @@ def test_records_known_to_be_absent_are_inserted_unasked(replica: Replica) -> No
     wanted = joined(*[record(i, "d", {"k": i}) for i in names(5)])
     done = replica.apply(wanted, set(names(5)))
     assert (done.inserted, done.different) == (set(names(5)), set(names(5)))
-    assert replica.names == ["upsert", "read"]
+    assert replica.names == ["add", "read"]
     assert done.seen == replica.returns(*names(5))
     replica.assert_equals(wanted)
 
@@ -95,7 +95,7 @@ def test_a_record_that_was_there_after_all_is_mended(replica: Replica) -> None:
     wanted = record("a", "new", {"k": 3})
     done = replica.apply(wanted, {"a"})
     assert (done.inserted, done.updated, done.refused) == ({"a"}, set(), {})
-    assert replica.names == ["upsert", "read", "update", "read"]
+    assert replica.names == ["add", "read", "update", "read"]
     replica.assert_equals(wanted)
 
 
@@ -107,7 +107,7 @@ def test_only_the_fields_that_differ_are_sent(replica: Replica) -> None:
     assert (done.inserted, done.updated, done.different) == ({"new"}, {"a"}, {"a", "new"})
     assert done.written == {"a", "new"}
     assert [(call.name, call.ids) for call in replica.server.writes] == [
-        ("upsert", ("new",)),
+        ("add", ("new",)),
         ("update", ("a",)),
     ]
 

@@ -73,7 +73,7 @@ def test_new_records_are_inserted_without_asking(scene: Scene) -> None:
     scene.holds(A, B, C, on="primary")
     scene.knows(unknown=["a", "b", "c"])
     result = scene.reconcile()
-    assert [call.name for call in scene.replica.calls] == ["upsert", "read"]
+    assert [call.name for call in scene.replica.calls] == ["add", "read"]
     assert result.counts == OpCounts(read=3, inserted=3)
     assert (result.chunk.head.replica.checked_at, result.chunk.head.recheck) == (NOON, True)
     assert result.chunk.head.replica.checked_cycle == CYCLE
@@ -210,7 +210,7 @@ def test_a_fault_of_the_replica_is_tried_again_in_the_next_cycle(scene: Scene) -
     scene.knows(unknown=["a", "b"])
 
     def fail(call: Call) -> None:
-        if call.name == "upsert" and "b" in call.ids:
+        if call.name == "add" and "b" in call.ids:
             raise ServerFault("broken", side="replica")
 
     scene.replica.on_request(fail)

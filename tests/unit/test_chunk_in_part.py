@@ -83,7 +83,7 @@ def test_new_records_are_inserted_without_the_others(scene: Scene) -> None:
     scene.holds(record("x", "new"), on="primary")
     settled(scene, unknown=("x", "y"))
     result = scene.reconcile(ids=("x", "y"))
-    assert [call.name for call in scene.replica.calls] == ["upsert", "read"]
+    assert [call.name for call in scene.replica.calls] == ["add", "read"]
     assert result.counts == OpCounts(read=1, inserted=1)
     assert "y" not in result.chunk.ids
     assert_others_rest(scene, result, "x", "y")

@@ -186,7 +186,7 @@ def test_nothing_is_called_identical_while_the_clock_jumps(
     house.fill(CHUNK, "more")
 
     def jump(call: Call) -> None:
-        if call.name == "upsert":
+        if call.name == "add":
             passed[0] = seconds
 
     house.replica.on_request(jump)

@@ -15,6 +15,7 @@ from chromasync.lab.fake import FakeServer
 from chromasync.lease import Lead
 from chromasync.ledger.digest import embedding_digests, payload_digests
 from chromasync.model import AppliedDigests, Chunk, Collection, Digests, Records
+from chromasync.ports import Unchanged
 from chromasync.reconcile.read import answer_bytes
 from chromasync.reports import CycleReport, Outcome
 from chromasync.store import SqlStore
@@ -49,9 +50,10 @@ class Meter:
         *,
         embeddings: bool = True,
         most_attempts: int | None = None,
+        unchanged: Unchanged | None = None,
     ) -> Records:
-        """As the fake's own, but for the order of the answer."""
-        del most_attempts
+        """As the fake's own, but for the order of the answer; everything is decoded."""
+        del most_attempts, unchanged
         self.server._request("read", ids)
         with self.server._shared.lock:
             there = self.server._records(collection)

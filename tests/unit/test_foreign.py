@@ -48,7 +48,7 @@ def test_new_records_are_looked_for_before_they_are_inserted(scene: Scene) -> No
     scene.holds(THEIRS, on="replica")
     scene.knows(unknown=["a", "b", "c"])
     result = scene.reconcile(hold=True)
-    assert [call.name for call in scene.replica.calls] == ["read", "upsert", "read"]
+    assert [call.name for call in scene.replica.calls] == ["read", "add", "read"]
     assert result.foreign == ["a"]
     assert result.counts == OpCounts(read=3, inserted=2)
     assert on_replica(scene, "a") == "the application's"

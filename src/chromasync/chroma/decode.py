@@ -7,12 +7,14 @@ import json
 import re
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
 import orjson
 
 from chromasync.chroma.http_errors import Damaged, Malformed, Unexpected
+from chromasync.ledger.digest import text_digest
 from chromasync.model import Collection, Floats, Metadata, Neighbours, Records
 
 simdjson: Any
@@ -26,9 +28,14 @@ T = TypeVar("T")
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 """An escaped half of a character; the standard library would take one without the other."""
 
-GET_COLUMNS = ("ids", "documents", "metadatas", "uris")
+_EMBEDDINGS = b'"embeddings":[['
+"""How the embeddings begin in the compact JSON of all servers so far."""
+
 MOST_FAST_BYTES = 16 * 1024 * 1024
 """The largest answer for pysimdjson and orjson, which reserve 14 and 12 times its memory."""
+
+_NEXT = b']],"documents":'
+"""How they end in most answers, which is found faster than two brackets."""
 
 _threads = threading.local()
 
@@ -117,27 +124,76 @@ def ids(body: bytes) -> list[str]:
     return _ids(mapping(body))
 
 
-def records(body: bytes, *, embeddings: bool) -> Records:
+def records(
+    body: bytes, *, embeddings: bool, unchanged: Callable[[Records], bool] | None = None
+) -> Records:
     """The records of a `get` answer.
+
+    Args:
+        embeddings: whether it has embeddings.
+        unchanged: says of the records without embeddings, but with the digest of their text,
+            whether the embeddings are known; then they are not decoded, and None.
 
     Raises:
         Malformed, Unexpected: it is not a `get` answer.
         Damaged: a column has another length than the ids, or an embedding is missing, ragged or
             not finite.
     """
-    is_fast = simdjson is not None and embeddings and len(body) <= MOST_FAST_BYTES
-    fast = _fast_columns(body) if is_fast else None
-    columns, vectors = fast or (mapping(body), None)
+    if not embeddings:
+        return _records(mapping(body))
+    text, rest = _divided(body)
+    if rest is None:
+        return _decoded(body)
+    found = _records(rest)
+    if unchanged is not None:
+        found = replace(found, text_digest=text_digest(text))
+        if unchanged(found):
+            return found
+    vectors = _parsed_vectors(text)
+    if vectors is None or len(vectors) != len(found):
+        return _decoded(body)
+    return replace(found, embeddings=vectors)
+
+
+def _divided(body: bytes) -> tuple[memoryview, dict[str, Any] | None]:
+    """The text of an answer's embeddings, and the parsed rest; None for an unusual answer.
+
+    The text is found without parsing it: it begins with a key that stands nowhere else, because
+    quotes within strings are escaped, and the metadata has no lists of lists.
+    """
+    view = memoryview(body)
+    start = body.find(_EMBEDDINGS) + len(_EMBEDDINGS) - 2
+    stop = body.find(_NEXT, start) + 2
+    if stop < 2:
+        stop = body.find(b"]]", start) + 2
+    if start < len(_EMBEDDINGS) - 2 or stop < 2:
+        return view[:0], None
+    try:
+        rest = mapping(b"".join((view[:start], b"null", view[stop:])))
+    except (Malformed, Unexpected):
+        return view[:0], None  # the whole answer tells more
+    usual = "embeddings" in rest and rest["embeddings"] is None
+    return view[start:stop], rest if usual else None
+
+
+def _decoded(body: bytes) -> Records:
+    """The records of an unusual or damaged answer."""
+    columns = mapping(body)
+    return replace(
+        _records(columns), embeddings=_from_lists(columns.get("embeddings"), _ids(columns))
+    )
+
+
+def _records(columns: Mapping[str, Any]) -> Records:
+    """The records of an answer, without their embeddings."""
     names = _ids(columns)
     count = len(names)
-    if embeddings and vectors is None:
-        vectors = _from_lists(columns.get("embeddings"), names)
     return Records(
         ids=names,
         documents=_column(columns, "documents", count, str),
-        metadatas=[_metadata(value) for value in _column(columns, "metadatas", count, Mapping)],
+        metadatas=[_metadata(value) for value in _column(columns, "metadatas", count, dict)],
         uris=_column(columns, "uris", count, str),
-        embeddings=vectors,
+        embeddings=None,
     )
 
 
@@ -167,23 +223,21 @@ def _first(answer: Mapping[str, Any], name: str) -> Any:
     return lists[0]
 
 
-def _fast_columns(body: bytes) -> tuple[dict[str, Any], Floats] | None:
-    """Columns and vectors by pysimdjson; None for odd answers, which the slow parser explains."""
+def _parsed_vectors(text: memoryview) -> Floats | None:
+    """The vectors in a text by the fastest parser; None for odd ones, which a slow one explains."""
+    if simdjson is None or len(text) > MOST_FAST_BYTES:
+        return None
     try:
-        answer = _parser().parse(body)
-        rows = answer["embeddings"]
+        rows = _parser().parse(text)
         width = len(rows[0]) if len(rows) else 0
         if not width or any(len(row) != width for row in rows):
             return None
         flat = np.frombuffer(rows.as_buffer(of_type="d"), dtype=np.float64)
         with np.errstate(over="ignore"):  # an overflow becomes infinite, which is refused below
             vectors = flat.astype(np.float32).reshape(len(rows), width)
-        columns = {name: answer[name].as_list() for name in GET_COLUMNS}
-    except (ValueError, TypeError, KeyError, RuntimeError, AttributeError):
+    except (ValueError, TypeError, RuntimeError, AttributeError):
         return None
-    if len(columns["ids"]) != len(vectors) or not np.isfinite(vectors).all():
-        return None
-    return columns, vectors
+    return vectors if np.isfinite(vectors).all() else None
 
 
 def _parser() -> Any:
@@ -221,7 +275,7 @@ def _column(columns: Mapping[str, Any], name: str, count: int, kind: type) -> li
         raise Damaged(f"the column {name!r} is missing")
     if not isinstance(values, list) or len(values) != count:
         raise Damaged(f"the column {name!r} does not match the ids")
-    if not all(value is None or isinstance(value, kind) for value in values):
+    if not {type(value) for value in values} <= {kind, type(None)}:
         raise Damaged(f"the column {name!r} holds values of a wrong type")
     return values
 
@@ -232,7 +286,7 @@ def _metadata(value: Metadata | None) -> Metadata:
 
 def _ids(columns: Mapping[str, Any]) -> list[str]:
     names = columns.get("ids")
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, list) or not {type(name) for name in names} <= {str}:
         raise Unexpected("an answer without a list of ids")
     return names
 

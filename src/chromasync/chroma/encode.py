@@ -20,7 +20,7 @@ Row = dict[str, Any]
 
 
 def upsert_bodies(records: Records, capabilities: Capabilities, side: Side) -> list[bytes]:
-    """Bodies of an upsert: one, or several if a column must not mix nulls and values.
+    """Bodies of an add or upsert: one, or several if a column must not mix nulls and values.
 
     Raises:
         RequestRefused: this server cannot store a record, which is named; nothing was sent.

@@ -32,6 +32,7 @@ from chromasync.model import (
     Records,
     Traffic,
 )
+from chromasync.ports import Unchanged
 
 CAPABILITIES_SECONDS = 300.0
 MOST_ANSWER_BYTES = 32 * 1024 * 1024
@@ -168,19 +169,21 @@ class ChromaReader:
         *,
         embeddings: bool = True,
         most_attempts: int | None = None,
+        unchanged: Unchanged | None = None,
     ) -> Records:
         """The records with these ids, in the server's order; absent ones are left out.
 
         Args:
             embeddings: also read the embeddings.
             most_attempts: most attempts of a failing request; None means as usual.
+            unchanged: asked about the answer if it is the only one and has all these ids; the
+                records come without embeddings if it says that they are known.
 
         Raises:
             ServerFault: the server cannot return a record; a smaller read finds the record.
             TooLarge: the records exceed the memory limit; use a smaller read.
         """
         include = [*EVERYTHING, "embeddings"] if embeddings else EVERYTHING
-        parse = partial(decode.records, embeddings=embeddings)
         path = f"{collection_path(collection)}/get"
         parts: list[Records] = []
         left = list(ids)
@@ -188,6 +191,12 @@ class ChromaReader:
             size = self._limits.rows_of_read((collection.dimension or 0) if embeddings else 0)
             size = min(size, self._client.rows_at_once(path) or size)
             wanted = left[:size]
+            whole = partial(_is_unchanged, len(ids), unchanged) if unchanged else None
+            parse = partial(
+                decode.records,
+                embeddings=embeddings,
+                unchanged=whole if len(wanted) == len(ids) else None,
+            )
             # with a limit, a server that caps its answers refuses; without one, it may just cut
             content = {"ids": wanted, "include": include, "limit": len(wanted)}
             most_bytes = MOST_ANSWER_BYTES if len(wanted) > 1 else None
@@ -268,6 +277,11 @@ class ChromaReader:
             if self._limits.quota_exceeded(error.said, read=count):
                 return None
             raise
+
+
+def _is_unchanged(asked: int, unchanged: Unchanged, found: Records) -> bool:
+    """Whether an answer has all records that were asked for, unchanged."""
+    return len(found) == asked and unchanged(found)
 
 
 def _cut_off(wanted: Sequence[str], part: Records) -> list[str]:

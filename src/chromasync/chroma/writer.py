@@ -203,6 +203,11 @@ class ChromaWriter(ChromaReader):
         runs = self._cut(encode.change_sizes(changes, self.capabilities()))
         return [list(changes[run.start : run.stop]) for run in runs]
 
+    def add(self, collection: Collection, records: Records) -> None:
+        """Insert the records; the server leaves existing ones as they are, without an error."""
+        bodies = encode.upsert_bodies(records, self.capabilities(), self.side)
+        self._write_records(collection, "add", bodies, len(records))
+
     def upsert(self, collection: Collection, records: Records) -> None:
         """Insert the records, or overwrite existing ones (metadata keys are merged)."""
         bodies = encode.upsert_bodies(records, self.capabilities(), self.side)

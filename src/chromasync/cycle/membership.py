@@ -251,6 +251,7 @@ class _LedgerSink:
             cycle.settings.sync_chunk_size,
             cycle.cycle.id,
             is_deleted=self._deleted_there,
+            suspect=work.doubtful,
         )
         self.published: set[int] = set()
 

@@ -110,9 +110,11 @@ class Draft:
 class _DrySink:
     """Appends to a ledger that is never stored."""
 
-    def __init__(self, draft: Draft, chunk_size: int) -> None:
+    def __init__(self, draft: Draft, chunk_size: int, *, suspect: bool) -> None:
         self._draft = draft
-        self._appender = Appender(draft.ledger, draft.mirror, draft.ledger.heads, chunk_size)
+        self._appender = Appender(
+            draft.ledger, draft.mirror, draft.ledger.heads, chunk_size, suspect=suspect
+        )
 
     def append(self, ids: list[str], moved: Mapping[str, int]) -> None:
         """See `plan.membership.Sink`."""
@@ -232,7 +234,7 @@ class Drafter:
             draft.mirror, mirror.replica_id or "", heads, known.load_ids, self._store.holds
         )
         listed = partial(pages, self._primary, pairing.primary, count)
-        sink = _DrySink(draft, self._settings.sync_chunk_size)
+        sink = _DrySink(draft, self._settings.sync_chunk_size, suspect=doubtful)
         draft.membership = walk_primary(before, listed, sink)
         now = draft.mirror
         if is_walk_due(now.replica_walked_at, now.replica_count, self._check_before):

@@ -25,14 +25,13 @@ from chromasync.chroma.pacer import Pacer
 from chromasync.definition import described
 from chromasync.errors import Conflict, NotFound, ReadOnlyViolation, RequestRefused, ServerFault
 from chromasync.lab.distances import distances
+from chromasync.lab.stored import StoredRecord, known, rows_of
 from chromasync.model import (
     Capabilities,
     Change,
     Collection,
     Definition,
     Floats,
-    Metadata,
-    MetadataValue,
     Neighbours,
     Records,
     Scalar,
@@ -40,7 +39,7 @@ from chromasync.model import (
     Space,
     Traffic,
 )
-from chromasync.ports import Permit
+from chromasync.ports import Permit, Unchanged
 
 MODERN = Capabilities(
     version="1.0.0",
@@ -80,20 +79,12 @@ class Broken:
 
 
 @dataclass(slots=True)
-class _Record:
-    embedding: Floats
-    document: str | None = None
-    metadata: Metadata = field(default_factory=dict)
-    uri: str | None = None
-
-
-@dataclass(slots=True)
 class _Shared:
     """The common state of all views of one server (see `permitted_by`)."""
 
     databases: dict[str, set[str]]
     collections: dict[str, Collection] = field(default_factory=dict)
-    records: dict[str, dict[str, _Record]] = field(default_factory=dict)
+    records: dict[str, dict[str, StoredRecord]] = field(default_factory=dict)
     spaces: dict[str, Space] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     broken: Broken = field(default_factory=Broken)
@@ -136,7 +127,7 @@ class FakeServer:
     @property
     def writes(self) -> list[Call]:
         """Requests so far that write records."""
-        return [call for call in self.calls if call.name in ("upsert", "update", "delete")]
+        return [call for call in self.calls if call.name in ("add", "upsert", "update", "delete")]
 
     @property
     def broken(self) -> Broken:
@@ -184,7 +175,7 @@ class FakeServer:
             self._shared.collections[now.id] = replace(now, dimension=now.dimension or width)
         stored = self._records(collection)
         for i, record_id in enumerate(records.ids):
-            stored[record_id] = _Record(
+            stored[record_id] = StoredRecord(
                 records.embeddings[i].copy(),
                 records.documents[i],
                 copy.deepcopy(records.metadatas[i]),
@@ -252,6 +243,7 @@ class FakeServer:
         *,
         embeddings: bool = True,
         most_attempts: int | None = None,
+        unchanged: Unchanged | None = None,
     ) -> Records:
         """See `ports.Reader`; each request is sent once."""
         del most_attempts
@@ -262,7 +254,8 @@ class FakeServer:
             lost = self.broken.unreadable.intersection(found)
             if embeddings and lost:
                 raise ServerFault(f"Error finding id {min(lost)}", side=self.side, status=500)
-            return self._rows(collection, found, embeddings=embeddings)
+            records = self._rows(collection, found, embeddings=embeddings)
+        return records if unchanged is None else known(records, len(ids), unchanged)
 
     def read_first(self, collection: Collection, limit: int) -> Records:
         """See `ports.Reader`."""
@@ -362,23 +355,31 @@ class FakeServer:
         size = self._capabilities.max_batch_size
         return [list(changes[at : at + size]) for at in range(0, len(changes), size)]
 
+    def add(self, collection: Collection, records: Records) -> None:
+        """See `ports.Writer`; all records or none."""
+        self._write("add", records.ids)
+        self._insert(collection, records, overwrite=False)
+
     def upsert(self, collection: Collection, records: Records) -> None:
         """See `ports.Writer`; all records or none."""
         self._write("upsert", records.ids)
+        self._insert(collection, records, overwrite=True)
+
+    def _insert(self, collection: Collection, records: Records, *, overwrite: bool) -> None:
         if records.embeddings is None:
-            raise TypeError("an upsert needs embeddings")
+            raise TypeError("an insert needs embeddings")
         with self._shared.lock:
             stored = self._records(collection)
             for i, record_id in enumerate(records.ids):
                 self._check(record_id, records.metadatas[i])
                 self._check_dimension(collection, records.embeddings.shape[1])
             for i, record_id in enumerate(records.ids):
-                if record_id in self.broken.forgotten:
+                if record_id in self.broken.forgotten or (record_id in stored and not overwrite):
                     continue
                 row = records.embeddings[i].astype(np.float32)
-                record = stored.setdefault(record_id, _Record(row))
+                record = stored.setdefault(record_id, StoredRecord(row))
                 record.embedding = row
-                self._merge(record, records.documents[i], records.metadatas[i], records.uris[i])
+                record.merge(records.documents[i], records.metadatas[i], records.uris[i])
 
     def update(self, collection: Collection, changes: Sequence[Change]) -> None:
         """See `ports.Writer`; all changes or none."""
@@ -395,7 +396,7 @@ class FakeServer:
                     continue
                 if change.embedding is not None:
                     record.embedding = change.embedding.astype(np.float32)
-                self._merge(record, change.document, change.metadata or {}, change.uri)
+                record.merge(change.document, change.metadata or {}, change.uri)
                 record.uri = None if change.clear_uri else record.uri
 
     def delete(self, collection: Collection, ids: Sequence[str]) -> None:
@@ -432,7 +433,7 @@ class FakeServer:
         except KeyError:
             raise NotFound("The collection is gone.", side=self.side, status=404) from None
 
-    def _records(self, collection: Collection) -> dict[str, _Record]:
+    def _records(self, collection: Collection) -> dict[str, StoredRecord]:
         return self._shared.records[self._collection(collection).id]
 
     def _check_free(self, tenant: str, database: str, name: str, own_id: str) -> None:
@@ -459,34 +460,10 @@ class FakeServer:
     def _refusal(self, what: str) -> RequestRefused:
         return RequestRefused(what, side=self.side, status=400)
 
-    @staticmethod
-    def _merge(
-        record: _Record,
-        document: str | None,
-        metadata: Mapping[str, MetadataValue | None],
-        uri: str | None,
-    ) -> None:
-        record.document = record.document if document is None else document
-        record.uri = record.uri if uri is None else uri
-        for key, value in metadata.items():
-            if value is None or value == []:
-                record.metadata.pop(key, None)
-            else:
-                record.metadata[key] = copy.deepcopy(value)
-
     def _rows(self, collection: Collection, ids: Iterable[str], *, embeddings: bool) -> Records:
         stored = self._records(collection)
-        names = list(ids)
-        rows = [stored[i] for i in names]
         width = self._collection(collection).dimension or 0
-        vectors = np.stack([r.embedding for r in rows]) if rows else np.empty((0, width))
-        return Records(
-            names,
-            [r.document for r in rows],
-            [copy.deepcopy(r.metadata) for r in rows],
-            [r.uri for r in rows],
-            vectors.astype(np.float32) if embeddings else None,
-        )
+        return rows_of(stored, list(ids), width, embeddings=embeddings)
 
 
 def _in(collection: Collection, tenant: str, database: str) -> bool:

@@ -185,6 +185,8 @@ class ChunkHead:
         recheck_ids: the records that `recheck` is about; None = all. See `ledger.plan` for when
             they count.
         looked_cycle: the last cycle that read it, or some of its records.
+        text_digests: of the answers of the last whole read, which show an unchanged text of their
+            embeddings; see `reconcile.texts`. One per answer.
     """
 
     id: int
@@ -199,6 +201,7 @@ class ChunkHead:
     added_cycle: int | None = None
     recheck_ids: tuple[str, ...] | None = None
     looked_cycle: int | None = None
+    text_digests: bytes | None = None
     replica: ReplicaChunk = ReplicaChunk()
 
     def with_replica(self, **facts: Any) -> Self:

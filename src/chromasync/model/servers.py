@@ -89,7 +89,9 @@ class Records:
     """Records in columns, all of the same length n.
 
     `metadatas` has an empty dict where the server says null. `embeddings` is float32 of shape
-    (n, dimension), or None when embeddings were not asked for.
+    (n, dimension), or None when embeddings were not asked for, or are known to be unchanged.
+    `text_digest` is the digest of the text in which the server sent the embeddings, where it was
+    asked for.
     """
 
     ids: list[str]
@@ -97,6 +99,7 @@ class Records:
     metadatas: list[Metadata]
     uris: list[str | None]
     embeddings: Floats | None
+    text_digest: bytes | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -110,6 +113,7 @@ class Records:
             metadatas=[self.metadatas[i] for i in rows],
             uris=[self.uris[i] for i in rows],
             embeddings=None if self.embeddings is None else self.embeddings[list(rows)],
+            text_digest=None,
         )
 
 

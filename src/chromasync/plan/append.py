@@ -26,6 +26,8 @@ class Appender:
 
     A chunk with room left is not returned, because the next call may fill it. A chunk that the
     ledger had before is not returned, either, because the next call may take records from it.
+
+    With `suspect`, or while the collection is adopted, new chunks are compared with the replica.
     """
 
     def __init__(
@@ -37,12 +39,13 @@ class Appender:
         cycle_id: int | None = None,
         *,
         is_deleted: Callable[[Container[str]], set[str]] = lambda _: set(),
+        suspect: bool = False,
     ) -> None:
         self._store = store
         self._is_deleted = is_deleted
         self._cycle_id = cycle_id
         self._collection_id = mirror.collection_id
-        self._suspect = mirror.adopting
+        self._suspect = mirror.adopting or suspect
         self._size = chunk_size
         self._former = {head.id for head in heads}
         self._offset = sum(head.count for head in heads)

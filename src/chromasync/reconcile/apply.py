@@ -2,9 +2,10 @@
 
 Each round reads the present records from the replica, computes the differences, and sends the
 smallest write for each. The first round skips the read of records that the ledger knows to be
-absent. If a record still differs after `ROUNDS`, the replica's server does not keep it as written,
-and it is quarantined. A record that the server refuses is quarantined, too. The writes are not
-atomic on the server, so every write can be repeated. If a process dies between two writes, the
+absent, and adds them. If one is there after all, the server leaves it as it is, and the next round
+compares it. If a record still differs after `ROUNDS`, the replica's server does not keep it as
+written, and it is quarantined. A record that the server refuses is quarantined, too. The writes are
+not atomic on the server, so every write can be repeated. If a process dies between two writes, the
 chunk becomes suspect.
 
 The digest of each record as the replica returned it is remembered. If the replica returns the same
@@ -32,6 +33,8 @@ ROUNDS = 3
 
 MOST_KEYS = 32
 """Metadata keys of one record in one write; Chroma Cloud refuses more."""
+
+Write = Callable[[Collection, Records], None]
 
 MayWrite = Callable[[str, Held], bool]
 """Whether a record that differs may be written; called with its id and the replica's record."""
@@ -222,7 +225,8 @@ class Applier(Comparer):
         inserts = [row for row, d in differences.items() if d is Whole.INSERT]
         replaces = [r for r, d in differences.items() if d in (Whole.REPLACE, Whole.REBUILD)]
         changes = [additions_of(d) for d in differences.values() if isinstance(d, Change)]
-        self._insert(wanted, inserts, done, done.inserted)
+        # a server adds a record faster than it looks whether to overwrite one
+        self._insert(wanted, inserts, done, done.inserted, self._writer.add)
         self._replace(wanted, replaces, done)
         for batch in self._writer.change_batches(changes):
             send = partial(self._writer.update, self._collection)
@@ -235,16 +239,18 @@ class Applier(Comparer):
         if rows:
             self._writer.delete(self._collection, [wanted.ids[row] for row in rows])
             faultpoints.reach(faultpoints.MID_WRITE)
-            self._insert(wanted, rows, done, done.replaced)
+            self._insert(wanted, rows, done, done.replaced, self._writer.upsert)
 
-    def _insert(self, wanted: Records, rows: Sequence[int], done: Applied, kind: set[str]) -> None:
+    def _insert(
+        self, wanted: Records, rows: Sequence[int], done: Applied, kind: set[str], write: Write
+    ) -> None:
         if not rows:
             return
         for batch in self._writer.batches(wanted.take(rows)):
 
             def send(part: Sequence[int], batch: Records = batch) -> None:
                 whole = len(part) == len(batch)
-                self._writer.upsert(self._collection, batch if whole else batch.take(part))
+                write(self._collection, batch if whole else batch.take(part))
 
             splitter = Splitter(send, fits=self._writer.most_records)
             culprits = [(batch.ids[at], e) for at, e in splitter.run(range(len(batch)))]

@@ -3,7 +3,7 @@
 The ledger decides which records are read from the replica:
 
 * If a record's digests equal the ledger's, the record is unchanged. It costs one read of the
-  primary.
+  primary. Unchanged embeddings are recognized by their text (`reconcile.texts`).
 * If the ledger does not know a record, it is inserted without a read of the replica. The read-back
   shows whether the replica had it already, and the next round corrects it.
 * Any other record is compared with the replica's present record, and only the difference is sent.
@@ -52,11 +52,12 @@ from chromasync.model import (
     Records,
     Task,
 )
-from chromasync.ports import Permit, Reader, Writer
+from chromasync.ports import Permit, Reader, Unchanged, Writer
 from chromasync.reconcile.apply import Applied, Applier, Comparer
 from chromasync.reconcile.diff import Differ, carried
 from chromasync.reconcile.origin import Held, Known, is_ours
 from chromasync.reconcile.read import ReadBatch, RecordReader
+from chromasync.reconcile.texts import KnownTexts
 from chromasync.timing import Stopwatch
 
 
@@ -123,7 +124,10 @@ class AnyReconciler(ABC):
         work = _ChunkWork(chunk, task, applier, self._server.capabilities(), set_aside)
         work.deleting = deleting
         for ids in work.to_read():
-            for batch in work.timed(self._primary.batches(pair.primary, ids)):
+            batches = self._primary.batches(
+                pair.primary, ids, parts=work.parts, unchanged=work.unchanged
+            )
+            for batch in work.timed(batches):
                 faultpoints.reach(faultpoints.AFTER_READ)
                 permit()
                 work.take_in(batch)
@@ -152,6 +156,7 @@ class _ChunkWork:
 
     Attributes:
         deleting: records that we may have deleted although the deletion still waits.
+        texts: recognizes answers in which nothing changed.
     """
 
     def __init__(
@@ -175,6 +180,7 @@ class _ChunkWork:
         self._put_off: set[str] = set()
         self._again: set[str] = set()
         self._rows = {record_id: row for row, record_id in enumerate(chunk.ids)}
+        self.texts = KnownTexts(chunk, self._rows, set_aside)
         self._embedding: dict[int, bytes] = {}
         self._payload: dict[int, bytes] = {}
         self._replica: dict[int, bytes] = {}
@@ -207,12 +213,35 @@ class _ChunkWork:
                 return
             yield batch
 
+    @property
+    def parts(self) -> int:
+        """The number of answers of the last whole read; 0 for another read."""
+        return self.texts.parts if self._asked is None else 0
+
+    @property
+    def unchanged(self) -> Unchanged | None:
+        """Recognizes unchanged answers of a whole read; no other read has the same answers."""
+        return self._is_unchanged if self._asked is None else None
+
+    def _is_unchanged(self, found: Records) -> bool:
+        """Whether an answer has only records for which there is nothing to do."""
+        if self._compare_all:
+            return False
+        if not self._capabilities.arrays and carried(found, self._capabilities)[1]:
+            return False
+        return self.texts.is_unchanged(found)
+
     def take_in(self, batch: ReadBatch) -> None:
         """Write the differences of one batch of the primary's records, and note gone records."""
         returned = set(batch.unreadable)
         for piece in batch.pieces:
             returned.update(piece.ids)
-            self._take_in_records(piece)
+            if piece.embeddings is None:
+                self._counts += OpCounts(read=len(piece))
+            else:
+                self._take_in_records(piece)
+        if len(batch.pieces) != 1:
+            self.texts.note_unknown(len(batch.pieces))
         self._note_gone([record_id for record_id in batch.asked if record_id not in returned])
         if self._asked is not None:
             self._put_off.update(batch.unreadable)
@@ -222,6 +251,7 @@ class _ChunkWork:
 
     def _take_in_records(self, records: Records) -> None:
         embedding, payload = embedding_digests(records), payload_digests(records)
+        self.texts.note(records, embedding, payload)
         same = [
             self._is_same(records.ids[i], embedding.row(i), payload.row(i))
             for i in range(len(records))
@@ -336,14 +366,15 @@ class _ChunkWork:
 
     def result(self) -> ChunkResult:
         """The chunk's new ledger entry, and all else to record."""
-        keep = [row for row in range(len(self._chunk.ids)) if row not in self._dropped]
-        ids = [self._chunk.ids[row] for row in keep]
+        before = self._chunk
+        keep = [row for row in range(len(before.ids)) if row not in self._dropped]
+        ids = [before.ids[row] for row in keep] if self._dropped else before.ids
         counts = self._counts + OpCounts(quarantined=len(self._quarantined))
         all_seen = self._compare_all or counts.inserted == len(ids) - len(self._quarantined)
         head = replace(
             self._head_of_read(all_seen=all_seen),
             count=len(ids),
-            ids_digest=ids_digest(ids),
+            ids_digest=ids_digest(ids) if self._dropped else before.head.ids_digest,
         ).with_replica(
             suspect=self._repeat or bool(self._foreign),
             gone_count=len(self._gone),
@@ -351,7 +382,8 @@ class _ChunkWork:
             in_hand=False,
         )
         head = rechecked(head, frozenset(self._again.union(self._foreign)))
-        entry = Chunk(head, ids, self._applied().take(keep))
+        applied = self._applied().take(keep) if self._dropped else self._applied()
+        entry = Chunk(head, ids, applied)
         return ChunkResult(entry, self._gone, self._quarantined, counts, self._foreign, self._asked)
 
     def _applied(self) -> AppliedDigests:
@@ -379,4 +411,5 @@ class _ChunkWork:
             read_at=task.claimed_at,
             read_cycle=task.cycle_id,
             read_seconds=self._reading.seconds,
+            text_digests=self.texts.digests,
         )

@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from chromasync.errors import RequestRefused, ServerFault
 from chromasync.memory import Memory
 from chromasync.model import Collection, Records
-from chromasync.ports import Reader
+from chromasync.ports import Reader, Unchanged
 from chromasync.reconcile.split import Splitter
 
 FIRST_GUESS_BYTES = 2_000
 """Assumed size of a record without its embedding, until the first answer."""
 LARGEST_BATCH = 2_000
+MOST_PARTS = 2
+"""Most batches for one that would be enough, so that equal batches are read again."""
 BYTES_PER_FLOAT = 11
 BYTES_PER_RECORD = 200
 
@@ -55,17 +57,39 @@ class RecordReader:
         self._record_bytes: dict[str, float] = {}
 
     def batches(
-        self, collection: Collection, ids: Sequence[str], *, embeddings: bool = True
+        self,
+        collection: Collection,
+        ids: Sequence[str],
+        *,
+        embeddings: bool = True,
+        parts: int = 0,
+        unchanged: Unchanged | None = None,
     ) -> Iterator[ReadBatch]:
-        """The records of `ids`, in batches whose answers stay near the size for this memory."""
-        done = 0
-        while done < len(ids):
-            asked = list(ids[done : done + self._batch_size(collection)])
-            yield self.read(collection, asked, embeddings=embeddings)
-            done += len(asked)
+        """The records of `ids`, in batches whose answers stay near the size for this memory.
+
+        Args:
+            embeddings: also read the embeddings.
+            parts: the number of batches last time; there are as many equal ones again, if the size
+                allows it.
+            unchanged: see `ports.Unchanged`.
+        """
+        left = list(ids)
+        while left:
+            size = self._batch_size(collection)
+            needed = -(-len(left) // size)
+            if needed <= parts <= MOST_PARTS * needed:
+                size = -(-len(left) // parts)
+            yield self.read(collection, left[:size], embeddings=embeddings, unchanged=unchanged)
+            left = left[size:]
+            parts -= 1
 
     def read(
-        self, collection: Collection, ids: Sequence[str], *, embeddings: bool = True
+        self,
+        collection: Collection,
+        ids: Sequence[str],
+        *,
+        embeddings: bool = True,
+        unchanged: Unchanged | None = None,
     ) -> ReadBatch:
         """The records of `ids` in one batch, split only where the server fails.
 
@@ -78,10 +102,11 @@ class RecordReader:
             # only requests for all records or a single one are retried after transient failures
             attempts = 1 if 1 < len(part) < len(batch.asked) else None
             records = self._reader.read(
-                collection, part, embeddings=embeddings, most_attempts=attempts
+                collection, part, embeddings=embeddings, most_attempts=attempts, unchanged=unchanged
             )
             batch.pieces.append(records)
-            self._learn(collection, records)
+            if not embeddings or records.embeddings is not None:
+                self._learn(collection, records)
 
         for record_id, error in Splitter(send, self._most_lost).run(batch.asked):
             if self._may_exist(collection, record_id):

@@ -130,6 +130,8 @@ chunks = Table(
     # the records that `recheck` is about, and the last cycle that read it or some of its records
     Column("recheck_ids", IdsOrAll),
     Column("looked_cycle", BigInteger),
+    # digests of the answers in which its embeddings came; NULL = not known
+    Column("text_digests", LargeBinary),
     Index("sync_chunks_collection", "collection_id", "id"),
     sqlite_autoincrement=True,
 )

@@ -370,5 +370,6 @@ STEPS: tuple[Step, ...] = (
     Step(4, _SEVENTH),
     Step(8, SIDES),
     Step(9, DIRECTION),
+    Step(9, ("ALTER TABLE sync_chunks ADD COLUMN text_digests {blob}",)),
 )
 """Step n (counted from 1) migrates a store from version n - 1 to n."""
