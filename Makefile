@@ -64,11 +64,11 @@ test-quick: $(READY) ## run the tests without a server, in less than a minute
 test: $(READY) $(SERVERS_READY) ## run all tests except the long ones, in a few minutes
 ifdef COVERAGE
 	$(BIN)/python -m coverage erase
-	$(MEASURED_PYTEST) -m "not long" $(ARGS)
+	CHROMASYNC_PROPERTIES=short $(MEASURED_PYTEST) -m "not long" $(ARGS)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 else
-	$(PYTEST) -m "not long" $(ARGS)
+	CHROMASYNC_PROPERTIES=short $(PYTEST) -m "not long" $(ARGS)
 endif
 
 test-rest: $(READY) $(SERVERS_READY) ## run the long tests that `make test` leaves out

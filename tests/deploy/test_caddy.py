@@ -167,6 +167,7 @@ def test_a_read_that_only_other_servers_know_reaches_the_server(
     assert world.seen.requests[-1].path.endswith(path)
 
 
+@pytest.mark.long
 def test_the_replica_is_filled_directly_until_it_is_promoted(
     servers: Servers, tmp_path: Path, cleanup: ExitStack
 ) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import signal
 
+import pytest
+
 from chromasync.model import HoldKind, MirrorStatus
 from tests.distributed.fleet import Fleet
 from tests.support.exports import import_again
 from tests.support.stage import Stage, fill
 
 
+@pytest.mark.long
 def test_a_replica_that_is_another_one_is_left_alone_until_approved(
     stage: Stage, fleet: Fleet
 ) -> None:

@@ -170,6 +170,7 @@ def test_a_copy_to_the_cloud_is_quarantined_record_by_record(to_cloud: Make) -> 
     assert {r.status for r in cloud.requests if is_of_mark(r)} <= {200, 201}
 
 
+@pytest.mark.long
 def test_all_keys_of_many_records_may_be_renamed(to_cloud: Make) -> None:
     """Twenty keys go and twenty come, in writes that name no more than 32 of them."""
     stage, cloud = to_cloud()

@@ -71,6 +71,7 @@ def assert_ends_identical(stage: Stage) -> None:
     stage.assert_quiet()
 
 
+@pytest.mark.long
 def test_a_stale_primary_overwrites_nothing(stage: Stage) -> None:
     """The primary dies, a cycle fails, the application goes on with the replica."""
     stage.overrides = dict(QUICK)

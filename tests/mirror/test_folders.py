@@ -176,6 +176,7 @@ def test_a_restore_from_a_folder_to_a_folder(primary: Path, tmp_path: Path) -> N
     assert sync(tmp_path, **copied).counts.applied == 0
 
 
+@pytest.mark.long
 def test_a_killed_command_leaves_no_server(primary: Path, tmp_path: Path) -> None:
     """Its servers end by themselves, and the next command goes on."""
     urls = {"PRIMARY_URL": str(primary), "REPLICA_URL": str(tmp_path / "backup")}

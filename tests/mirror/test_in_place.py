@@ -125,6 +125,7 @@ def test_an_interruption_anywhere_is_healed(stage: Stage, point: str) -> None:
     stage.assert_quiet()
 
 
+@pytest.mark.long
 def test_every_record_is_compared_on_both_sides(stage: Stage) -> None:
     """What somebody changed on the replica is found, though the primary's digests are the same."""
     arrange(stage)
@@ -135,6 +136,7 @@ def test_every_record_is_compared_on_both_sides(stage: Stage) -> None:
     stage.assert_identical()
 
 
+@pytest.mark.long
 def test_a_rename_at_the_same_time_is_a_rename(stage: Stage) -> None:
     """The old one lives on under another name, so the new one of its name takes over nothing."""
     arrange(stage)

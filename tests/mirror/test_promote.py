@@ -77,6 +77,7 @@ def assert_left_alone(stage: Stage) -> None:
     assert every(stage) == held
 
 
+@pytest.mark.long
 def test_a_switchover_loses_nothing_and_turns_round(pair: Stage) -> None:
     """Fence, comparison, promotion; then only what the application changed travels back."""
     arrange(pair)

@@ -148,6 +148,7 @@ def small(own_servers: Servers, tmp_path: Path) -> Iterator[Stage]:
         yield stage
 
 
+@pytest.mark.long
 def test_a_small_replica_gets_small_bodies(small: Stage) -> None:
     """What a lower limit refuses as a whole is sent in parts, in the copy and in a change."""
     docs = small.create(space="l2", count=100)

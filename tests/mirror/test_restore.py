@@ -123,6 +123,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         yield scene
 
 
+@pytest.mark.long
 def test_the_restored_server_becomes_the_primary_without_a_copy(
     scene: Scene, short_waits: None
 ) -> None:

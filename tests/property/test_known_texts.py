@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import orjson
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from chromasync.chroma import decode
 from chromasync.chroma.http_errors import Damaged, Malformed, Unexpected
+from chromasync.chroma.reader import undecoded
 from chromasync.lab.fake import FakeServer
 from chromasync.ledger.digest import ids_digest, text_digest
 from chromasync.model import (
@@ -79,19 +81,34 @@ def as_dict(records: Records) -> dict[str, object]:
 @given(answer=answers())
 def test_what_is_decoded_apart_is_what_is_decoded_at_once(answer: dict[str, object]) -> None:
     """The text of the embeddings is found whatever else the answer has, and is only theirs."""
-    asked: list[Records] = []
-
-    def unchanged(found: Records) -> bool:
-        asked.append(found)
-        return False
-
     body = orjson.dumps(answer)
-    found = decode.records(body, embeddings=True, unchanged=unchanged)
-    assert as_dict(found) == as_dict(plainly(answer))
-    for seen in asked:
-        assert as_dict(seen) == as_dict(replace(found, embeddings=None))
-        assert seen.text_digest == text_digest(orjson.dumps(answer["embeddings"]))
-    assert bool(asked) == bool(answer["ids"])
+    assert as_dict(decode.records(body, embeddings=True)) == as_dict(plainly(answer))
+    found = decode.answer(body)
+    assert isinstance(found, decode.Answer) == bool(answer["ids"])
+    if isinstance(found, decode.Answer):
+        assert bytes(found.text) == orjson.dumps(answer["embeddings"])
+        assert as_dict(found.found) == as_dict(replace(plainly(answer), embeddings=None))
+
+
+@examples(100)
+@given(answer=answers(), cut=st.integers(1, 3))
+def test_the_text_is_the_same_in_however_many_answers(answer: dict[str, Any], cut: int) -> None:
+    """Smaller reads come to the same digest and the same records as one."""
+    rows = len(answer["ids"])
+    parts = [
+        {name: values[at : at + cut] for name, values in answer.items()}
+        for at in range(0, rows, cut)
+    ]
+    one, several = (
+        undecoded([decode.answer(orjson.dumps(part)) for part in some])
+        for some in ([answer], parts)
+    )
+    assert (one is None) == (rows == 0)
+    assert rows == 0 or (one is not None and several is not None)
+    if one is not None and several is not None:
+        assert as_dict(one) == as_dict(several)
+        assert one.text_digest == several.text_digest
+        assert one.text_digest != text_digest([b"[[0.1]]"])
 
 
 def without(row: int, column: str) -> Callable[[dict[str, object]], object]:
@@ -129,7 +146,7 @@ def test_a_damaged_answer_is_refused_as_before(
     }
     body = orjson.dumps(change(answer))
     with pytest.raises(error):
-        decode.records(body, embeddings=True, unchanged=lambda _: False)
+        decode.records(body, embeddings=True)
 
 
 def test_a_cut_answer_is_refused() -> None:
@@ -137,7 +154,7 @@ def test_a_cut_answer_is_refused() -> None:
     body = orjson.dumps({"ids": ["a"], "embeddings": [[1.0, 2.0]], "documents": ["x"]})
     for length in range(len(body)):
         with pytest.raises((Malformed, Unexpected, Damaged)):
-            decode.records(body[:length], embeddings=True, unchanged=lambda _: False)
+            decode.records(body[:length], embeddings=True)
 
 
 class World:

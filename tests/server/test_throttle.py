@@ -124,6 +124,7 @@ def most_within(arrivals: list[float], seconds: float) -> int:
     return most
 
 
+@pytest.mark.long
 def test_two_processes_share_the_limit(proxy: RecordingProxy, tmp_path: Path) -> None:
     """Also when the second one starts, and when it ends; the proxy counts what arrives."""
     proxy.fault = arrivals = Arrivals()

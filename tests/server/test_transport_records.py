@@ -50,6 +50,7 @@ def test_more_records_than_one_statement_takes(server: ChromaServer) -> None:
     assert at.count(made) == count - 5001
 
 
+@pytest.mark.long
 def test_bodies_near_the_limit_go_through(server: ChromaServer) -> None:
     """Large documents are cut by bytes; one record of 14 MB is a batch of its own."""
     at = writer(server.url)

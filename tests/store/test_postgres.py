@@ -282,6 +282,7 @@ def test_calls_outlast_a_restart_of_the_server(
     store.close()
 
 
+@pytest.mark.long
 def test_what_is_urgent_is_not_repeated_but_finds_the_server_again(
     databases: Databases, pg_store: SqlStore
 ) -> None:

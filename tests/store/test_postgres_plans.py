@@ -249,6 +249,7 @@ def test_an_idle_worker_does_not_step_over_the_dead(unvacuumed: SqlStore, databa
 CYCLE_TASKS = 50_000
 
 
+@pytest.mark.long
 def test_the_tables_stay_bounded_at_fifty_thousand_tasks_a_cycle(pg_store: SqlStore) -> None:
     """Whatever is beyond age or number goes, in small transactions, and its room is used again."""
     deleted: list[int] = []

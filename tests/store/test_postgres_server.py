@@ -51,6 +51,7 @@ def test_the_systems_server_is_preferred() -> None:
         assert program == (wanted / "postgres").resolve()
 
 
+@pytest.mark.long
 def test_data_and_port_survive_restart_and_kill() -> None:
     """A database made before is there afterwards, under the same URL."""
     settings = {"max_connections": 17}

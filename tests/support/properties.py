@@ -1,7 +1,7 @@
 """How long Hypothesis looks, by `CHROMASYNC_PROPERTIES`.
 
-`quick` takes a quarter of the examples, as `make test-quick` does; `nightly` takes fifty times as
-many, and others each time.
+`quick` takes a quarter of the examples, as `make test-quick` does, and `short` takes half of them, as
+`make test` does; `nightly` takes fifty times as many, and others each time.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 
 CHOSEN = os.environ.get("CHROMASYNC_PROPERTIES")
 NIGHTLY = CHOSEN == "nightly"
-FACTOR = {"quick": 0.25, "nightly": 50}.get(CHOSEN or "", 1)
+FACTOR = {"quick": 0.25, "short": 0.5, "nightly": 50}.get(CHOSEN or "", 1)
 
 
 def examples(count: int) -> settings:

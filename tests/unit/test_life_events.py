@@ -53,6 +53,7 @@ def unwatched(house: House) -> None:
 
 
 @pytest.mark.parametrize("outage", [primary_dies, unwatched])
+@pytest.mark.long
 def test_a_returning_primary_overwrites_nothing(
     house: House, outage: Callable[[House], None]
 ) -> None:
@@ -385,6 +386,7 @@ def test_the_newest_records_that_were_replaced_go(house: House) -> None:
     assert replica_ids(house) == {*names(300), *names(11, "final")}
 
 
+@pytest.mark.long
 def test_newest_records_that_were_deleted_on_purpose_go(house: House) -> None:
     """Something that came later is still there, so the primary did not go back in time."""
     house.fill(300)

@@ -394,6 +394,7 @@ def test_every_wait_has_an_end(
 
 @examples(80)
 @given(events)
+@pytest.mark.long
 def test_quiet_times_bring_back_full_speed(sequence: list[tuple[str, float]]) -> None:
     """After any trouble, normal answers restore the standing share, and a rest the credit."""
     server = Server(Pace(STANDING))

@@ -230,6 +230,7 @@ def apply(house: House, made: list[tuple[str, int]], text: str) -> None:
 @pytest.mark.timeout(600)
 @examples(8)
 @given(changes, changes, st.integers(1, 8), st.booleans(), st.booleans())
+@pytest.mark.long
 def test_what_is_called_identical_after_a_cut_is_so(
     since: list[tuple[str, int]],
     during: list[tuple[str, int]],

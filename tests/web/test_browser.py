@@ -75,6 +75,7 @@ def test_the_page_is_live_without_losing_scroll_focus_or_words(read: Read, world
         assert page.locator("canvas").count() == 3
 
 
+@pytest.mark.long
 def test_1500_collections_are_sorted_filtered_and_turned(read: Read, world: World) -> None:
     """Each choice takes effect at once, stays while the page renews itself, and is an address."""
     world.snapshot = scenes.crowded()
@@ -101,6 +102,7 @@ def test_1500_collections_are_sorted_filtered_and_turned(read: Read, world: Worl
         assert names(reader.open(page.url.removeprefix(reader.url))) == names(page)
 
 
+@pytest.mark.long
 def test_an_answer_to_an_earlier_question_does_not_undo_a_choice(read: Read, world: World) -> None:
     """A page that renews itself while someone chooses keeps the choice, however slow the answer."""
     world.snapshot = scenes.crowded()
@@ -140,6 +142,7 @@ def test_an_approval_confirms_the_counts_and_reaches_the_operator(read: Read, wo
         dialog.wait_for(state="hidden")
 
 
+@pytest.mark.long
 def test_the_other_buttons_pause_resume_and_sync(read: Read, world: World) -> None:
     """Each asks first; a refusal of the operator is shown in its place."""
     with read() as reader:
@@ -167,6 +170,7 @@ def test_the_other_buttons_pause_resume_and_sync(read: Read, world: World) -> No
         assert world.operator.asked == asked
 
 
+@pytest.mark.long
 def test_hostile_names_do_nothing(read: Read, world: World) -> None:
     """No script of theirs runs, no policy has to step in, and no name breaks the page's width."""
     world.snapshot = scenes.hostile()
@@ -219,6 +223,7 @@ def test_charts_are_pointed_at_and_turned_to_another_span(read: Read) -> None:
         assert page.get_by_role("button", name="Week").get_attribute("aria-pressed") == "true"
 
 
+@pytest.mark.long
 def test_a_page_without_scripts_still_shows_everything(read: Read, world: World) -> None:
     """Sorting, filtering and pressing work as plain links and forms."""
     world.snapshot = scenes.held()
@@ -235,6 +240,7 @@ def test_a_page_without_scripts_still_shows_everything(read: Read, world: World)
         assert [call[0] for call in world.operator.asked] == ["approve"]
 
 
+@pytest.mark.long
 def test_a_page_whose_server_or_store_is_gone_says_so(chromium: Browser, world: World) -> None:
     """It never shows an old state as the present one, and goes on when they are back."""
     with reading(chromium, world, token=None) as reader:

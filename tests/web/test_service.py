@@ -73,6 +73,7 @@ def until_clean(fleet: Fleet, http: httpx2.Client, url: str) -> dict[str, Any]:
     return seen[-1]
 
 
+@pytest.mark.long
 def test_the_service_shows_itself_and_takes_orders(fleet: Fleet, http: httpx2.Client) -> None:
     """Beside `run`: page, JSON, metrics and health of a real cycle; the buttons reach the store."""
     port = free_port()

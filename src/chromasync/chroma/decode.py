@@ -7,14 +7,13 @@ import json
 import re
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 import orjson
 
 from chromasync.chroma.http_errors import Damaged, Malformed, Unexpected
-from chromasync.ledger.digest import text_digest
 from chromasync.model import Collection, Floats, Metadata, Neighbours, Records
 
 simdjson: Any
@@ -124,15 +123,46 @@ def ids(body: bytes) -> list[str]:
     return _ids(mapping(body))
 
 
-def records(
-    body: bytes, *, embeddings: bool, unchanged: Callable[[Records], bool] | None = None
-) -> Records:
-    """The records of a `get` answer.
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A `get` answer whose embeddings are not decoded yet.
 
-    Args:
-        embeddings: whether it has embeddings.
-        unchanged: says of the records without embeddings, but with the digest of their text,
-            whether the embeddings are known; then they are not decoded, and None.
+    Attributes:
+        body: the whole answer.
+        found: its records without embeddings.
+        text: the text of the embeddings.
+    """
+
+    body: bytes
+    found: Records
+    text: memoryview
+
+    def decoded(self) -> Records:
+        """The records with their embeddings.
+
+        Raises:
+            Damaged: an embedding is missing, ragged or not finite.
+        """
+        vectors = _parsed_vectors(self.text)
+        if vectors is None or len(vectors) != len(self.found):
+            return _decoded(self.body)
+        return replace(self.found, embeddings=vectors)
+
+
+def answer(body: bytes) -> Answer | Records:
+    """A `get` answer; an unusual one, or one without records, is decoded at once.
+
+    Raises:
+        Malformed, Unexpected: it is not a `get` answer.
+        Damaged: a column has another length than the ids, or an unusual answer has an embedding
+            that is missing, ragged or not finite.
+    """
+    text, rest = _divided(body)
+    return _decoded(body) if rest is None else Answer(body, _records(rest), text)
+
+
+def records(body: bytes, *, embeddings: bool) -> Records:
+    """The records of a `get` answer; `embeddings` says whether it has embeddings.
 
     Raises:
         Malformed, Unexpected: it is not a `get` answer.
@@ -141,18 +171,8 @@ def records(
     """
     if not embeddings:
         return _records(mapping(body))
-    text, rest = _divided(body)
-    if rest is None:
-        return _decoded(body)
-    found = _records(rest)
-    if unchanged is not None:
-        found = replace(found, text_digest=text_digest(text))
-        if unchanged(found):
-            return found
-    vectors = _parsed_vectors(text)
-    if vectors is None or len(vectors) != len(found):
-        return _decoded(body)
-    return replace(found, embeddings=vectors)
+    found = answer(body)
+    return found.decoded() if isinstance(found, Answer) else found
 
 
 def _divided(body: bytes) -> tuple[memoryview, dict[str, Any] | None]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from chromasync.chroma import capabilities as probing
 from chromasync.chroma import decode, encode
 from chromasync.chroma.client import Client
 from chromasync.chroma.connection import Connection
+from chromasync.chroma.decode import Answer
+from chromasync.chroma.http_errors import Damaged, Malformed, Unexpected
 from chromasync.chroma.limits import Limits
 from chromasync.chroma.pacer import Pacer
 from chromasync.chroma.paths import collection_path, database_path, tenant_path
@@ -24,6 +27,7 @@ from chromasync.errors import (
     NotFound,
     QuotaExceeded,
 )
+from chromasync.ledger.digest import text_digest
 from chromasync.model import (
     Capabilities,
     Collection,
@@ -42,6 +46,8 @@ MOST_FIRST_BYTES = 4 * 1024 * 1024
 SMALLEST_CAP = 100
 """No server caps its answers below so many records, so an answer with fewer was not cut."""
 EVERYTHING = ["documents", "metadatas", "uris"]
+
+Part = TypeVar("Part", Answer | Records, Records)
 
 
 class Shared:
@@ -176,27 +182,50 @@ class ChromaReader:
         Args:
             embeddings: also read the embeddings.
             most_attempts: most attempts of a failing request; None means as usual.
-            unchanged: asked about the answer if it is the only one and has all these ids; the
-                records come without embeddings if it says that they are known.
+            unchanged: asked about the whole answer if it has all these ids; the records come
+                without embeddings if it says that they are known.
 
         Raises:
             ServerFault: the server cannot return a record; a smaller read finds the record.
             TooLarge: the records exceed the memory limit; use a smaller read.
         """
+        if unchanged is None:
+            parse = partial(decode.records, embeddings=embeddings)
+            parts = self._read(
+                collection, ids, parse, embeddings=embeddings, most_attempts=most_attempts
+            )
+            return _joined(parts, collection, embeddings=embeddings)
+        answers = self._read(
+            collection, ids, decode.answer, embeddings=True, most_attempts=most_attempts
+        )
+        found = undecoded(answers)
+        if found is not None and len(found) == len(ids) and unchanged(found):
+            return found
+        try:
+            parts = [a.decoded() if isinstance(a, Answer) else a for a in answers]
+        except (Malformed, Unexpected, Damaged):
+            return self.read(collection, ids, most_attempts=most_attempts)  # it says what is wrong
+        digest = None if found is None else found.text_digest
+        return replace(_joined(parts, collection, embeddings=True), text_digest=digest)
+
+    def _read(
+        self,
+        collection: Collection,
+        ids: Sequence[str],
+        parse: Callable[[bytes], Part],
+        *,
+        embeddings: bool,
+        most_attempts: int | None,
+    ) -> list[Part]:
+        """The answers for these ids, as few as the limits allow."""
         include = [*EVERYTHING, "embeddings"] if embeddings else EVERYTHING
         path = f"{collection_path(collection)}/get"
-        parts: list[Records] = []
+        parts: list[Part] = []
         left = list(ids)
         while left := self._limits.possible(left):
             size = self._limits.rows_of_read((collection.dimension or 0) if embeddings else 0)
             size = min(size, self._client.rows_at_once(path) or size)
             wanted = left[:size]
-            whole = partial(_is_unchanged, len(ids), unchanged) if unchanged else None
-            parse = partial(
-                decode.records,
-                embeddings=embeddings,
-                unchanged=whole if len(wanted) == len(ids) else None,
-            )
             # with a limit, a server that caps its answers refuses; without one, it may just cut
             content = {"ids": wanted, "include": include, "limit": len(wanted)}
             most_bytes = MOST_ANSWER_BYTES if len(wanted) > 1 else None
@@ -212,7 +241,7 @@ class ChromaReader:
             if part is not None:
                 parts.append(part)
                 left = _cut_off(wanted, part) + left[size:]
-        return _joined(parts, collection, embeddings=embeddings)
+        return parts
 
     def read_first(self, collection: Collection, limit: int) -> Records:
         """Up to `limit` whole records, in the server's own order, in one answer.
@@ -279,13 +308,18 @@ class ChromaReader:
             raise
 
 
-def _is_unchanged(asked: int, unchanged: Unchanged, found: Records) -> bool:
-    """Whether an answer has all records that were asked for, unchanged."""
-    return len(found) == asked and unchanged(found)
+def undecoded(answers: Sequence[Answer | Records]) -> Records | None:
+    """All records without embeddings, with the digest of their text; None without one."""
+    if not all(isinstance(answer, Answer) for answer in answers):
+        return None
+    whole = [answer for answer in answers if isinstance(answer, Answer)]
+    found = _columns([answer.found for answer in whole])
+    return replace(found, text_digest=text_digest([answer.text for answer in whole]))
 
 
-def _cut_off(wanted: Sequence[str], part: Records) -> list[str]:
+def _cut_off(wanted: Sequence[str], answer: Answer | Records) -> list[str]:
     """The ids to ask for again, because the answer lacks them and may have been cut."""
+    part = answer.found if isinstance(answer, Answer) else answer
     if not SMALLEST_CAP <= len(part) < len(wanted):
         return []
     found = set(part.ids)
@@ -300,10 +334,15 @@ def _joined(parts: Sequence[Records], collection: Collection, *, embeddings: boo
         filled = [p.embeddings for p in parts if p.embeddings is not None and len(p)]
         empty = np.empty((0, collection.dimension or 0), dtype=np.float32)
         vectors = np.concatenate(filled) if filled else empty
+    return replace(_columns(parts), embeddings=vectors)
+
+
+def _columns(parts: Sequence[Records]) -> Records:
+    """The records of several answers, without their embeddings."""
     return Records(
         ids=[name for part in parts for name in part.ids],
         documents=[document for part in parts for document in part.documents],
         metadatas=[metadata for part in parts for metadata in part.metadatas],
         uris=[uri for part in parts for uri in part.uris],
-        embeddings=vectors,
+        embeddings=None,
     )

@@ -57,7 +57,7 @@ def known(records: Records, asked: int, unchanged: Unchanged) -> Records:
     """The records, without embeddings if these are known by their text (here: by their bytes)."""
     if records.embeddings is None:
         return records
-    digest = text_digest(records.embeddings.tobytes())
+    digest = text_digest([records.embeddings.tobytes()])
     without = replace(records, embeddings=None, text_digest=digest)
     is_known = len(records) == asked and unchanged(without)
     return without if is_known else replace(records, text_digest=digest)
