@@ -110,6 +110,19 @@ def test_a_read_in_part_leaves_the_texts(scene: Scene, decoded: Decoded) -> None
     assert decoded.records == 1
 
 
+def test_a_text_that_came_back_is_decoded(scene: Scene, decoded: Decoded) -> None:
+    """The replica got another embedding meanwhile, by a read in part, so it is written again."""
+    change_embedding(scene)
+    scene.chunk = scene.reconcile(ids=("b",)).chunk
+    scene.assert_equal()
+    scene.holds(B, on="primary")
+    decoded.records = 0
+    result = scene.reconcile()
+    assert (decoded.records, result.counts.updated) == (3, 1)
+    scene.assert_equal()
+    scene.assert_ledger_tells_the_primary(result)
+
+
 def test_a_record_that_was_set_aside_is_kept_so(scene: Scene, decoded: Decoded) -> None:
     """A quarantined record is named again in the result of an unchanged read."""
     aside = {"b": Quarantined(COLLECTION, "b", "refused", absent=True)}
