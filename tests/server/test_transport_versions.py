@@ -148,6 +148,23 @@ def test_the_text_of_embeddings_changes_with_them_alone(version: str, fleet: Fle
 
 
 @every_version
+def test_an_add_leaves_existing_records(version: str, fleet: Fleet) -> None:
+    """A known id is no error and changes nothing, and the others of the request are inserted."""
+    at = writer(fleet.url(version))
+    made = create(at)
+    sent = records(["a", "b"], documents=["A", "B"], metadatas=[{"k": 1}, {}], uris=["u", None])
+    at.add(made, sent)
+    other = records(["c", "a"], documents=["C", "other"], metadatas=[{}, {"k": 2, "more": 1}])
+    at.add(made, other)
+    found = at.read(made, ["a", "b", "c"])
+    assert by_id(found) == by_id(sent) | {"c": ("C", {}, None)}
+    assert found.embeddings is not None
+    assert sent.embeddings is not None
+    row = found.ids.index("a")
+    assert np.array_equal(found.embeddings[row], sent.embeddings[0])
+
+
+@every_version
 def test_changes_touch_only_what_they_name(version: str, fleet: Fleet) -> None:
     """An update changes the named fields of each record and leaves the others alone."""
     at = writer(fleet.url(version))
