@@ -25,7 +25,7 @@ except SystemExit as end:
 """
 PAGE = {"starlette", "uvicorn", "jinja2", "prometheus_client", "chromasync.web"}
 POSTGRESQL = {"psycopg", "sqlalchemy.dialects.postgresql", "chromasync.store.postgres"}
-SERVERS = {"httpx2", "numpy", "simdjson", "stamina", "chromasync.chroma", "chromasync.reconcile"}
+SERVERS = {"urllib3", "numpy", "simdjson", "stamina", "chromasync.chroma", "chromasync.reconcile"}
 CYCLE = {"chromasync.role", "chromasync.cycle", "chromasync.worker", "chromasync.steering"}
 ADVICE = {"chromasync.advice", "chromasync.sizing"}
 LOGS = {"structlog", "pygments"}

@@ -108,7 +108,7 @@ def test_help_imports_nothing_slow() -> None:
     result = subprocess.run(
         [sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=True
     )
-    slow = {"numpy", "pydantic", "rich", "sqlalchemy", "httpx2", "structlog"}
+    slow = {"numpy", "pydantic", "rich", "sqlalchemy", "urllib3", "structlog"}
     assert slow.isdisjoint(json.loads(result.stderr))
 
 

@@ -40,11 +40,6 @@ FAR = "http://chroma.internal:8000"
 
 GatewayMaker = Callable[..., Gateway]
 
-# the HTTP library leaves the connection to a SOCKS proxy that refuses us to Python's own cleaning
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
-)
-
 
 @pytest.fixture(autouse=True)
 def no_proxies(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -89,6 +84,17 @@ def test_a_server_is_asked_through_the_proxy(
         (scheme[:5] if scheme != "http" else "forward", "chroma.internal")
     }
     assert reader(FAR).proxy == f"proxy {gateway.url(scheme)} (from {variable})"
+
+
+@pytest.mark.parametrize(("scheme", "way"), [("http", "forward"), ("socks5", "socks")])
+def test_a_name_beyond_ascii_is_asked_for_as_it_is_registered(
+    monkeypatch: pytest.MonkeyPatch, make_gateway: GatewayMaker, scheme: str, way: str
+) -> None:
+    """Capital letters do not count, and ß is a letter of its own."""
+    gateway = make_gateway()
+    monkeypatch.setenv("ALL_PROXY", gateway.url(scheme))
+    assert reader("http://Straße.example:8000").capabilities().version
+    assert set(gateway.passed) == {(way, "xn--strae-oqa.example")}
 
 
 @pytest.mark.parametrize("scheme", ["http", "socks5"])
@@ -185,7 +191,7 @@ def test_a_proxy_that_cannot_be_used_is_a_settings_error(
 
 def test_socks_without_its_extra_is_a_settings_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """It names the variable, the address without credentials, and the extra."""
-    monkeypatch.setitem(sys.modules, "socksio", None)
+    monkeypatch.setitem(sys.modules, "socks", None)
     monkeypatch.setenv("ALL_PROXY", "socks5://someone:s3cret@proxy.example:1080")
     with pytest.raises(SettingsError) as raised:
         reader(FAR)

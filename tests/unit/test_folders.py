@@ -8,13 +8,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
 from chromasync.alerts import place_of
 from chromasync.app import Application
 from chromasync.chroma import Connection
 from chromasync.chroma.http_errors import from_exception
+from chromasync.chroma.no_answer import NotConnected
 from chromasync.config import DATABASE_FILE, Settings, folder_of, load_settings
 from chromasync.config.folders import read_folder
 from chromasync.errors import (
@@ -246,7 +246,7 @@ def test_the_state_file_is_kept_out(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_private_server_that_has_ended() -> None:
     """The hint is not about a server that someone could start again."""
     where = Connection(Side.PRIMARY, "http://127.0.0.1:1", address="/srv/chroma").where()
-    failure = from_exception(httpx2.ConnectError("refused"), where)
+    failure = from_exception(NotConnected("refused"), where)
     assert "primary at /srv/chroma cannot be reached" in failure.what
     assert "Repeat the command." in failure.hint
 

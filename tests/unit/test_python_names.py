@@ -35,7 +35,7 @@ LOOK = """
 import json, logging, signal, sys, threading
 handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 import chromasync
-slow = {"numpy", "pydantic", "rich", "sqlalchemy", "httpx2", "structlog", "click", "chromadb"}
+slow = {"numpy", "pydantic", "rich", "sqlalchemy", "urllib3", "structlog", "click", "chromadb"}
 print(json.dumps({
     "modules": sorted(slow & set(sys.modules)),
     "own": sorted(name for name in sys.modules if name.startswith("chromasync.")),

@@ -6,20 +6,23 @@ import base64
 import re
 import ssl
 import time
-from contextlib import closing
 from urllib.parse import unquote, urlsplit
 
-import httpx2
 import orjson
 
 from chromasync import __version__
 from chromasync.alerts.messages import Message
+from chromasync.chroma.exchange import Answer, Exchange
 from chromasync.chroma.http_errors import retry_after
-from chromasync.chroma.proxies import Proxy, is_usable, proxy_for, socks_errors
+from chromasync.chroma.no_answer import NoAnswer, NotAnsweredInTime, NotConnectedInTime
+from chromasync.chroma.proxies import is_usable, proxy_for
+from chromasync.chroma.route import target_of
+from chromasync.chroma.timed import Limits
 from chromasync.errors import AlertNotTaken, SettingsError
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
+MOST_SECONDS = 30.0
 ANSWER_BYTES = 2000
 SHORTEST_SECRET = 4
 _SPECIAL = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
@@ -54,43 +57,42 @@ class Webhook:
             for piece in re.split(r"[/?&=#]", f"{parts.path}?{parts.query}")
             if len(piece) >= SHORTEST_SECRET
         ]
-        self._headers = {"User-Agent": f"chromasync/{__version__}", "Host": f"{host}{port}"}
+        self._headers = {"User-Agent": f"chromasync/{__version__}"}
         self._headers["Content-Type"] = "application/json"
         if parts.username:
             userinfo = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             token = base64.b64encode(userinfo.encode()).decode()
             self._headers["Authorization"] = f"Basic {token}"
-        self._url = httpx2.URL(parts._replace(netloc=f"{host}{port}").geturl())
+        self._url = text
+        self._is_secure = parts.scheme == "https"
+        self._target = target_of(text)
         self._proxy = proxy_for(text)
 
     def send(self, message: Message) -> None:
         """Send a message; raises AlertNotTaken."""
         # a new connection each time: messages are rare, and idle connections break
-        errors: tuple[type[Exception], ...] = (
-            *(httpx2.HTTPError, httpx2.StreamError, OSError),
-            *socks_errors(),
-        )
+        tls = ssl.create_default_context() if self._is_secure else None
         try:
-            with _transport(self._url.scheme, self._proxy) as http:
+            with Exchange(self._url, tls, self._proxy) as http:
                 self._post(http, _body(message))
-        except errors as error:
+        except NoAnswer as error:
             raise AlertNotTaken(f"The {self.place} {_failure(error)}{self._way}.") from None
 
-    def _post(self, http: httpx2.HTTPTransport, body: bytes) -> None:
-        limits = httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS)
-        request = httpx2.Request(
-            "POST",
-            self._url,
-            headers=self._headers,
-            content=body,
-            extensions={"timeout": limits.as_dict()},
+    def _post(self, http: Exchange, body: bytes) -> None:
+        limits = Limits(
+            connect=CONNECT_SECONDS,
+            write=ANSWER_SECONDS,
+            read=ANSWER_SECONDS,
+            deadline=time.monotonic() + MOST_SECONDS,
         )
-        response = http.handle_request(request)
-        with closing(response):
-            if not 200 <= response.status_code < 300:
-                raise self._refused(response.status_code, response)
+        with http.ask(
+            "POST", self._target, headers=self._headers, body=body, limits=limits
+        ) as response:
+            if not 200 <= response.status < 300:
+                raise self._refused(response)
 
-    def _refused(self, status: int, response: httpx2.Response) -> AlertNotTaken:
+    def _refused(self, response: Answer) -> AlertNotTaken:
+        status = response.status
         wait = retry_after(response.headers.get("retry-after"))
         if 300 <= status < 400:
             what = f"The {self.place} redirects ({status}); redirects are not followed"
@@ -116,38 +118,22 @@ class Webhook:
         return "".join(c if c.isprintable() else " " for c in text)[:200]
 
 
-def _transport(scheme: str, proxy: Proxy | None) -> httpx2.HTTPTransport:
-    # the transport alone: a client would log the address, and follow what the environment says
-    secure = scheme == "https"
-    return httpx2.HTTPTransport(
-        verify=ssl.create_default_context() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-        proxy=None if proxy is None else proxy.for_client(),
-        trust_env=False,
-    )
-
-
 def _body(message: Message) -> bytes:
     """Slack reads `&`, `<` and `>` as the beginning of mentions and links, so they are escaped."""
     text = f"*{message.title}*\n{message.text}".translate(_SPECIAL)
     return orjson.dumps({"text": text})
 
 
-def _beginning(response: httpx2.Response) -> bytes:
-    """The first bytes of an answer, as far as they come soon."""
-    deadline = time.monotonic() + ANSWER_SECONDS
-    found = b""
-    for piece in response.iter_raw():
-        found += piece
-        if len(found) >= ANSWER_BYTES or time.monotonic() > deadline:
-            break
-    return found[:ANSWER_BYTES]
+def _beginning(response: Answer) -> bytes:
+    """The first bytes of an answer, as they were sent."""
+    return response.read(ANSWER_BYTES, decode_content=False)
 
 
-def _failure(error: Exception) -> str:
+def _failure(error: NoAnswer) -> str:
     """What went wrong, without the words of a library, which may hold the address."""
-    if isinstance(error, httpx2.ConnectTimeout):
+    if isinstance(error, NotConnectedInTime):
         return "accepts no connection in time"
-    if isinstance(error, httpx2.TimeoutException):
+    if isinstance(error, NotAnsweredInTime):
         return "did not answer in time"
     cause: BaseException | None = error
     while cause is not None:
@@ -156,4 +142,4 @@ def _failure(error: Exception) -> str:
         if isinstance(cause, OSError) and cause.strerror:
             return f"cannot be reached ({cause.strerror})"
         cause = cause.__cause__ or cause.__context__
-    return f"cannot be reached ({type(error).__name__})"
+    return f"cannot be reached ({error})"

@@ -10,20 +10,22 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TypeVar
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
-import httpx2
 import stamina
 
 from chromasync import faultpoints
 from chromasync.chroma import age, decode, http_errors, proxies
 from chromasync.chroma.connection import Connection, check_url, headers_of, tls_of
+from chromasync.chroma.exchange import Answer, Exchange
 from chromasync.chroma.meter import BUSY, OK, Meter
+from chromasync.chroma.no_answer import TIMEOUTS, NoAnswer
 from chromasync.chroma.pacer import Pacer, Turn
+from chromasync.chroma.route import target_of
 from chromasync.chroma.tenant import IDENTITY_PATH, TokenTenant
+from chromasync.chroma.timed import Limits
 from chromasync.errors import (
     AccessRefused,
     Conflict,
@@ -50,10 +52,13 @@ _log = get_logger()
 LARGE_BODY = 64 * 1024
 LONGEST_RETRY_AFTER_SECONDS = 60.0
 FAULT_ATTEMPTS = 3
+AT_ONCE_BYTES = 256 * 1024 * 1024
+"""Longest answer that is read into one piece of memory; a longer one may only be announced."""
+PART_BYTES = 1024 * 1024
 
 _READ_PATH = re.compile(
-    rb"/api/v2/tenants/[^/]+/databases/[^/]+/collections/[^/]+/"
-    rb"(get|count|query)$"
+    r"/api/v2/tenants/[^/]+/databases/[^/]+/collections/[^/]+/"
+    r"(get|count|query)$"
 )
 
 _OUTCOMES: tuple[tuple[type[ServerError], str], ...] = (
@@ -85,6 +90,9 @@ class _Ask:
     most_bytes: int | None = None
     rows: int = 0
 
+    def __str__(self) -> str:
+        return f"{self.method} …/{unquote(self.path.rpartition('/')[2])}"
+
 
 class Client:
     """Thread-safe; one per server, shared by all threads of the process.
@@ -106,19 +114,10 @@ class Client:
         self._closed = False
         check_url(connection)
         self.proxy = proxies.proxy_for(connection.url)
-        self._broken = _transport_errors(self.proxy)
         self._where = connection.where(self.proxy)
-        self._base = httpx2.URL(connection.url.rstrip("/"))
-        self._prefix = self._base.raw_path.rstrip(b"/")
-        self._headers = headers_of(connection).raw
-        # The transport alone: redirects, cookies and the like are not needed, and their handling
-        # costs as much as a small answer.
-        self._http = httpx2.HTTPTransport(
-            verify=tls_of(connection),
-            limits=httpx2.Limits(max_connections=64, max_keepalive_connections=32),
-            proxy=None if self.proxy is None else self.proxy.for_client(),
-            trust_env=False,  # we choose the variables that count, and name them in messages
-        )
+        self._prefix = target_of(connection.url).rstrip("/")
+        self._headers = headers_of(connection)
+        self._http = Exchange(connection.url, tls_of(connection), self.proxy)
 
     def close(self) -> None:
         """Close all connections; no request can be sent after that."""
@@ -263,11 +262,8 @@ class Client:
         try:
             status, headers, content = self._exchange(ask, allowed_seconds, count)
             count.received = len(content)
-        except httpx2.LocalProtocolError as error:
-            # its text may quote a header, so it must not become a printed cause
-            raise http_errors.from_exception(error, where) from None
-        except self._broken as error:
-            raise http_errors.from_exception(error, where) from error
+        except NoAnswer as error:
+            raise http_errors.from_exception(error, where, str(ask)) from error
         if not 200 <= status < 300:
             failure = http_errors.from_answer(status, headers, content, where, ask.path)
             raise self._too_old(ask, failure) or failure
@@ -301,62 +297,50 @@ class Client:
     def _exchange(
         self, ask: _Ask, allowed_seconds: float, count: _Counted
     ) -> tuple[int, Mapping[str, str], bytes]:
-        deadline = time.monotonic() + min(self.connection.answer_seconds, allowed_seconds)
+        limits = self._limits(allowed_seconds)
         if self._closed:  # its new connection would never be closed
             raise RuntimeError(f"The client of the {self.connection.place} is closed.")
         self.connection.admit()
-        request = self._request(ask, self._timeout(allowed_seconds))
-        self._guard(request)
-        try:
-            answer = self._http.handle_request(request)
-            count.note_first_byte()
-            with closing(answer):
-                content = self._content(answer, ask.most_bytes, deadline)
-        except httpx2.RequestError as error:
-            error.request = request
-            raise
-        return answer.status_code, answer.headers, content
-
-    def _request(self, ask: _Ask, timeout: httpx2.Timeout) -> httpx2.Request:
-        path = self._prefix + ask.path.encode()
+        target = self._prefix + ask.path
+        self._guard(ask.method, target)
         if ask.params:
-            path += b"?" + urlencode(ask.params).encode()
+            target += f"?{urlencode(ask.params)}"
         headers = self._headers
         if ask.body is not None:
-            headers = [*headers, (b"content-type", b"application/json")]
-        return httpx2.Request(
-            ask.method,
-            self._base.copy_with(raw_path=path),
-            headers=headers,
-            content=ask.body,
-            extensions={"timeout": timeout.as_dict()},
-        )
+            headers = headers | {"content-type": "application/json"}
+        with self._http.ask(
+            ask.method, target, headers=headers, body=ask.body, limits=limits
+        ) as answer:
+            count.note_first_byte()
+            content = self._content(answer, ask.most_bytes)
+        return answer.status, answer.headers, content
 
-    def _content(self, answer: httpx2.Response, most_bytes: int | None, deadline: float) -> bytes:
+    def _content(self, answer: Answer, most_bytes: int | None) -> bytes:
         """The whole answer, uncompressed."""
-        announced = int(answer.headers.get("content-length", 0))
-        parts, size = [], 0
+        announced = answer.length_remaining
+        if most_bytes is not None and announced is not None and announced > most_bytes:
+            raise self._too_large_answer(most_bytes)
+        if announced and announced <= AT_ONCE_BYTES and "content-encoding" not in answer.headers:
+            return answer.read(announced)
         # Compression helps on slow links. The limit protects memory, so it counts uncompressed
-        # bytes; httpx2 uncompresses 1 MiB at a time and not in advance.
-        for part in answer.iter_bytes():
+        # bytes; no more than a part is uncompressed at a time.
+        parts, size = [], 0
+        while part := answer.read(PART_BYTES):
             size += len(part)
-            if most_bytes is not None and max(size, announced) > most_bytes:
+            if most_bytes is not None and size > most_bytes:
                 raise self._too_large_answer(most_bytes)
             parts.append(part)
-            if time.monotonic() > deadline:
-                raise httpx2.ReadTimeout("the answer takes too long")
         return b"".join(parts)
 
-    def _timeout(self, allowed_seconds: float) -> httpx2.Timeout:
+    def _limits(self, allowed_seconds: float) -> Limits:
         """Limits of a request's steps, so that all steps together stay within the allowed time."""
         silence, connect = self.connection.timeout_seconds, self.connection.connect_seconds
-        if allowed_seconds == math.inf:
-            return httpx2.Timeout(silence, connect=connect)
-        return httpx2.Timeout(
+        deadline = time.monotonic() + min(self.connection.answer_seconds, allowed_seconds)
+        return Limits(
             connect=min(connect, allowed_seconds / 8),
-            pool=min(silence, allowed_seconds / 8),
             write=min(silence, allowed_seconds / 8),
             read=min(silence, allowed_seconds * 5 / 8),
+            deadline=deadline,
         )
 
     def _too_large_answer(self, most_bytes: int) -> TooLarge:
@@ -367,14 +351,13 @@ class Client:
             hint="Smaller reads follow.",
         )
 
-    def _guard(self, request: httpx2.Request) -> None:
-        if not self.read_only or request.method == "GET":
+    def _guard(self, method: str, target: str) -> None:
+        if not self.read_only or method == "GET":
             return
-        path = request.url.raw_path.partition(b"?")[0]
-        if request.method == "POST" and _READ_PATH.search(path):
+        if method == "POST" and _READ_PATH.search(target.partition("?")[0]):
             return
         raise ReadOnlyViolation(
-            f"A write ({request.method}) to the {self.connection.place} was stopped.",
+            f"A write ({method}) to the {self.connection.place} was stopped.",
             side=self.side,
             untouched="Nothing was sent.",
         )
@@ -440,11 +423,5 @@ def _note_load(turn: Turn, error: ServerError) -> None:
     """Tell the pacer about a failure that may be a sign of load."""
     if isinstance(error, ServerBusy):
         turn.refused(error.retry_after_seconds)
-    elif isinstance(error.__cause__, httpx2.TimeoutException):
+    elif isinstance(error.__cause__, TIMEOUTS):
         turn.refused(None)
-
-
-def _transport_errors(proxy: proxies.Proxy | None) -> tuple[type[Exception], ...]:
-    """The errors of the HTTP library when no answer comes."""
-    beyond_http = proxies.socks_errors() if proxy is not None and proxy.is_socks else ()
-    return (httpx2.HTTPError, httpx2.StreamError, *beyond_http)

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx2
-
 from chromasync import __version__
 from chromasync.chroma import http_errors, proxies
 from chromasync.errors import SettingsError
@@ -102,7 +100,7 @@ def check_url(connection: Connection) -> None:
         )
 
 
-def headers_of(connection: Connection) -> httpx2.Headers:
+def headers_of(connection: Connection) -> dict[str, str]:
     """The headers of each request; raises SettingsError when one cannot be sent."""
     ours = {
         "user-agent": f"chromasync/{__version__}",
@@ -118,9 +116,8 @@ def headers_of(connection: Connection) -> httpx2.Headers:
                 f"The {connection.called or connection.side}'s header {name!r} {problem}.",
                 hint=f"It comes from {_origin_of(name, connection.setting)}.",
             )
-    headers = httpx2.Headers(ours)
-    headers.update(chosen)
-    return headers
+    replaced = {name.lower() for name in chosen}
+    return {name: value for name, value in ours.items() if name not in replaced} | chosen
 
 
 def _origin_of(header: str, setting: Callable[[str], str]) -> str:
@@ -146,10 +143,14 @@ def _header_problem(name: str, value: str) -> str:
     return ""
 
 
-def tls_of(connection: Connection) -> ssl.SSLContext:
-    """How https is spoken; raises SettingsError when a certificate file cannot be used."""
+def tls_of(connection: Connection) -> ssl.SSLContext | None:
+    """How https is spoken, None for http.
+
+    Raises:
+        SettingsError: a certificate file cannot be used.
+    """
     if urlsplit(connection.url).scheme != "https":
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # not used; loading authorities is slow
+        return None  # loading authorities is slow
     try:
         context = ssl.create_default_context(cafile=connection.ca_file)
         if connection.client_cert is not None:

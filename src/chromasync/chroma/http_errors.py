@@ -8,12 +8,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
 from urllib.parse import urljoin, urlsplit
 
-import httpx2
 import orjson
 
+from chromasync.chroma.no_answer import (
+    ConnectionBroke,
+    NoAnswer,
+    NotAnsweredInTime,
+    NotConnected,
+    NotConnectedInTime,
+    NotSocks,
+    ProxyRefused,
+    cause_of,
+)
 from chromasync.chroma.proxies import Proxy
 from chromasync.errors import (
     AccessRefused,
@@ -31,8 +39,6 @@ from chromasync.errors import (
 )
 from chromasync.model import Side
 
-E = TypeVar("E", bound=BaseException)
-
 MESSAGE_LIMIT = 300
 _GATEWAY = {408, 425, 502, 504, 520, 521, 522, 523, 524, 525, 526, 530}
 _BUSY = {429, 503}
@@ -44,8 +50,8 @@ _PRIVATE = (
     "The private server of this folder is overloaded or has ended, for example because memory ran "
     "out. Repeat the command."
 )
-_PROXY_REFUSES_US = re.compile(r"^407\b|username/password|^Requested .* but got ")
-"""Messages of a proxy, or of the SOCKS library, that it requires other credentials."""
+_PROXY_REFUSES_US = re.compile(r"^407\b|username/password|authentication")
+"""Words of a proxy, or of the SOCKS library, that other credentials are required."""
 _ABSENT = re.compile(r"^Collection \S.* does not exists?\.?$")
 _TAKEN = re.compile(r"UNIQUE constraint failed: collections\.name")
 
@@ -152,57 +158,38 @@ def _address(url: str) -> str:
     return f"{parts.scheme}://{host}{port}{parts.path}"
 
 
-def from_exception(error: Exception, where: Where) -> ServerError:
-    """The failure of a request that got no complete answer."""
-    refused = _cause(error, ssl.SSLCertVerificationError)
+def from_exception(error: NoAnswer, where: Where, asked: str = "") -> ServerError:
+    """The failure of a request that got no complete answer; `asked` is its method and path."""
+    refused = cause_of(error, ssl.SSLCertVerificationError)
     if refused is not None:
         return _untrusted(refused, where)
     if where.proxy is not None and (failure := _from_proxy(error, where, where.proxy)):
         return failure
-    failure = _unanswered(error, where)
+    failure = _unanswered(error, where, asked)
     if where.is_folder:
         failure.hint = _PRIVATE
     return failure
 
 
-def _unanswered(error: Exception, where: Where) -> ServerUnreachable:
-    lost = (httpx2.ReadError, httpx2.WriteError, httpx2.CloseError, httpx2.RemoteProtocolError)
+def _unanswered(error: NoAnswer, where: Where, asked: str) -> ServerUnreachable:
     server, side = where.with_way, where.side
-    if isinstance(error, httpx2.ConnectTimeout):
-        return ServerUnreachable(f"The {server} accepts no connection in time.", side=side)
-    if isinstance(error, httpx2.TimeoutException):
-        what = f"The {server} did not answer in time{_asked(error)}."
-        return ServerUnreachable(what, side=side, hint=_SILENT)
-    if isinstance(error, httpx2.ConnectError):
-        # the message of the operating system or the TLS library; it contains no header
-        return ServerUnreachable(f"The {server} cannot be reached: {error}.", side=side)
-    if isinstance(error, lost):
-        return ConnectionLost(f"The {server} closed the connection without an answer.", side=side)
-    return ServerUnreachable(
-        f"The request to the {server} failed ({type(error).__name__}).", side=side
-    )
-
-
-def _asked(error: httpx2.TimeoutException) -> str:
-    """The method and the end of the path of the request, in brackets; empty if unknown."""
-    try:
-        request = error.request
-    except RuntimeError:
-        return ""
-    return f" ({request.method} …/{request.url.path.rpartition('/')[2]})"
-
-
-def _cause(error: BaseException, kind: type[E]) -> E | None:
-    """The error of this kind among the causes of an error."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, kind):
-        cause = cause.__cause__ or cause.__context__
-    return cause
+    match error:
+        case NotConnectedInTime():
+            return ServerUnreachable(f"The {server} accepts no connection in time.", side=side)
+        case NotAnsweredInTime():
+            what = f"The {server} did not answer in time{asked and f' ({asked})'}."
+            return ServerUnreachable(what, side=side, hint=_SILENT)
+        case NotConnected():
+            return ServerUnreachable(f"The {server} cannot be reached: {error}.", side=side)
+        case ConnectionBroke():
+            what = f"The {server} closed the connection without an answer."
+            return ConnectionLost(what, side=side)
+    return ServerUnreachable(f"The request to the {server} failed ({error}).", side=side)
 
 
 def _untrusted(error: ssl.SSLCertVerificationError, where: Where) -> UntrustedCertificate:
     proxy = where.proxy
-    of_proxy = f", or of the {proxy}," if proxy and proxy.url.startswith("https") else ""
+    of_proxy = f", or of the {proxy}," if proxy and proxy.scheme == "https" else ""
     return UntrustedCertificate(
         f"The certificate of the {where}{of_proxy} is not trusted: "
         f"{error.verify_message.removesuffix('.')}.",
@@ -217,13 +204,13 @@ def _untrusted(error: ssl.SSLCertVerificationError, where: Where) -> UntrustedCe
 # ---- failures of the proxy -------------------------------------------------------------------
 
 
-def _from_proxy(error: Exception, where: Where, proxy: Proxy) -> ServerError | None:
+def _from_proxy(error: NoAnswer, where: Where, proxy: Proxy) -> ServerError | None:
     """The failure of the proxy; None when the server may have caused it."""
-    if isinstance(error, httpx2.ProxyError):
+    if isinstance(error, ProxyRefused):
         return _proxy_refuses(str(error), where, proxy)
-    if isinstance(error, httpx2.ConnectError) and _cause(error, ssl.SSLError) is None:
+    if isinstance(error, NotConnected) and cause_of(error, ssl.SSLError) is None:
         what = f"The {proxy}, through which the {where} is asked, cannot be reached: {error}."
-    elif not isinstance(error, httpx2.HTTPError | httpx2.StreamError):
+    elif isinstance(error, NotSocks):
         what = f"The {proxy}, through which the {where} is asked, does not speak SOCKS."
     else:
         return None

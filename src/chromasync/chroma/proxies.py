@@ -10,19 +10,21 @@ import importlib.util
 import ipaddress
 import os
 import re
-import ssl
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-import httpx2
+from urllib3.exceptions import LocationParseError
+from urllib3.util import parse_url
 
 from chromasync.config.shown import hide_secrets
 from chromasync.errors import SettingsError
 
 SCHEMES = ("http", "https", "socks5", "socks5h")
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443}
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+_LIKE_IPV4 = re.compile(r"\d+\.\d+\.\d+\.\d+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +46,14 @@ class Proxy:
         return f"proxy {parts.scheme}://{host}{port} (from {self.variable})"
 
     @property
+    def scheme(self) -> str:
+        """How it is spoken to."""
+        return urlsplit(self.url).scheme
+
+    @property
     def is_socks(self) -> bool:
         """Whether it is a SOCKS proxy, which tunnels any connection."""
-        return self.url.startswith("socks")
-
-    def for_client(self) -> httpx2.Proxy:
-        """The proxy for the HTTP library."""
-        secure = self.url.startswith("https")
-        return httpx2.Proxy(self.url, ssl_context=ssl.create_default_context() if secure else None)
+        return self.scheme.startswith("socks")
 
 
 def proxy_for(url: str) -> Proxy | None:
@@ -69,7 +71,7 @@ def proxy_for(url: str) -> Proxy | None:
     value = named.get(kind)
     if not value or host in _LOOPBACK:
         return None
-    port = parts.port or _DEFAULT_PORTS[scheme]
+    port = parts.port or DEFAULT_PORTS[scheme]
     if proxy_bypass(f"{host}:{port}") or _is_spared(host, named.get("no", "")):
         return None
     return _checked(_variable(kind), value if "://" in value else f"http://{value}")
@@ -81,20 +83,15 @@ def is_usable(url: str, schemes: tuple[str, ...]) -> bool:
         parts = urlsplit(url)
         host = parts.hostname or ""
         _ = parts.port
-        _ = httpx2.URL(url)  # checks the host more strictly
+        _ = url.encode()
+        _ = parse_url(url)  # checks the host more strictly
         _ = host.encode("idna")  # the lookup does the same
-    except (ValueError, httpx2.InvalidURL):
+        if _LIKE_IPV4.fullmatch(host):
+            _ = ipaddress.IPv4Address(host)
+    except (ValueError, LocationParseError):
         return False
-    return parts.scheme in schemes and bool(host) and not re.search(r"\s", host)
-
-
-def socks_errors() -> tuple[type[Exception], ...]:
-    """The errors of the SOCKS library when a proxy does not speak SOCKS."""
-    if importlib.util.find_spec("socksio") is None:
-        return ()
-    from socksio import SOCKSError  # noqa: PLC0415 -- an extra that may be missing
-
-    return (SOCKSError,)
+    is_clean = not re.search(r"\s", host) and not _CONTROL.search(url)
+    return parts.scheme in schemes and bool(host) and is_clean
 
 
 def _is_spared(host: str, no_proxy: str) -> bool:
@@ -133,7 +130,7 @@ def _checked(variable: str, url: str) -> Proxy:
             "host. Servers named in NO_PROXY are reached without it.",
         )
     proxy = Proxy(variable, url)
-    if proxy.is_socks and importlib.util.find_spec("socksio") is None:
+    if proxy.is_socks and importlib.util.find_spec("socks") is None:
         raise SettingsError(
             f"The {proxy} speaks SOCKS, and the extra `socks` of chromasync is not installed.",
             untouched="Nothing was sent.",
