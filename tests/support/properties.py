@@ -1,7 +1,7 @@
 """How long Hypothesis looks, by `CHROMASYNC_PROPERTIES`.
 
-`quick` takes a quarter of the examples, as `make test-quick` does, and `short` takes half of them, as
-`make test` does; `nightly` takes fifty times as many, and others each time.
+`quick` takes a quarter of the examples, as `make test-quick` does; `short` takes half of them, as
+`make test` does. `nightly` takes fifty times as many, and others each time.
 """
 
 from __future__ import annotations
