@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test-quick test test-rest test-all test-wheel coverage chaos lint bench bench-scaling bench-throttle bench-memory bench-mass bench-wide servers docs clean
+.PHONY: help setup demo test-quick test test-rest test-all test-wheel coverage chaos lint bench bench-growth bench-scaling bench-throttle bench-memory bench-mass bench-wide servers docs clean
 
 help: ## print this list of targets
 	@echo "usage: make TARGET [ARGS=...]"
@@ -95,10 +95,13 @@ lint: $(READY) ## check style, format, types and import contracts
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports --no-logo
 
-bench: $(READY) ## compare the speed with the official client
+bench: $(READY) ## compare the speed with raw requests and the official client
 	$(BIN)/python -m bench $(ARGS)
 
-bench-scaling: $(READY) ## compare one worker with four, with latency between workers and servers
+bench-growth: $(READY) ## measure cycles and commands at several numbers of records
+	$(BIN)/python -m bench.growth $(ARGS)
+
+bench-scaling: $(READY) ## measure several workers, with latency between them and the servers
 	$(BIN)/python -m bench.scaling $(ARGS)
 
 bench-throttle: $(READY) ## measure what a query loop on the primary feels while everything is read

@@ -14,7 +14,7 @@ from rich.console import Console
 from bench.child import ROOT
 from bench.kept import keep, timed_lines
 from bench.report import as_markdown, as_table, is_sound, rows_of
-from bench.rounds import Race, run_race
+from bench.rounds import Race, run_race, shapes_of
 from chromasync import __version__
 
 OUT = ROOT / "bench" / "out"
@@ -24,11 +24,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the bench; 0 unless ours was not identical or wrote without need."""
     options = _parse(arguments)
     say, started = timed_lines(), time.monotonic()
-    race = Race(options.records, options.rounds, options.counted, say)
-    results = run_race(race) | {"machine": _machine(), "seconds": time.monotonic() - started}
+    shapes = [s for s in shapes_of(options.records) if not options.only or options.only in s.name]
+    race = Race(shapes, options.rounds, options.counted, say)
+    results = run_race(race) | {"machine": machine(), "seconds": time.monotonic() - started}
     rows = rows_of(results)
-    results["table"] = [row.cells for row in rows]
-    name = f"bench-{options.records}.json"
+    name = "race.json"
     keep(options.out, name, results)
     if options.markdown:
         print(as_markdown(rows))
@@ -42,21 +42,25 @@ def main(arguments: list[str] | None = None) -> int:
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--records", type=int, default=20_000, help="records on the primary")
-    parser.add_argument("--rounds", type=int, default=2, help="how often each contender runs")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each contender runs")
+    parser.add_argument("--only", help="only the shape with these words in its name")
     parser.add_argument("--counted", type=int, help="records of the counting pass")
     parser.add_argument("--quick", action="store_true", help="2,000 records, one round")
-    parser.add_argument("--markdown", action="store_true", help="print the table for the README")
+    parser.add_argument("--markdown", action="store_true", help="print the table for a page")
     parser.add_argument("--out", type=Path, default=OUT, help="folder for the JSON")
     options = parser.parse_args(arguments)
     if options.quick:
         options.records, options.rounds = 2_000, 1
+    if not any((options.only or "") in shape.name for shape in shapes_of(options.records)):
+        parser.error("no shape has this name")
     if options.records < 200 or options.rounds < 1:
         parser.error("at least 200 records and one round are needed")
     options.counted = options.counted or max(200, options.records // 10)
     return options
 
 
-def _machine() -> dict[str, object]:
+def machine() -> dict[str, object]:
+    """What it was measured on."""
     return {
         "chromasync": __version__,
         "python": platform.python_version(),

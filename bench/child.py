@@ -63,7 +63,8 @@ def _prepare(what: str, arguments: dict[str, Any]) -> Callable[[], dict[str, Any
         case "raw copy":
             from bench import raw, records
 
-            data = records.make_records(arguments.pop("records"))
+            shape = {key: arguments.pop(key) for key in ("dimension", "characters")}
+            data = records.make_records(arguments.pop("records"), **shape)
             measure: Callable[..., dict[str, Any]] = partial(raw.ingest, collections=data)
         case "raw read":
             from bench import raw
@@ -73,7 +74,7 @@ def _prepare(what: str, arguments: dict[str, Any]) -> Callable[[], dict[str, Any
             from bench import naive
 
             measure = naive.copy
-        case "ours" | "approved" | "verify":
+        case "ours" | "approved" | "verify" | "plan" | "status":
             from bench import ours
 
             measure = getattr(ours, {"ours": "cycles"}.get(what, what))

@@ -35,7 +35,7 @@ PAGE = 1000
 Phase = dict[str, Any]
 
 
-def small_records(start: int, count: int) -> Data:
+def small_records(start: int, count: int, dimension: int = DIMENSION) -> Data:
     """Records `start` to `start + count`, the same each time."""
     rng = np.random.default_rng(start)
     ids = [str(uuid.UUID(bytes=rng.bytes(16), version=4)) for _ in range(count)]
@@ -43,19 +43,19 @@ def small_records(start: int, count: int) -> Data:
         name="many",
         space="l2",
         ids=ids,
-        embeddings=rng.standard_normal((count, DIMENSION)).astype(np.float32),
+        embeddings=rng.standard_normal((count, dimension)).astype(np.float32),
         documents=[None] * count,
         metadatas=[{"number": start + i} for i in range(count)],
         uris=[None] * count,
     )
 
 
-def fill(url: str, records: int, say: Say) -> None:
+def fill(url: str, records: int, say: Say, dimension: int = DIMENSION) -> None:
     """Put the records into an empty server, in requests of 5,000."""
     connection = Connection(url)
-    collection_id = create(connection, small_records(0, 0))
+    collection_id = create(connection, small_records(0, 0, dimension))
     for start in range(0, records, BATCH):
-        data = small_records(start, min(BATCH, records - start))
+        data = small_records(start, min(BATCH, records - start), dimension)
         for request in add_requests(collection_id, data, BATCH):
             connection.send(request)
         if start % (20 * BATCH) == 0:

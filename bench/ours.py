@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from chromasync.app import Application
+from chromasync.chroma.meter import Meter
 from chromasync.config import Settings
 
 OPTIONS = {
@@ -70,9 +72,10 @@ def approved(primary_url: str, replica_url: str, state: str, **options: float) -
 
 def _cycle(app: Application) -> dict[str, Any]:
     began_at = time.monotonic()
-    started, cpu = time.perf_counter(), time.process_time()
+    started, cpu, requests = time.perf_counter(), time.process_time(), _requests()
     report = app.sync(Silent())
     return {
+        "requests": _requests() - requests,
         "seconds": time.perf_counter() - started,
         "span": [began_at, time.monotonic()],
         "cpu_seconds": time.process_time() - cpu,
@@ -90,11 +93,55 @@ def verify(primary_url: str, replica_url: str, state: str, **options: float) -> 
         open_seconds = time.perf_counter() - started
         report = app.verify(Silent())
     return {
+        "requests": _requests(),
         "open_seconds": open_seconds,
         "seconds": report.duration_seconds,
         "same": sum(collection.same for collection in report.collections),
         "different": report.different,
     }
+
+
+def plan(primary_url: str, replica_url: str, state: str, **options: float) -> dict[str, Any]:
+    """Open the program once and ask what a cycle would do."""
+    return _asked(_settings(primary_url, replica_url, state, **options), lambda a: a.plan(Silent()))
+
+
+def status(primary_url: str, replica_url: str, state: str, **options: float) -> dict[str, Any]:
+    """Open the program once and ask the state store."""
+    return _asked(_settings(primary_url, replica_url, state, **options), Application.status)
+
+
+def _asked(settings: Settings, ask: Callable[[Application], object]) -> dict[str, Any]:
+    before = _requests()
+    started = time.perf_counter()
+    with Application.open(settings) as app:
+        open_seconds = time.perf_counter() - started
+        started = time.perf_counter()
+        ask(app)
+        seconds = time.perf_counter() - started
+    return {
+        "open_seconds": open_seconds,
+        "seconds": seconds,
+        "requests": _requests() - before,
+    }
+
+
+_noted: list[str] = []
+_note = Meter.note
+
+
+def _count_too(meter: Meter, outcome: str, **about: Any) -> None:
+    _noted.append(outcome)
+    _note(meter, outcome, **about)
+
+
+_meter: Any = Meter
+_meter.note = _count_too  # a bench process counts for itself
+
+
+def _requests() -> int:
+    """Requests to both servers so far, of this process."""
+    return len(_noted)
 
 
 def _settings(primary_url: str, replica_url: str, state: str, **options: float) -> Settings:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -117,8 +118,12 @@ def read_requests(url: str, batch: int = BATCH) -> list[Request]:
     return requests
 
 
-def read_everything(url: str, threads: int) -> dict[str, float]:
-    """Send all read requests over `threads` connections and drop the answers undecoded."""
+def read_everything(url: str, threads: int, count: int = 1) -> dict[str, float]:
+    """Send all read requests over `threads` connections and drop the answers undecoded.
+
+    Args:
+        count: how often; the median counts.
+    """
     requests = read_requests(url)
     shares = [requests[i::threads] for i in range(threads)]
     connections = [Connection(url) for _ in shares]
@@ -126,10 +131,12 @@ def read_everything(url: str, threads: int) -> dict[str, float]:
     def work(connection: Connection, share: Sequence[Request]) -> int:
         return sum(len(connection.send(request)) for request in share)
 
+    took = []
     with ThreadPoolExecutor(threads) as pool:
-        started = time.perf_counter()
-        received = sum(pool.map(work, connections, shares))
-        seconds = time.perf_counter() - started
+        for _ in range(count):
+            started = time.perf_counter()
+            received = sum(pool.map(work, connections, shares))
+            took.append(time.perf_counter() - started)
     for connection in connections:
         connection.close()
-    return {"seconds": seconds, "bytes": received}
+    return {"seconds": median(took), "bytes": received, "count": count}

@@ -50,13 +50,16 @@ class Data:
         return {"hnsw": {"space": self.space, "ef_construction": 120, "max_neighbors": 16}}
 
 
-def make_records(count: int, *, seed: int = 7, dimension: int = DIMENSION) -> list[Data]:
+def make_records(
+    count: int, *, seed: int = 7, dimension: int = DIMENSION, characters: int = CHARACTERS
+) -> list[Data]:
     """The collections with `count` records in all; the same for the same arguments."""
     first = round(count * SHARES["articles"])
     sizes = {"articles": first, "notes": count - first}
     rng = np.random.default_rng(seed)
     words = _vocabulary(rng)
-    return [_collection(rng, name, sizes[name], words, dimension) for name in SHARES]
+    shape = (dimension, characters)
+    return [_collection(rng, name, sizes[name], words, shape) for name in SHARES]
 
 
 def _vocabulary(rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.object_]]:
@@ -73,8 +76,10 @@ def _collection(
     name: str,
     count: int,
     words: np.ndarray[Any, np.dtype[np.object_]],
-    dimension: int,
+    shape: tuple[int, int],
 ) -> Data:
+    dimension, characters = shape
+    texts = enumerate(_texts(rng, count, words, characters))
     ids = [
         f"{name}/{i:07d}" + (f"-{OTHER_WORDS[i % 10]}" if i % 50 == 0 else "") for i in range(count)
     ]
@@ -83,9 +88,7 @@ def _collection(
         space=SPACES[name],
         ids=ids,
         embeddings=_embeddings(rng, count, dimension),
-        documents=[
-            None if i % 100 == 99 else text for i, text in enumerate(_texts(rng, count, words))
-        ],
+        documents=[None if i % 100 == 99 else text for i, text in texts],
         metadatas=[_metadata(rng, i) for i in range(count)],
         uris=[
             None if i % 20 == 7 else f"https://example.org/{name}/{i}.html" for i in range(count)
@@ -101,12 +104,15 @@ def _embeddings(rng: np.random.Generator, count: int, dimension: int) -> Floats:
 
 
 def _texts(
-    rng: np.random.Generator, count: int, words: np.ndarray[Any, np.dtype[np.object_]]
+    rng: np.random.Generator,
+    count: int,
+    words: np.ndarray[Any, np.dtype[np.object_]],
+    characters: int,
 ) -> Iterator[str]:
     for _ in range(count):
-        ranks = np.minimum(rng.zipf(1.25, 120), len(words)) - 1
+        ranks = np.minimum(rng.zipf(1.25, max(120, characters // 5)), len(words)) - 1
         text = " ".join(words[ranks])
-        size = int(rng.normal(CHARACTERS, 80))
+        size = int(rng.normal(characters, characters / 7))
         yield text[: max(40, size)].strip().capitalize() + "."
 
 

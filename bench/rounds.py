@@ -1,5 +1,6 @@
 """The race: contenders one after the other in each round, each on a fresh replica server.
 
+Every other round runs in the reverse order, so that a machine that slows down favours nobody.
 Nothing stands between a contender and the servers while the clock runs. What each of them sends is
 counted in a pass of its own, through recording proxies, with fewer records.
 """
@@ -9,14 +10,16 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from bench import raw
 from bench.child import run_child
 from bench.edits import change_metadata, edit_everything
 from bench.kept import Say
-from bench.records import Data, make_records
+from bench.records import CHARACTERS, DIMENSION, Data, make_records
+from bench.servers import with_cpu
 from chromasync.lab.chroma_server import ChromaServer
 from chromasync.lab.judge import connect, judge
 from chromasync.lab.proxy import RecordingProxy
@@ -26,69 +29,132 @@ READ_THREADS = 2
 """As many as our program has worker threads by default."""
 REREADS = 3
 WALKS = 7
+RAW_BATCHES = (1000, 5461)
+"""Records in a raw request: what clients usually send, and the most that the server advertises."""
+LARGEST_REQUEST = 30_000_000
+"""Bytes of a raw request at most; the server refuses more than 40 MB."""
 
 Result = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Race:
-    """One run of the bench: what it is asked for, and everything measured so far."""
+class Shape:
+    """Records of one size; `naive` says whether the naive loop takes part."""
 
+    name: str
     records: int
+    dimension: int = DIMENSION
+    characters: int = CHARACTERS
+    naive: bool = False
+
+    @property
+    def data(self) -> list[Data]:
+        """The records."""
+        return make_records(self.records, dimension=self.dimension, characters=self.characters)
+
+    @property
+    def batches(self) -> list[int]:
+        """Records in a request of each raw contender."""
+        each = self.dimension * 6 + self.characters + 400
+        return sorted({min(batch, LARGEST_REQUEST // each) for batch in RAW_BATCHES})
+
+
+def shapes_of(records: int) -> list[Shape]:
+    """The realistic records, and fewer of both extremes."""
+    return [
+        Shape("384 dimensions", records, naive=True),
+        Shape("4 dimensions", records, dimension=4, characters=40),
+        Shape("1,536 dimensions", max(200, records // 4), dimension=1536, characters=4000),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """One run of the bench: what it is asked for."""
+
+    shapes: list[Shape]
     rounds: int
     counted_records: int
     say: Say
-    results: list[Result] = field(default_factory=list)
 
 
 def run_race(race: Race) -> Result:
     """Run all rounds and the counting pass; returns plain data, ready for JSON."""
-    data = make_records(race.records)
-    with ChromaServer() as primary:
-        race.say(f"filling the primary with {race.records:,} records")
-        raw.ingest(primary.url, data)
-        for number in range(1, race.rounds + 1):
-            race.results.append(_run_round(race, number, primary.url, data))
     return {
-        "records": race.records,
         "counted_records": race.counted_records,
-        "rounds": race.results,
+        "shapes": [_run_shape(race, shape) for shape in race.shapes],
         "counted": _count(race),
     }
 
 
-def _run_round(race: Race, number: int, primary_url: str, data: list[Data]) -> Result:
-    round_ = f"round {number} of {race.rounds}"
-    race.say(f"{round_}: raw requests")
-    with ChromaServer() as replica:
-        raw_copy = run_child("raw copy", url=replica.url, records=race.records)
-        raw_copy["fidelity"] = _fidelity(primary_url, replica.url)
-    race.say(f"{round_}: the naive loop")
-    with ChromaServer() as replica:
-        naive_copy = run_child("naive copy", primary_url=primary_url, replica_url=replica.url)
-        naive_copy["fidelity"] = _fidelity(primary_url, replica.url)
-        race.say(f"{round_}: the naive loop again, nothing changed")
-        naive_rerun = run_child("naive copy", primary_url=primary_url, replica_url=replica.url)
-    race.say(f"{round_}: chromasync")
-    ours = _run_ours(primary_url, data)
-    return {"raw_copy": raw_copy, "naive_copy": naive_copy, "naive_rerun": naive_rerun} | ours
+def _run_shape(race: Race, shape: Shape) -> Result:
+    data = shape.data
+    rounds = []
+    with ChromaServer() as primary:
+        race.say(f"{shape.name}: filling the primary with {shape.records:,} records")
+        raw.ingest(primary.url, data)
+        for number in range(race.rounds):
+            race.say(f"{shape.name}: round {number + 1} of {race.rounds}")
+            rounds.append(_run_round(shape, number, primary, data))
+    about = {"dimension": shape.dimension, "characters": shape.characters}
+    return {"name": shape.name, "records": shape.records, "rounds": rounds} | about
 
 
-def _run_ours(primary_url: str, data: list[Data]) -> Result:
+def _run_round(shape: Shape, number: int, primary: ChromaServer, data: list[Data]) -> Result:
+    contenders: list[Callable[[], Result]] = [
+        *(partial(_run_raw, shape, batch, primary) for batch in shape.batches),
+        *([partial(_run_naive, primary)] if shape.naive else []),
+        partial(_run_ours, primary, data),
+    ]
+    result: Result = {"raw_copies": {}}
+    for contend in contenders if number % 2 == 0 else reversed(contenders):
+        done = contend()
+        result["raw_copies"] |= done.pop("raw_copies", {})
+        result |= done
+    return result
+
+
+def _run_raw(shape: Shape, batch: int, primary: ChromaServer) -> Result:
+    order = {"records": shape.records, "dimension": shape.dimension, "batch": batch}
+    with ChromaServer() as replica:
+        copy = with_cpu(
+            lambda: run_child("raw copy", url=replica.url, characters=shape.characters, **order),
+            primary,
+            replica,
+        )
+        copy["fidelity"] = _fidelity(primary.url, replica.url)
+    return {"raw_copies": {str(batch): copy}}
+
+
+def _run_naive(primary: ChromaServer) -> Result:
+    with ChromaServer() as replica:
+        both = {"primary_url": primary.url, "replica_url": replica.url}
+        copy = with_cpu(lambda: run_child("naive copy", **both), primary, replica)
+        copy["fidelity"] = _fidelity(primary.url, replica.url)
+        rerun = with_cpu(lambda: run_child("naive copy", **both), primary, replica)
+    return {"naive_copy": copy, "naive_rerun": rerun}
+
+
+def _run_ours(primary: ChromaServer, data: list[Data]) -> Result:
     changed = [max(1, round(len(part) * CHANGED_SHARE)) for part in data]
     with ChromaServer() as replica, _state() as state:
-        both = {"primary_url": primary_url, "replica_url": replica.url, "state": state}
-        copy = run_child("ours", **both)
-        copy["fidelity"] = _fidelity(primary_url, replica.url)
-        run_child("ours", **both)  # reads once more what was just written
-        raw_read = run_child("raw read", url=primary_url, threads=READ_THREADS)
-        reread = run_child("ours", **both, count=REREADS)
-        walk = run_child("ours", **both, count=WALKS, walk_only=True)
-        change_metadata(primary_url, data, changed, offset=1)
-        change = run_child("ours", **both)
+        both = {"primary_url": primary.url, "replica_url": replica.url, "state": state}
+
+        def ours(**options: Any) -> Result:
+            return with_cpu(lambda: run_child("ours", **both, **options), primary, replica)
+
+        copy = ours()
+        copy["fidelity"] = _fidelity(primary.url, replica.url)
+        ours()  # reads once more what was just written
+        order = {"url": primary.url, "threads": READ_THREADS, "count": REREADS}
+        raw_read = with_cpu(lambda: run_child("raw read", **order), primary)
+        reread = ours(count=REREADS)
+        walk = ours(count=WALKS, walk_only=True)
+        change_metadata(primary.url, data, changed, offset=1)
+        change = ours()
         change["changed"] = sum(changed)
-        change["fidelity"] = _fidelity(primary_url, replica.url)
-    change_metadata(primary_url, data, changed, offset=0)
+        change["fidelity"] = _fidelity(primary.url, replica.url)
+    change_metadata(primary.url, data, changed, offset=0)
     return {
         "ours_copy": copy,
         "ours_reread": reread,

@@ -1,21 +1,30 @@
-"""`python -m bench.scaling`: one worker against four, with latency between them and the servers.
+"""`python -m bench.scaling`: several workers, with latency between them and the servers.
 
 The work is bound by waiting here, as it is across a network: every request to either server takes
-50 ms longer. A coordinator that only plans, PostgreSQL as the store, one thread a worker. What is
+so much longer. A coordinator that only plans, PostgreSQL as the store, one thread a worker. What is
 timed is the span from the first task's start to the last one's end, as the store has it; of several
-rounds, in which one and many take turns, the shortest of each counts, because whatever else the
-machine does only lengthens one.
+rounds, in which all numbers of workers take turns, the shortest of each counts, because whatever
+else the machine does only lengthens one. No time limit ends it while tasks are completed.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
+from rich import box
+from rich.console import Console
+from rich.table import Table
 from sqlalchemy import func, select
 
+from bench.__main__ import OUT, machine
+from bench.kept import Say, keep, timed_lines
 from chromasync.lab.postgres_server import LocalPostgres
 from chromasync.store.schema import tasks
 from tests.distributed.fleet import Fleet
@@ -23,68 +32,113 @@ from tests.store.samples import look
 from tests.support.stage import Servers, Stage, running_servers
 
 SETTINGS = {"SYNC_WORKERS": "1", "SYNC_LEASE_SECONDS": "60", "SYNC_LEAD_SECONDS": "20"}
+PHASES = ("first copy", "everything read again")
+
+Span = tuple[int, float]
+"""How many tasks, and the seconds from the first start to the last end."""
 
 
-def span_of_cycle(fleet: Fleet, number: int) -> tuple[int, float]:
-    """How many tasks a cycle had, and the seconds from the first start to the last end."""
+def span_of_cycle(fleet: Fleet, number: int) -> Span:
+    """What a cycle took, as the store has it."""
     mine = tasks.c.cycle_id == number
     first, last, count = func.min(tasks.c.started_at), func.max(tasks.c.completed_at), func.count()
     ((began, ended, total),) = look(fleet.store, select(first, last, count).where(mine))
     return total, (ended - began).total_seconds()
 
 
+def until(fleet: Fleet, done: Callable[[], bool], what: str) -> None:
+    """Wait for something; the fleet's patience is for the time without a completed task."""
+
+    def completed() -> int:
+        ((count,),) = look(fleet.store, select(func.count(tasks.c.completed_at)))
+        return int(count)
+
+    def moved(before: int) -> bool:
+        return done() or completed() > before
+
+    while not done():
+        fleet.until(partial(moved, completed()), what)
+
+
 def measure(
-    servers: Servers, postgres: LocalPostgres, workers: int, options: argparse.Namespace
-) -> dict[str, tuple[int, float]]:
-    """A first copy and a cycle that reads everything again, by so many workers."""
+    servers: Servers, postgres: LocalPostgres, workers: int, latency: float, sizes: tuple[int, int]
+) -> dict[str, Span]:
+    """A first copy and a cycle that reads everything again, by so many workers.
+
+    Args:
+        sizes: records, and records in a chunk.
+    """
     with tempfile.TemporaryDirectory(prefix="chromasync-scaling-") as folder:
         stage = Stage(servers, Path(folder) / "state")
         try:
-            return _measure_on(stage, postgres, workers, options)
+            return _measure_on(stage, postgres, workers, latency, sizes)
         finally:
             stage.close()
 
 
 def _measure_on(
-    stage: Stage, postgres: LocalPostgres, workers: int, options: argparse.Namespace
-) -> dict[str, tuple[int, float]]:
-    servers = stage.servers
-    settings = SETTINGS | {"SYNC_CHUNK_SIZE": str(options.chunk), "SYNC_INTERVAL": "1"}
+    stage: Stage, postgres: LocalPostgres, workers: int, latency: float, sizes: tuple[int, int]
+) -> dict[str, Span]:
+    servers, (records, chunk) = stage.servers, sizes
+    settings = SETTINGS | {"SYNC_CHUNK_SIZE": str(chunk), "SYNC_INTERVAL": "1"}
     fleet = Fleet(stage, postgres.database(stage.database), **settings)
     try:
         members = [fleet.worker(f"worker-{n}") for n in range(workers)]
         fleet.until_active(*members)
-        stage.create("docs", count=options.records)
+        stage.create("docs", count=records)
         for proxy in (servers.primary_proxy, servers.replica_proxy):
-            proxy.latency_seconds = options.latency
+            proxy.latency_seconds = latency
         fleet.coordinator(SYNC_COORDINATOR_WORKS="false", SYNC_SCRUB_BUDGET="100%")
-        fleet.until(lambda: len(fleet.store.cycles(9)) > 2, "a copy and a cycle after it")
-        copy, again = span_of_cycle(fleet, 1), span_of_cycle(fleet, 2)
+        until(fleet, lambda: len(fleet.store.cycles(9)) > 2, "a copy and a cycle after it")
+        spans = [span_of_cycle(fleet, number) for number in (1, 2)]
     finally:
         for proxy in (servers.primary_proxy, servers.replica_proxy):
             proxy.latency_seconds = 0.0
         fleet.close()
     stage.assert_identical()
-    return {"first copy": copy, "everything read again": again}
+    return dict(zip(PHASES, spans, strict=True))
 
 
-def ratios(options: argparse.Namespace) -> dict[str, float]:
-    """How many times as fast many workers are as one, by what they did; says the figures, too."""
+def measured(options: argparse.Namespace, say: Say) -> list[dict[str, Any]]:
+    """For each latency and number of workers: tasks, and the shortest span of each phase."""
+    sizes = (options.records, options.chunk)
+    points = []
     with running_servers() as servers, LocalPostgres(durable=False) as postgres:
-        rounds = [
-            [measure(servers, postgres, workers, options) for workers in (1, options.workers)]
-            for _ in range(options.rounds)
-        ]
-    one, many = (
-        {what: min((r[what] for r in side), key=itemgetter(1)) for what in side[0]}
-        for side in zip(*rounds, strict=True)
-    )
-    for what, (count, seconds) in one.items():
-        print(
-            f"{what}: {count} tasks, 1 worker {seconds:.1f} s, {options.workers} workers "
-            f"{many[what][1]:.1f} s: {seconds / many[what][1]:.2f} times as fast"
+        for latency in options.latency:
+            runs: dict[int, list[dict[str, Span]]] = {n: [] for n in options.workers}
+            for number in range(options.rounds):
+                for workers in options.workers if number % 2 == 0 else options.workers[::-1]:
+                    say(f"{latency * 1000:.0f} ms, {workers} workers, round {number + 1}")
+                    runs[workers].append(measure(servers, postgres, workers, latency, sizes))
+            points += [_point(latency, workers, done) for workers, done in runs.items()]
+    return points
+
+
+def _point(latency: float, workers: int, runs: list[dict[str, Span]]) -> dict[str, Any]:
+    best = {what: min((run[what] for run in runs), key=itemgetter(1)) for what in PHASES}
+    point: dict[str, Any] = {"latency": latency, "workers": workers}
+    return point | {what: {"tasks": n, "seconds": seconds} for what, (n, seconds) in best.items()}
+
+
+def speedup(points: list[dict[str, Any]], point: dict[str, Any], what: str) -> float:
+    """How many times as fast as the fewest workers at the same latency."""
+    same = [other for other in points if other["latency"] == point["latency"]]
+    one = min(same, key=itemgetter("workers"))
+    return float(one[what]["seconds"] / point[what]["seconds"])
+
+
+def as_table(points: list[dict[str, Any]]) -> Table:
+    """One line per latency and number of workers."""
+    table = Table(box=box.SIMPLE)
+    for heading in ("latency", "workers", *PHASES):
+        table.add_column(heading, justify="right")
+    for point in points:
+        cells = (
+            f"{point[what]['seconds']:.1f} s, {speedup(points, point, what):.2f} times as fast"
+            for what in PHASES
         )
-    return {what: seconds / many[what][1] for what, (_, seconds) in one.items()}
+        table.add_row(f"{point['latency'] * 1000:.0f} ms", str(point["workers"]), *cells)
+    return table
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -92,11 +146,22 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.scaling", description=__doc__)
     parser.add_argument("--records", type=int, default=6000)
     parser.add_argument("--chunk", type=int, default=20)
-    parser.add_argument("--latency", type=float, default=0.05)
-    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--latency", type=float, nargs="+", default=[0.0, 0.02, 0.05, 0.1])
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 3, 5])
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=OUT, help="folder for the JSON")
     return parser.parse_args(arguments)
 
 
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print and keep the result."""
+    options = parse(arguments)
+    points = measured(options, timed_lines())
+    about = {"machine": machine(), "records": options.records, "chunk": options.chunk}
+    keep(options.out, "scaling.json", about | {"points": points})
+    Console(width=120).print(as_table(points))
+    return 0
+
+
 if __name__ == "__main__":
-    ratios(parse(None))
+    sys.exit(main())

@@ -33,12 +33,16 @@ def run_bench(module: str, folder: Path, *options: str) -> tuple[str, dict[str, 
 @pytest.mark.long
 def test_the_race_is_run_and_judged(tmp_path: Path) -> None:
     """All contenders finish, ours is identical each time and writes nothing without need."""
-    options = ("--records", "200", "--rounds", "1", "--markdown")
+    options = ("--records", "200", "--rounds", "1", "--only", "384", "--markdown")
     told, results = run_bench("bench", tmp_path, *options)
-    (round_,) = results["rounds"]
-    for name in ("raw_copy", "naive_copy", "ours_copy", "ours_change"):
-        assert round_[name]["fidelity"]["text"] == "identical", name
-        assert round_[name]["fidelity"]["records"] == 200
+    (shape,) = results["shapes"]
+    (round_,) = shape["rounds"]
+    copies = [round_[name] for name in ("naive_copy", "ours_copy", "ours_change")]
+    for run in [*round_["raw_copies"].values(), *copies]:
+        assert run["fidelity"]["text"] == "identical"
+        assert run["fidelity"]["records"] == 200
+    assert list(round_["raw_copies"]) == ["1000", "5461"]
+    assert round_["ours_reread"]["primary_cpu_seconds"] > 0
     assert {cycle["read"] for cycle in round_["ours_reread"]["cycles"]} == {200}
     assert {cycle["read"] for cycle in round_["ours_walk"]["cycles"]} == {0}
     assert round_["ours_change"]["cycles"][0]["applied"] == round_["ours_change"]["changed"] == 2
@@ -50,6 +54,20 @@ def test_the_race_is_run_and_judged(tmp_path: Path) -> None:
     assert counted["ours"]["fidelity_after_edits"]["identical"]
     assert counted["naive"]["fidelity_after_edits"]["differences"]["extra"] > 0
     assert told.startswith("|  | raw requests | naive loop | chromasync |")
+
+
+@pytest.mark.longest
+@pytest.mark.long
+def test_growth_is_measured_on_real_servers_and_stand_ins(tmp_path: Path) -> None:
+    """Each size has its phases, and the requests that they sent."""
+    options = ("--sizes", "400", "--stand-in", "3000")
+    told, results = run_bench("bench.growth", tmp_path, *options)
+    real, stand_in = ({p["phase"]: p for p in size["phases"]} for size in results["sizes"])
+    assert real["unchanged cycle, ids only"]["read"] == 0
+    assert [real["status"]["requests"], stand_in["status"]["requests"]] == [0, 0]
+    assert min(real[name]["requests"] for name in ("plan", "verify")) > 0
+    assert "verify" not in stand_in
+    assert "3,000" in told
 
 
 @pytest.mark.longest

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bench.scaling import parse, ratios
+from bench.kept import timed_lines
+from bench.scaling import PHASES, measured, parse, speedup
 from tests.chaos.profile import NIGHTLY
 
 LEAST = 3.5 if NIGHTLY else 1.5
@@ -19,6 +20,12 @@ RECORDS = 6000 if NIGHTLY else 800
 def test_four_workers_are_faster_than_one() -> None:
     """50 ms more for each request: first copy and reading everything again take a fraction."""
     rounds = 2 if NIGHTLY else 1
-    measured = ratios(parse(["--records", str(RECORDS), "--rounds", str(rounds)]))
-    assert len(measured) == 2
-    assert min(measured.values()) > LEAST, measured
+    options = parse(
+        [
+            *("--records", str(RECORDS), "--rounds", str(rounds)),
+            *("--workers", "1", "4", "--latency", "0.05"),
+        ]
+    )
+    points = measured(options, timed_lines())
+    ratios = [speedup(points, points[-1], what) for what in PHASES]
+    assert min(ratios) > LEAST, points
