@@ -13,6 +13,7 @@ from rich.console import Console
 
 from bench.child import ROOT
 from bench.kept import keep, timed_lines
+from bench.peers import installed
 from bench.report import as_markdown, as_table, is_sound, rows_of
 from bench.rounds import Race, run_race, shapes_of
 from chromasync import __version__
@@ -25,7 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     say, started = timed_lines(), time.monotonic()
     shapes = [s for s in shapes_of(options.records) if not options.only or options.only in s.name]
-    race = Race(shapes, options.rounds, options.counted, say)
+    pipes = installed(OUT / "chromadb-data-pipes", say) if options.peers else None
+    race = Race(shapes, options.rounds, options.counted, say, pipes)
     results = run_race(race) | {"machine": machine(), "seconds": time.monotonic() - started}
     rows = rows_of(results)
     name = "race.json"
@@ -44,6 +46,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--records", type=int, default=20_000, help="records on the primary")
     parser.add_argument("--rounds", type=int, default=5, help="how often each contender runs")
     parser.add_argument("--only", help="only the shape with these words in its name")
+    parser.add_argument("--peers", action="store_true", help="with chromadb-data-pipes")
     parser.add_argument("--counted", type=int, help="records of the counting pass")
     parser.add_argument("--quick", action="store_true", help="2,000 records, one round")
     parser.add_argument("--markdown", action="store_true", help="print the table for a page")

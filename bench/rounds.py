@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from bench import raw
+from bench import peers, raw
 from bench.child import run_child
 from bench.edits import change_metadata, edit_everything
 from bench.kept import Say
@@ -70,12 +71,16 @@ def shapes_of(records: int) -> list[Shape]:
 
 @dataclass(frozen=True, slots=True)
 class Race:
-    """One run of the bench: what it is asked for."""
+    """One run of the bench: what it is asked for.
+
+    `pipes` is the program of chromadb-data-pipes, if that is to take part.
+    """
 
     shapes: list[Shape]
     rounds: int
     counted_records: int
     say: Say
+    pipes: Path | None = None
 
 
 def run_race(race: Race) -> Result:
@@ -95,15 +100,18 @@ def _run_shape(race: Race, shape: Shape) -> Result:
         raw.ingest(primary.url, data)
         for number in range(race.rounds):
             race.say(f"{shape.name}: round {number + 1} of {race.rounds}")
-            rounds.append(_run_round(shape, number, primary, data))
+            rounds.append(_run_round(race, shape, number, primary, data))
     about = {"dimension": shape.dimension, "characters": shape.characters}
     return {"name": shape.name, "records": shape.records, "rounds": rounds} | about
 
 
-def _run_round(shape: Shape, number: int, primary: ChromaServer, data: list[Data]) -> Result:
+def _run_round(
+    race: Race, shape: Shape, number: int, primary: ChromaServer, data: list[Data]
+) -> Result:
     contenders: list[Callable[[], Result]] = [
         *(partial(_run_raw, shape, batch, primary) for batch in shape.batches),
         *([partial(_run_naive, primary)] if shape.naive else []),
+        *([partial(_run_pipes, race.pipes, primary)] if shape.naive and race.pipes else []),
         partial(_run_ours, primary, data),
     ]
     result: Result = {"raw_copies": {}}
@@ -133,6 +141,12 @@ def _run_naive(primary: ChromaServer) -> Result:
         copy["fidelity"] = _fidelity(primary.url, replica.url)
         rerun = with_cpu(lambda: run_child("naive copy", **both), primary, replica)
     return {"naive_copy": copy, "naive_rerun": rerun}
+
+
+def _run_pipes(program: Path, primary: ChromaServer) -> Result:
+    with ChromaServer() as replica:
+        done = peers.copy(program, primary.url, replica.url)
+        return {"pipes_copy": done | {"fidelity": _fidelity(primary.url, replica.url)}}
 
 
 def _run_ours(primary: ChromaServer, data: list[Data]) -> Result:

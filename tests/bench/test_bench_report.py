@@ -104,6 +104,17 @@ def test_who_is_not_identical_gets_no_rank(results: dict[str, Any], round_: dict
     assert row(results, "first copy, records").ratio == "0.95"
 
 
+def test_a_peer_is_judged_before_its_speed_is_shown(
+    results: dict[str, Any], round_: dict[str, Any]
+) -> None:
+    """The rate of a copy that is not identical is not shown, and an absent peer has no line."""
+    assert not [r for r in rows_of(results) if "chromadb-data-pipes" in r.what]
+    round_["pipes_copy"] = another(2.0)
+    assert row(results, "first copy by chromadb-data-pipes").naive == "500"
+    round_["pipes_copy"]["fidelity"] = BAD
+    assert row(results, "first copy by chromadb-data-pipes").naive == "3 missing: not ranked"
+
+
 @pytest.mark.parametrize("measurement", ["ours_copy", "ours_change"])
 def test_our_own_faults_count_most(
     results: dict[str, Any], round_: dict[str, Any], measurement: str
