@@ -469,8 +469,7 @@ def test_a_running_service_writes_nothing_meanwhile(filled: Stage, new: ChromaSe
     """The primary changes all the time; the restore waits until nobody writes to the replica."""
     docs = filled.primary.get_collection("docs", embedding_function=None)
     proxy = filled.servers.replica_proxy
-    stop, enough = threading.Event(), threading.Event()
-    progress = Watching(proxy)
+    stop, enough, progress = threading.Event(), threading.Event(), Watching(proxy)
 
     def write() -> None:
         for number in itertools.count(1000):

@@ -40,8 +40,12 @@ class Digests(bytes):
         return self[row * DIGEST_BYTES : (row + 1) * DIGEST_BYTES]
 
     def take(self, rows: Iterable[int]) -> Digests:
-        """The digests of some rows, in the order of `rows`."""
-        return Digests.of([self.row(row) for row in rows])
+        """The digests of some rows, in the order of `rows`, which mostly follow each other."""
+        wanted = list(rows)
+        first = wanted[0] if wanted else 0
+        if wanted == list(range(first, first + len(wanted))):
+            return Digests(self[first * DIGEST_BYTES : (first + len(wanted)) * DIGEST_BYTES])
+        return Digests.of([self.row(row) for row in wanted])
 
     def changed(self, changes: Mapping[int, bytes]) -> Digests:
         """The digests with others at some rows."""

@@ -229,7 +229,7 @@ class _ChunkWork:
             return False
         if not self._capabilities.arrays and carried(found, self._capabilities)[1]:
             return False
-        return self.texts.is_unchanged(found)
+        return self.texts.recognize(found)
 
     def take_in(self, batch: ReadBatch) -> None:
         """Write the differences of one batch of the primary's records, and note gone records."""

@@ -22,10 +22,10 @@ are digests (`parts`). `UNKNOWN_DIGEST` stands for an answer whose text is not k
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container
 
 from chromasync.ledger.digest import answer_digest
-from chromasync.model import DIGEST_BYTES, UNKNOWN_DIGEST, Chunk, Digests, Records
+from chromasync.model import UNKNOWN_DIGEST, Chunk, Digests, Records
 
 
 class KnownTexts:
@@ -56,21 +56,18 @@ class KnownTexts:
         known = any(digest != UNKNOWN_DIGEST for digest in self._now)
         return bytes(Digests.of(self._now)) if known else None
 
-    def is_unchanged(self, found: Records) -> bool:
-        """Whether all these records are as the ledger has them; then the answer is noted."""
+    def recognize(self, found: Records) -> bool:
+        """Whether all records are as the ledger has them; then the answer is noted."""
         if found.text_digest is None or not self._known:
             return False
         rows = [self._rows.get(i, -1) for i in found.ids]
         if -1 in rows or any(i in self._set_aside for i in found.ids):
             return False
         applied = self._chunk.applied
-        digest = answer_digest(
-            found, _taken(applied.embedding, rows), _taken(applied.payload, rows)
-        )
-        if digest not in self._known:
-            return False
-        self._now.append(digest)
-        return True
+        digest = answer_digest(found, applied.embedding.take(rows), applied.payload.take(rows))
+        if digest in self._known:
+            self._now.append(digest)
+        return digest in self._known
 
     def note(self, found: Records, embedding: Digests, payload: Digests) -> None:
         """Note a decoded answer, and the digests of its records."""
@@ -81,11 +78,3 @@ class KnownTexts:
         """Note a batch that was read with so many answers, or none: the next read has others."""
         del self._now[len(self._now) - answers :]
         self._now.append(UNKNOWN_DIGEST)
-
-
-def _taken(digests: Digests, rows: Sequence[int]) -> Digests:
-    """The digests of some rows, which mostly follow each other."""
-    first, count = (rows[0], len(rows)) if rows else (0, 0)
-    if list(rows) == list(range(first, first + count)):
-        return Digests(digests[first * DIGEST_BYTES : (first + count) * DIGEST_BYTES])
-    return digests.take(rows)
